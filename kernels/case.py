@@ -1,0 +1,71 @@
+"""A case: one operation at one shape and dtype, with its FLOPs, its bytes, its inputs and its check."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .arrays import Array, Arrays
+
+DTYPE_BYTES: dict[str, int] = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
+
+UNIT_ROUNDOFF: dict[str, float] = {"fp64": 2.0**-53, "fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
+"""Half the gap between 1 and the next number: IEEE 754-2019, table 3.5; bf16 and tf32 from their 7 and 10 mantissa bits."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far an output is from the float64 reference, and how far it may be. NaN never passes."""
+
+    error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.error <= self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(ABC):
+    """One operation at one shape. Field names of a subclass are column names of the results table."""
+
+    op: ClassVar[str]
+    """Name of the operation, the ``op`` column."""
+    limited_by: ClassVar[str]
+    """``compute`` or ``memory``: which peak the result is a share of."""
+
+    dtype: str
+    math_mode: str | None = None
+    """Set where one dtype has several arithmetics: fp32 is ``ieee``, and ``tf32`` is a dtype of its own."""
+
+    @property
+    @abstractmethod
+    def flops(self) -> float:
+        """Floating-point operations by the textbook count."""
+
+    @property
+    @abstractmethod
+    def bytes(self) -> float:
+        """Bytes that must move: each input read once, each output written once."""
+
+    @property
+    @abstractmethod
+    def footprint_bytes(self) -> float:
+        """Device memory that inputs and output occupy."""
+
+    @abstractmethod
+    def make_inputs(self, arrays: Arrays, seed: int) -> tuple[Array, ...]:
+        """Random inputs on the device."""
+
+    @abstractmethod
+    def make_output(self, arrays: Arrays) -> Array:
+        """An output buffer filled with random values, so that an unwritten element shows."""
+
+    @abstractmethod
+    def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
+        """Compare ``output`` with a float64 reference."""
+
+    def columns(self) -> dict[str, Any]:
+        """The case as columns of the results table."""
+        return {"op": self.op, **{name: value for name, value in self.__dict__.items() if value is not None}}

@@ -1,0 +1,69 @@
+"""The mistakes chipassay can name: each error says what was wrong, where, and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+
+
+class ChipassayError(Exception):
+    """Base of every error that chipassay raises on purpose. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class InputError(ChipassayError):
+    """A file or argument that cannot be used as it is."""
+
+
+class FileError(InputError):
+    """Something wrong inside a file: names the file, the line and the field, then the mend.
+
+    >>> print(FileError("rows.csv", "not a number: 'fast'", line=3, field="time_median_s", mend="write seconds"))
+    rows.csv, line 3, column time_median_s: not a number: 'fast'; write seconds
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        problem: str,
+        *,
+        line: int | None = None,
+        field: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        where = str(path)
+        if line is not None:
+            where += f", line {line}"
+        if field is not None:
+            where += f", column {field}"
+        super().__init__(f"{where}: {problem}" + (f"; {mend}" if mend else ""))
+        self.path, self.line, self.field = path, line, field
+
+
+class UnknownName(InputError):
+    """A name that is in no catalogue; offers the nearest ones.
+
+    >>> print(UnknownName("chip", "h100sxm", ["h100-sxm-80gb", "t4-pcie-16gb"]))
+    unknown chip 'h100sxm'; did you mean h100-sxm-80gb?
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+        near += [other for other in names if name.lower() in other and other not in near][: 3 - len(near)]
+        if near:
+            mend = f"did you mean {', '.join(near)}?"
+        elif len(names) <= 20:
+            mend = f"known: {', '.join(names)}"
+        else:
+            mend = f"{len(names)} are known, among them {', '.join(names[:5])}"
+        super().__init__(f"unknown {kind} {name!r}; {mend}")
+        self.nearest = near
+
+
+class NothingMeasured(ChipassayError):
+    """Nothing could be measured, or the chip went away before the end."""
+
+    exit_code = 3

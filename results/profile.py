@@ -1,0 +1,150 @@
+"""The profile: one chip as the scaling model sees it, every number with its birth certificate. Loads without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import FileError
+
+PROFILE_VERSION = 1
+
+Level = Literal["measured", "published", "derived", "assumed"]
+LEVELS: tuple[Level, ...] = ("measured", "published", "derived", "assumed")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a number comes from. ``level`` is one of LEVELS, strongest first; ``source`` says it in words."""
+
+    level: Level
+    source: str
+    date: str | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number with its evidence. The unit is in the name of the field that holds it."""
+
+    value: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Time of one operation as work grows: ``time_s = overhead_s + work / rate``.
+
+    Work is FLOPs for compute and bytes for memory operations; ``rate`` is what large work approaches, per second.
+    ``spread`` is the standard deviation of the log residuals (None: not enough points), ``points`` how many were fitted,
+    ``work_min`` and ``work_max`` the range they covered: outside it the curve extrapolates.
+    """
+
+    overhead_s: float
+    rate: float
+    evidence: Evidence
+    points: int = 0
+    spread: float | None = None
+    work_min: float | None = None
+    work_max: float | None = None
+
+    def time_s(self, work: float) -> float:
+        """Seconds for ``work``.
+
+        >>> Curve(overhead_s=1e-5, rate=1e12, evidence=Evidence("assumed", "example")).time_s(1e9)
+        0.00101
+        """
+        return self.overhead_s + work / self.rate
+
+
+@dataclass(frozen=True)
+class Link:
+    """A collective over a group: ``time_s = latency_s + size_bytes * bus_factor / busbw_bytes_per_s``.
+
+    busbw follows the field's definition (all-reduce bus factor 2(n-1)/n), so it is comparable between group sizes.
+    """
+
+    pattern: str
+    transport: str
+    group_size: int
+    latency_s: float
+    busbw_bytes_per_s: float
+    evidence: Evidence
+    points: int = 0
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one chip really does. A cell that is absent is unknown."""
+
+    chip_id: str
+    name: str
+    matmul: Mapping[str, Curve] = field(default_factory=dict)
+    """dtype (``fp32``, ``tf32``, ``bf16``, ...) -> time by FLOPs (2 m n k)."""
+    attention: Mapping[str, Curve] = field(default_factory=dict)
+    """dtype -> time of the forward pass by FLOPs (4 b h s_q s_kv d, halved if causal)."""
+    memory: Curve | None = None
+    """Time by bytes read plus written."""
+    links: tuple[Link, ...] = ()
+    peak_flops_per_s: Mapping[str, Quantity] = field(default_factory=dict)
+    """dtype -> dense datasheet peak."""
+    peak_bandwidth_bytes_per_s: Quantity | None = None
+    memory_bytes: Quantity | None = None
+    power_w: Quantity | None = None
+    version: int = PROFILE_VERSION
+
+    def to_json(self) -> str:
+        """The profile as diffable JSON: sorted keys, one number a line."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+
+def _evidence(data: Mapping[str, Any]) -> Evidence:
+    if data["level"] not in LEVELS:
+        raise ValueError(f"evidence level {data['level']!r} is not one of {', '.join(LEVELS)}")
+    return Evidence(**data)
+
+
+def _with_evidence(kind: type, data: Mapping[str, Any] | None) -> Any:
+    return None if data is None else kind(**{**data, "evidence": _evidence(data["evidence"])})
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read a profile that ``Profile.save`` wrote.
+
+    Raises FileError when the file is missing, is not JSON, or is not a profile of this version.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of a profile .json") from error
+    except json.JSONDecodeError as error:
+        raise FileError(path, f"not JSON ({error.msg})", line=error.lineno) from error
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != PROFILE_VERSION:
+        raise FileError(
+            path,
+            f"profile version {version!r} where {PROFILE_VERSION} is read",
+            mend="make it again with `chipassay profile FILE.csv -o PROFILE.json`",
+        )
+    try:
+        return Profile(
+            chip_id=data["chip_id"],
+            name=data["name"],
+            matmul={dtype: _with_evidence(Curve, curve) for dtype, curve in data["matmul"].items()},
+            attention={dtype: _with_evidence(Curve, curve) for dtype, curve in data["attention"].items()},
+            memory=_with_evidence(Curve, data["memory"]),
+            links=tuple(_with_evidence(Link, link) for link in data["links"]),
+            peak_flops_per_s={dtype: _with_evidence(Quantity, peak) for dtype, peak in data["peak_flops_per_s"].items()},
+            peak_bandwidth_bytes_per_s=_with_evidence(Quantity, data["peak_bandwidth_bytes_per_s"]),
+            memory_bytes=_with_evidence(Quantity, data["memory_bytes"]),
+            power_w=_with_evidence(Quantity, data["power_w"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(path, f"not a profile: {error}", mend="make it again with `chipassay profile`") from error

@@ -1,0 +1,158 @@
+"""The row: every column of a results CSV, its type, its meaning, in one place.
+
+The table in ``results/SCHEMA.md`` is generated from here: ``python -m chipassay.results.schema > results/SCHEMA.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column changes meaning, so that old files can be told apart."""
+
+SAMPLES_KEPT = 100
+"""Raw samples stored per row at most; a longer measurement keeps an evenly spaced subset, in time order."""
+
+STATUSES = ("ok", "skipped", "out_of_memory", "incorrect", "timeout", "error")
+
+
+def column(group: str, doc: str, *, key: bool = False) -> Any:
+    """A dataclass field with its place in the table and its meaning. Key columns together name one case."""
+    return field(default=None, metadata={"group": group, "doc": doc, "key": key})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measurement, or the stated reason why there is none. ``None`` means unknown or not applicable."""
+
+    # identity
+    schema_version: int | None = column("identity", "version of this table of columns")
+    run_id: str | None = column("identity", "one call of `chipassay run`, resumed parts included")
+    measured_at_utc: str | None = column("identity", "when the row was finished, ISO 8601")
+    host_hash: str | None = column("identity", "which machine, as a hash: the name itself is not stored")
+    chip_id: str | None = column("identity", "id in the chip catalogue (`chipassay profiles`), or one derived from the device name")
+    device_name: str | None = column("identity", "what the driver calls the chip")
+    device_kind: str | None = column("identity", "`cpu`, `cuda`, `rocm`, `xpu`, `mps`, `npu`")
+    chip_count: int | None = column("identity", "chips (ranks) that took part")
+    node_count: int | None = column("identity", "hosts that took part")
+    fabric: str | None = column("identity", "what joins the chips: `single`, `shared-memory`, `pcie`, `nvlink`, ... or unknown")
+
+    # case
+    op: str | None = column("case", "operation: `matmul`, `attention`, `copy`, `triad`, `all_reduce`, ...", key=True)
+    m: int | None = column("case", "matmul: rows of A and of the output", key=True)
+    n: int | None = column("case", "matmul: columns of B and of the output", key=True)
+    k: int | None = column("case", "matmul: the summed axis", key=True)
+    layout: str | None = column("case", "matmul: `nn`, `nt`, `tn`, how A and B lie in memory (n = as written, t = transposed)", key=True)
+    batch: int | None = column("case", "attention: sequences", key=True)
+    heads: int | None = column("case", "attention: query heads", key=True)
+    kv_heads: int | None = column("case", "attention: key/value heads (fewer than `heads` in GQA)", key=True)
+    seq_q: int | None = column("case", "attention: query positions", key=True)
+    seq_kv: int | None = column("case", "attention: key/value positions", key=True)
+    head_dim: int | None = column("case", "attention: width of one head", key=True)
+    causal: bool | None = column("case", "attention: masked so that a position sees only earlier ones", key=True)
+    direction: str | None = column("case", "`forward` or `backward`", key=True)
+    elements: int | None = column("case", "memory operations and collectives: elements in one array (collectives: counted as size_bytes counts)", key=True)
+    size_bytes: int | None = column("case", "collectives: message size S by the field's definition (the total for all-gather and reduce-scatter)", key=True)
+    group_size: int | None = column("case", "collectives: ranks in the group", key=True)
+    in_place: bool | None = column("case", "collectives: output buffer is the input buffer", key=True)
+    dtype: str | None = column("case", "element type: `fp64`, `fp32`, `fp16`, `bf16`, `fp8_e4m3`, `int8`, ...", key=True)
+    math_mode: str | None = column("case", "arithmetic really used: `ieee` (true fp32/fp64), `tf32`, `fp32_accumulate`, ...", key=True)
+    native: bool | None = column("case", "false: the chip only emulates this dtype")
+
+    # implementation
+    backend: str | None = column("implementation", "`torch`, `triton`, `cupy`, `numpy`; collectives: the transport, `gloo`, `nccl`, `mpi`", key=True)
+    kernel: str | None = column("implementation", "which implementation, for example `torch.mm`", key=True)
+    config: str | None = column("implementation", "tuned choices of the kernel, `name=value` joined by `;`")
+    libraries: str | None = column("implementation", "versions, `name=version` joined by `;`")
+    driver: str | None = column("implementation", "driver version, or the kernel and its release on a CPU")
+    threads: int | None = column("implementation", "CPU threads per rank")
+
+    # method
+    method_version: int | None = column("method", "version of the way of measuring; rows of different versions are not comparable")
+    cache: str | None = column("method", "`cold` (last-level cache evicted before each sample) or `warm`", key=True)
+    launch: str | None = column("method", "`stream`, `graph` (device graph replay), or `call` (a function call on a CPU)", key=True)
+    clock_source: str | None = column("method", "`device` (events on the chip) or `host` (monotonic clock around a synchronised call)")
+    data: str | None = column("method", "values in the inputs: `normal`, `exact_integers`, ...")
+    warmup_count: int | None = column("method", "calls made before the first sample that counts")
+    calls_per_sample: int | None = column("method", "calls timed together as one sample (short calls on a coarse clock)")
+    sample_count: int | None = column("method", "samples taken")
+    stop_reason: str | None = column("method", "`precise`, `plateau`, `time_cap`, `sample_cap`")
+
+    # result
+    time_median_s: float | None = column("result", "median time of one call")
+    time_low_s: float | None = column("result", "lower end of the 95 % interval of the median")
+    time_high_s: float | None = column("result", "upper end of the 95 % interval of the median")
+    time_min_s: float | None = column("result", "fastest sample")
+    time_p05_s: float | None = column("result", "5th percentile")
+    time_p25_s: float | None = column("result", "25th percentile")
+    time_p75_s: float | None = column("result", "75th percentile")
+    time_p95_s: float | None = column("result", "95th percentile")
+    samples_s: tuple[float, ...] | None = column("result", f"raw samples in time order, joined by spaces; at most {SAMPLES_KEPT}, evenly spaced")
+    host_time_median_s: float | None = column("result", "median time of one call by the host clock, launch included (where the device clock is the main one)")
+    slowest_rank_time_s: float | None = column("result", "collectives: median on the slowest rank")
+    fastest_rank_time_s: float | None = column("result", "collectives: median on the fastest rank")
+    flops: float | None = column("result", "floating-point operations of one call, by the textbook count")
+    bytes: float | None = column("result", "bytes that one call must move: inputs read once, outputs written once")
+    rate_flops_per_s: float | None = column("result", "flops / time_median_s")
+    bandwidth_bytes_per_s: float | None = column("result", "bytes / time_median_s")
+    algbw_bytes_per_s: float | None = column("result", "collectives: size_bytes / time_median_s")
+    busbw_bytes_per_s: float | None = column("result", "collectives: algbw times the bus factor of the pattern and group")
+    peak_fraction: float | None = column("result", "share of the dense datasheet peak (rate for compute, bandwidth for memory operations)")
+    peak_evidence: str | None = column("result", "evidence of that peak: `published`, `derived`, `assumed`")
+    error: float | None = column("result", "largest error against the float64 reference, in the unit of error_limit")
+    error_limit: float | None = column("result", "the error above which the row is `incorrect`")
+
+    # condition
+    clock_hz: float | None = column("condition", "median chip clock while sampling, where it can be read")
+    clock_min_hz: float | None = column("condition", "lowest chip clock seen while sampling")
+    throttled: bool | None = column("condition", "the chip reported a slowdown (power, heat) or its clock fell while sampling")
+    power_w: float | None = column("condition", "median power while sampling")
+    temperature_c: float | None = column("condition", "highest temperature while sampling")
+    measuring_s: float | None = column("condition", "wall time spent on this row in the timing engine: warm-up, cache flush, samples")
+    wall_s: float | None = column("condition", "wall time spent on this row in all: inputs, reference check and timing")
+
+    # status
+    status: str | None = column("status", "`ok`, `skipped`, `out_of_memory`, `incorrect`, `timeout`, `error`")
+    reason: str | None = column("status", "why there is no number, or what to know about it")
+
+
+COLUMNS: tuple[Field[Any], ...] = fields(Row)
+NAMES: tuple[str, ...] = tuple(f.name for f in COLUMNS)
+KEY_NAMES: tuple[str, ...] = tuple(f.name for f in COLUMNS if f.metadata["key"])
+TYPES: dict[str, str] = {f.name: str(f.type).replace(" | None", "") for f in COLUMNS}
+
+
+def case_key(row: Row) -> tuple[Any, ...]:
+    """What makes two rows measurements of the same thing: the values of all key columns.
+
+    >>> case_key(Row(op="copy", dtype="fp32", time_median_s=1.0)) == case_key(Row(op="copy", dtype="fp32"))
+    True
+    """
+    return tuple(getattr(row, name) for name in KEY_NAMES)
+
+
+def markdown() -> str:
+    """The docs table of all columns, as kept in ``results/SCHEMA.md``."""
+    lines = [
+        "# The results table",
+        "",
+        f"Schema version {SCHEMA_VERSION}. Generated from `results/schema.py`; do not edit by hand.",
+        "",
+        "One row is one measurement, or the stated reason why there is none. An empty cell is unknown or not applicable. "
+        "Numbers are SI units named in the column; floats keep full precision. Columns marked *key* together name one case. "
+        "Columns of your own may be added if their names begin with `x_`.",
+        "",
+    ]
+    group = None
+    for f in COLUMNS:
+        if f.metadata["group"] != group:
+            group = f.metadata["group"]
+            lines += ["", f"## {group.capitalize()}", "", "| column | type | meaning |", "| --- | --- | --- |"]
+        key = " *key*" if f.metadata["key"] else ""
+        lines.append(f"| `{f.name}` | {TYPES[f.name]}{key} | {f.metadata['doc']} |")
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
