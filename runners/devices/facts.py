@@ -1,0 +1,54 @@
+"""What is known of the device before anything is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chipassay.kernels.kernel import Target
+from chipassay.results.profile import Quantity
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """One chip, and how many of its kind are here."""
+
+    kind: str
+    name: str
+    chip_id: str
+    count: int
+    memory_bytes: int
+    cache_bytes: int
+    """Size of the last-level cache: twice as much is written to evict it."""
+    driver: str
+    threads: int | None = None
+    compute_capability: tuple[int, int] | None = None
+    native_dtypes: frozenset[str] | None = None
+    peak_flops_per_s: Mapping[str, Quantity] = field(default_factory=dict)
+    peak_bandwidth_bytes_per_s: Quantity | None = None
+    fabric: str | None = None
+    notes: tuple[str, ...] = ()
+    """What to know about this machine, in sentences."""
+
+    @property
+    def target(self) -> Target:
+        """The device as kernels see it."""
+        return Target(kind=self.kind, compute_capability=self.compute_capability, native_dtypes=self.native_dtypes)
+
+
+def host_hash() -> str:
+    """Which machine, without its name: 12 hex digits of a hash over its name and network address."""
+    return hashlib.sha256(f"{platform.node()}/{uuid.getnode()}".encode()).hexdigest()[:12]
+
+
+def slug(text: str) -> str:
+    """A name fit for a file and a catalogue id.
+
+    >>> slug("NVIDIA H100 80GB HBM3 (SXM)")
+    'nvidia-h100-80gb-hbm3-sxm'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
