@@ -1,0 +1,1 @@
+"""What many chips do together: the patterns, the bandwidths they define, and data that makes their results exact."""

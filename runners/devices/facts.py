@@ -7,10 +7,11 @@ import platform
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from chipassay.kernels.kernel import Target
-from chipassay.results.profile import Quantity
+from chipassay.results.profile import Evidence, Quantity
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,28 @@ class DeviceFacts:
     def target(self) -> Target:
         """The device as kernels see it."""
         return Target(kind=self.kind, compute_capability=self.compute_capability, native_dtypes=self.native_dtypes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        return {**asdict(self), "native_dtypes": None if self.native_dtypes is None else sorted(self.native_dtypes)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DeviceFacts:
+        """The facts that ``to_dict`` wrote."""
+        values = dict(data)
+        if values["native_dtypes"] is not None:
+            values["native_dtypes"] = frozenset(values["native_dtypes"])
+        if values["compute_capability"] is not None:
+            values["compute_capability"] = tuple(values["compute_capability"])
+        values["peak_flops_per_s"] = {dtype: _quantity(peak) for dtype, peak in values["peak_flops_per_s"].items()}
+        if values["peak_bandwidth_bytes_per_s"] is not None:
+            values["peak_bandwidth_bytes_per_s"] = _quantity(values["peak_bandwidth_bytes_per_s"])
+        values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+
+def _quantity(data: Mapping[str, Any]) -> Quantity:
+    return Quantity(data["value"], Evidence(**data["evidence"]))
 
 
 def host_hash() -> str:

@@ -34,22 +34,17 @@ class Condition:
     temperature_c: float | None = None
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One timed call. ``device_s`` is None where the chip has no clock of its own."""
-
-    host_s: float
-    device_s: float | None = None
-
-
 class Timer(Protocol):
     """The clock side of a device, as the engine needs it."""
+
+    clock_source: str
+    """``device``: events on the chip; ``host``: the host's clock around a synchronous call."""
 
     def now_s(self) -> float:
         """Monotonic host time."""
 
-    def time_call(self, call: Callable[[], Any]) -> Sample:
-        """Run ``call`` once, from an idle device to its end."""
+    def time_call(self, call: Callable[[], Any]) -> float:
+        """Run ``call`` once and wait for its end; seconds it took by ``clock_source``."""
 
     def evict_cache(self) -> None:
         """Push everything out of the last-level cache."""
@@ -63,7 +58,6 @@ class Samples:
     """The raw times of one measurement, with what was known of the chip meanwhile."""
 
     times_s: tuple[float, ...]
-    host_times_s: tuple[float, ...]
     clock_source: str
     cache: str
     warmup_count: int
@@ -94,7 +88,7 @@ def measure(
     begin_s = timer.now_s()
     warmups = _warm_up(call, timer, warmup_cap_s)
     conditions = [timer.condition()]
-    samples: list[Sample] = []
+    samples: list[float] = []
     rule.start(timer.now_s())
     last_look_s = timer.now_s()
     reason = None
@@ -103,20 +97,17 @@ def measure(
             before_sample()
         if cache == "cold":
             timer.evict_cache()
-        sample = timer.time_call(call)
-        samples.append(sample)
+        samples.append(timer.time_call(call))
         now_s = timer.now_s()
         if now_s - last_look_s >= CONDITION_EVERY_S:
             conditions.append(timer.condition())
             last_look_s = timer.now_s()
-        rule.add(sample.host_s if sample.device_s is None else sample.device_s, now_s)
+        rule.add(samples[-1], now_s)
         reason = rule.finished()
     conditions.append(timer.condition())
-    on_device = samples[0].device_s is not None
     return Samples(
-        times_s=tuple(s.host_s if s.device_s is None else s.device_s for s in samples),
-        host_times_s=tuple(s.host_s for s in samples),
-        clock_source="device" if on_device else "host",
+        times_s=tuple(samples),
+        clock_source=timer.clock_source,
         cache=cache,
         warmup_count=warmups,
         stop_reason=reason,
@@ -130,8 +121,7 @@ def _warm_up(call: Callable[[], Any], timer: Timer, cap_s: float) -> int:
     best_s = float("inf")
     steady = count = 0
     while True:
-        sample = timer.time_call(call)
-        time_s = sample.host_s if sample.device_s is None else sample.device_s
+        time_s = timer.time_call(call)
         count += 1
         steady = steady + 1 if time_s > best_s * (1 - WARMUP_STEADY) else 0
         best_s = min(best_s, time_s)

@@ -1,0 +1,153 @@
+"""Nodes and the networks between them: the shipped systems, and the short names of fabrics such as ``hdr200x8``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from .catalogue import GIGA, load_chips
+from .datafile import DATA, read_lines
+from .errors import FileError, InputError, UnknownName
+from .profile import LEVELS, Evidence
+
+SYSTEMS_CSV = DATA / "systems.csv"
+FABRICS_CSV = DATA / "fabrics.csv"
+GBIT = 1e9 / 8
+
+FABRIC_NAME = re.compile(r"(?P<kind>[a-z]+)(?P<gbit>\d+(?:\.\d+)?)x(?P<nics>\d+)")
+
+KIND_WORDS = (
+    ("EDR", "edr"),
+    ("FDR", "fdr"),
+    ("HDR", "hdr"),
+    ("NDR", "ndr"),
+    ("XDR", "xdr"),
+    ("EFA", "efa"),
+    ("RoCE", "roce"),
+    ("RDMA", "roce"),
+    ("Ethernet", "eth"),
+    ("TCPX", "eth"),
+)
+"""Word in a system's fabric column -> the kind of fabric whose shares hold for it; the first that occurs counts."""
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """What joins the nodes, as one node sees it."""
+
+    name: str
+    nics: int
+    nic_bytes_per_s_one_way: float
+    bus_share: float
+    """Share of the line rate that a large collective's bus bandwidth reaches."""
+    latency_s: float
+    evidence: Evidence
+
+    @property
+    def node_bytes_per_s(self) -> float:
+        """What all NICs of one node carry together in a large collective, one way."""
+        return self.nics * self.nic_bytes_per_s_one_way * self.bus_share
+
+
+@dataclass(frozen=True)
+class System:
+    """One node type or rack as sold."""
+
+    id: str
+    chip_id: str
+    chips_per_node: int
+    topology: str
+    link_bytes_per_s_one_way: float | None
+    nics: int | None
+    nic_bytes_per_s_one_way: float | None
+    fabric: str
+    cpu: str
+    evidence: Evidence
+    notes: str
+
+
+NO_FABRIC = Fabric("none", 0, 0.0, 0.0, 0.0, Evidence("assumed", "no network between nodes was asked for"))
+
+
+@lru_cache(maxsize=1)
+def load_systems(path: Path = SYSTEMS_CSV) -> Mapping[str, System]:
+    """All systems by id, in the order of the table: the maker's reference node of a chip stands before the clouds' ones."""
+    columns = ("id", "chip_id", "chips_per_node", "topology", "link_gb_per_s_one_way", "nics", "nic_gbit_per_s_each", "fabric", "source")
+    systems: dict[str, System] = {}
+    for line in read_lines(path, columns):
+        chips_per_node = line.whole_or_none("chips_per_node")
+        if not chips_per_node:
+            raise FileError(path, "a system needs at least one chip per node", line=line.number, field="chips_per_node")
+        if line.required("chip_id") not in load_chips():
+            raise FileError(path, f"{line.text('chip_id')!r} is no chip of the catalogue", line=line.number, field="chip_id")
+        systems[line.required("id")] = System(
+            id=line.text("id"),
+            chip_id=line.text("chip_id"),
+            chips_per_node=chips_per_node,
+            topology=line.text("topology"),
+            link_bytes_per_s_one_way=line.number_or_none("link_gb_per_s_one_way", GIGA),
+            nics=line.whole_or_none("nics"),
+            nic_bytes_per_s_one_way=line.number_or_none("nic_gbit_per_s_each", GBIT),
+            fabric=line.text("fabric"),
+            cpu=line.text("cpu"),
+            evidence=Evidence("published" if "found" in line.required("source") else "assumed", line.text("source")),
+            notes=line.text("notes"),
+        )
+    return MappingProxyType(systems)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> Mapping[str, tuple[float, float, Evidence]]:
+    """Kind -> (share of the line rate, latency in seconds, evidence)."""
+    kinds: dict[str, tuple[float, float, Evidence]] = {}
+    for line in read_lines(FABRICS_CSV, ("kind", "bus_share", "bus_share_evidence", "latency_us", "latency_evidence", "source")):
+        share, latency_s = line.number_or_none("bus_share"), line.number_or_none("latency_us", 1e-6)
+        if share is None or not 0 < share <= 1:
+            raise FileError(FABRICS_CSV, "a share must lie in (0, 1]", line=line.number, field="bus_share")
+        if latency_s is None:
+            raise FileError(FABRICS_CSV, "empty, but every row needs it", line=line.number, field="latency_us")
+        level = next(known for known in LEVELS if known == line.one_of("bus_share_evidence", LEVELS))
+        line.one_of("latency_evidence", LEVELS)
+        kinds[line.required("kind")] = (share, latency_s, Evidence(level, line.required("source")))
+    return MappingProxyType(kinds)
+
+
+def find_fabric(name: str) -> Fabric:
+    """The fabric of a short name: KIND, Gbit/s of one NIC, ``x`` NICs per node; ``none`` for a single node.
+
+    >>> find_fabric("hdr200x8").node_bytes_per_s
+    192000000000.0
+    """
+    if name.lower() == "none":
+        return NO_FABRIC
+    match = FABRIC_NAME.fullmatch(name.lower())
+    if match is None:
+        raise InputError(f"fabric {name!r} cannot be read; write KIND, Gbit/s of one NIC, x, NICs per node, as in hdr200x8, or none")
+    if match["kind"] not in _kinds():
+        raise UnknownName("fabric kind", match["kind"], _kinds())
+    nics, gbit = int(match["nics"]), float(match["gbit"])
+    if nics < 1 or gbit <= 0:
+        raise InputError(f"fabric {name!r} has no bandwidth; give at least one NIC above 0 Gbit/s, or none")
+    share, latency_s, evidence = _kinds()[match["kind"]]
+    return Fabric(name.lower(), nics, gbit * GBIT, share, latency_s, evidence)
+
+
+def fabric_of(system: System) -> Fabric | None:
+    """The network of a system; None where its NICs are not published."""
+    if not system.nics or not system.nic_bytes_per_s_one_way:
+        return None
+    kind = next((kind for word, kind in KIND_WORDS if word.lower() in system.fabric.lower()), "eth")
+    share, latency_s, evidence = _kinds()[kind]
+    name = f"{kind}{system.nic_bytes_per_s_one_way / GBIT:g}x{system.nics}"
+    source = f"{system.id}: {system.nics} x {system.nic_bytes_per_s_one_way / GBIT:g} Gbit/s ({system.fabric}); share: {evidence.source}"
+    return Fabric(name, system.nics, system.nic_bytes_per_s_one_way, share, latency_s, Evidence(evidence.level, source))
+
+
+def default_system(chip_id: str) -> System | None:
+    """The first system of the table with this chip and known NICs, or the first with this chip; None where there is none."""
+    systems = [system for system in load_systems().values() if system.chip_id == chip_id]
+    return next((system for system in systems if system.nics), systems[0] if systems else None)

@@ -1,0 +1,104 @@
+"""What `run` and `bench` share: their arguments, the run itself, and its first line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from chipassay.results.errors import InputError
+
+from ..devices.facts import DeviceFacts
+from ..progress import Progress
+from ..run import Outcome, Run, RunOptions
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
+
+
+def duration_s(text: str) -> float:
+    """Seconds in ``90``, ``90s``, ``5m`` or ``1h``.
+
+    >>> duration_s("5m"), duration_s("90")
+    (300.0, 90.0)
+    """
+    match = DURATION.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 5m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names joined by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -> None:
+    """The arguments that say what to measure."""
+    parser.add_argument("--suite", default="quick", help="quick, or the path of a suite .toml (default: quick)")
+    parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
+    parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
+    parser.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
+    parser.add_argument("--budget", type=duration_s, default=budget_s, metavar="TIME", help="share out this much time: 90s, 5m, 1h")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="where the rows go (default: results/<chip>-<utc>.csv)")
+    parser.add_argument("--resume", action="store_true", help="go on with the file of --out: only what is not in it is measured")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random inputs (default: 1)")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def announce(facts: DeviceFacts, count: int, path: Path) -> None:
+    """The first line says what is measured; on a CPU, that there was no GPU to measure."""
+    if facts.kind == "cpu":
+        line = f"No GPU is measured: the CPU stands in through the fallbacks ({facts.name}, {facts.threads} cores)."
+    else:
+        line = f"Measuring {facts.name} ({facts.chip_id}, {facts.count} here)."
+    print(line, file=sys.stderr)
+    for note in facts.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{count} cases, written one by one to {path}", file=sys.stderr, flush=True)
+
+
+def measure(arguments: argparse.Namespace) -> Outcome:
+    """Make the run that the arguments ask for."""
+    if arguments.resume and arguments.out is None:
+        raise InputError("--resume needs the file to go on with: --out FILE.csv")
+    options = RunOptions(
+        suite=arguments.suite,
+        only=arguments.only,
+        backends=arguments.backend,
+        budget_s=arguments.budget,
+        out=arguments.out,
+        resume=arguments.resume,
+        device_kind=arguments.device,
+        seed=arguments.seed,
+    )
+    with Progress(quiet=arguments.quiet) as progress:
+        return Run(options, announce, progress.report).execute()
+
+
+def closing_lines(outcome: Outcome) -> list[str]:
+    """How the run went: rows by status, time spent measuring, what was left out."""
+    counts: dict[str, int] = {}
+    for row in outcome.rows:
+        counts[row.status or "unknown"] = counts.get(row.status or "unknown", 0) + 1
+    share = outcome.measuring_s / outcome.wall_s if outcome.wall_s else 0.0
+    lines = [
+        f"{outcome.path}: {', '.join(f'{count} {status}' for status, count in sorted(counts.items()))}; "
+        f"{outcome.wall_s:.0f} s, {100 * share:.0f} % of it in warm-up and timed samples"
+    ]
+    reasons: dict[str, int] = {}
+    for row in outcome.rows:
+        if row.status != "ok":
+            words = f"{row.status}, {row.op}: {row.reason}"
+            reasons[words] = reasons.get(words, 0) + 1
+    lines += [f"  {count} x {words}" for words, count in reasons.items()]
+    if outcome.interrupted:
+        lines.append(f"interrupted; go on with: chipassay run --out {outcome.path} --resume")
+    return lines
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0, 130 when interrupted, 3 when no row is ok."""
+    if outcome.interrupted:
+        return 130
+    return 0 if any(row.status == "ok" for row in outcome.rows) else 3

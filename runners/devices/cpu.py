@@ -1,0 +1,113 @@
+"""The CPU as the chip under test: the fallback where there is no GPU, measured with the host clock."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from chipassay.results.cpus import CpuCore, find_cpu
+from chipassay.results.profile import Evidence, Quantity
+
+from ..timing.engine import Condition
+from .facts import DeviceFacts, slug
+from .host import last_level_cache_bytes, memory_bytes, native_dtypes, processor, usable_cores
+
+CHAIN_LENGTH = 10_000
+"""Double additions in the clock chain: about 10 us, long against the timer's tens of ns, short against scheduling."""
+CHAIN_REPEATS = 5
+"""The fastest of these is taken: an interrupted chain is slower, never faster."""
+
+
+def find_core() -> CpuCore | None:
+    """The catalogue's entry for this CPU's microarchitecture, None if it is not listed."""
+    cpu = processor()
+    return find_cpu(cpu.vendor, cpu.family, cpu.model)
+
+
+def cpu_facts() -> DeviceFacts:
+    """What this CPU is, with its peak derived from cores x FLOPs per cycle x measured clock where all are known."""
+    cpu, core, cores = processor(), find_core(), usable_cores()
+    clock_hz = chain_clock_hz(core)
+    peaks = {}
+    notes = []
+    if core is None:
+        notes.append(f"this CPU ({cpu.name}) is not in the catalogue: its peak is unknown")
+    elif clock_hz is None:
+        notes.append("the CPU's clock cannot be measured (its addition latency is unknown, or torch is missing): its peak is unknown")
+    else:
+        source = (
+            f"{cores} cores x FLOPs per cycle of {core.microarchitecture} x {clock_hz / 1e9:.2f} GHz "
+            "measured by a chain of dependent double additions"
+        )
+        native = native_dtypes(cpu.flags) or frozenset()
+        peaks = {
+            dtype: Quantity(cores * per_cycle * clock_hz, Evidence("derived", source))
+            for dtype, per_cycle in core.flops_per_cycle.items()
+            if dtype in native
+        }
+    name = core.microarchitecture if core is not None else cpu.name
+    return DeviceFacts(
+        kind="cpu",
+        name=cpu.name,
+        chip_id=f"cpu-{slug(name)}-{cores}c",
+        count=1,
+        memory_bytes=memory_bytes(),
+        cache_bytes=last_level_cache_bytes(),
+        driver=f"{platform.system()} {platform.release()}",
+        threads=cores,
+        native_dtypes=native_dtypes(cpu.flags),
+        peak_flops_per_s=peaks,
+        fabric="shared-memory",
+        notes=tuple(notes),
+    )
+
+
+def chain_clock_hz(core: CpuCore | None) -> float | None:
+    """Clock of one core now: each term of a running sum waits for the one before, so a term takes the adder's latency.
+
+    None where the latency is not in the catalogue or torch, whose cumulative sum keeps the chain in a register, is missing.
+    """
+    if core is None or core.fp_add_latency_cycles is None:
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    values = torch.ones(CHAIN_LENGTH, dtype=torch.float64)
+    out = torch.empty_like(values)
+    best_s = float("inf")
+    for _ in range(CHAIN_REPEATS):
+        begin_s = time.perf_counter()
+        torch.cumsum(values, 0, out=out)
+        best_s = min(best_s, time.perf_counter() - begin_s)
+    return CHAIN_LENGTH * core.fp_add_latency_cycles / best_s
+
+
+class CpuTimer:
+    """Times calls on the CPU. The call is synchronous, so the host clock around it is the device's too."""
+
+    clock_source = "host"
+
+    def __init__(self, facts: DeviceFacts) -> None:
+        self._core = find_core()
+        # Twice the last-level cache, so that a cache that keeps part of the old lines under its policy is emptied too.
+        self._eviction = np.zeros(2 * facts.cache_bytes // 8, dtype=np.float64)
+
+    def now_s(self) -> float:
+        return time.perf_counter()
+
+    def time_call(self, call: Callable[[], Any]) -> float:
+        begin = time.perf_counter_ns()
+        call()
+        return (time.perf_counter_ns() - begin) * 1e-9
+
+    def evict_cache(self) -> None:
+        # Read and write every line: a store alone may bypass the cache.
+        np.add(self._eviction, 1.0, out=self._eviction)
+
+    def condition(self) -> Condition:
+        return Condition(clock_hz=chain_clock_hz(self._core))

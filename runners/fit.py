@@ -1,0 +1,72 @@
+"""Fits of time against work: ``time = overhead + work / rate``, with every residual relative, so that small cases count too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from chipassay.results.profile import Curve, Evidence
+
+HUBER_TURNS = 10
+"""Reweighting rounds; the weights settle in fewer."""
+HUBER_SCALE = 1.345
+"""Tuning constant of Huber's weights: 95 % efficient on normal noise (Huber and Ronchetti, Robust Statistics, 2nd ed., section 4.5)."""
+
+
+def fit_time(work: Sequence[float], time_s: Sequence[float]) -> tuple[float, float, float | None]:
+    """(overhead_s, seconds per unit of work, standard deviation of the log residuals or None with fewer than 3 points).
+
+    Least squares of relative residuals with Huber weights; neither coefficient may be negative.
+    Raises ValueError without a point.
+
+    >>> overhead_s, per_unit_s, spread = fit_time([1e9, 1e10, 1e11], [1.1e-3, 1.01e-2, 1.001e-1])
+    >>> round(overhead_s, 6), round(1 / per_unit_s)
+    (0.0001, 1000000000000)
+    """
+    x, t = np.asarray(work, dtype=float), np.asarray(time_s, dtype=float)
+    if len(x) == 0:
+        raise ValueError("no point to fit")
+    if len(x) == 1:
+        return 0.0, float(t[0] / x[0]), None
+    weights = np.ones_like(t)
+    overhead_s, per_unit_s = 0.0, 0.0
+    for _ in range(HUBER_TURNS):
+        overhead_s, per_unit_s = _weighted(x, t, weights)
+        residuals = np.abs((overhead_s + x * per_unit_s) / t - 1)
+        scale = float(np.median(residuals)) / 0.6745
+        if scale <= 1e-12:
+            break
+        weights = 1 / np.maximum(1.0, residuals / (HUBER_SCALE * scale))
+    logs = np.log(t / (overhead_s + x * per_unit_s))
+    spread = math.sqrt(float((logs**2).sum()) / (len(x) - 2)) if len(x) > 2 else None
+    return overhead_s, per_unit_s, spread
+
+
+def _weighted(x: np.ndarray, t: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    # Minimise sum w (a/t + b x/t - 1)^2 over a, b >= 0: solve free, else on the better edge.
+    columns = np.stack([1 / t, x / t], axis=1) * np.sqrt(weights)[:, None]
+    target = np.sqrt(weights)
+    scales = np.linalg.norm(columns, axis=0)
+    free, *_ = np.linalg.lstsq(columns / scales, target, rcond=None)
+    overhead_s, per_unit_s = free / scales
+    if overhead_s >= 0 and per_unit_s > 0:
+        return float(overhead_s), float(per_unit_s)
+    only = [float(columns[:, i] @ target / (columns[:, i] @ columns[:, i])) for i in (0, 1)]
+    # A curve without a slope is no rate: the edge with no overhead is taken.
+    return 0.0, only[1]
+
+
+def fit_curve(work: Sequence[float], time_s: Sequence[float], evidence: Evidence) -> Curve:
+    """The curve through measured points."""
+    overhead_s, per_unit_s, spread = fit_time(work, time_s)
+    return Curve(
+        overhead_s=overhead_s,
+        rate=1 / per_unit_s,
+        evidence=evidence,
+        points=len(work),
+        spread=spread,
+        work_min=float(min(work)),
+        work_max=float(max(work)),
+    )

@@ -1,0 +1,209 @@
+"""One collective at one size over the ranks of a process group: exact check first, then samples in lock step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chipassay.collectives.pattern import Pattern, patterns
+
+from .devices.cpu import CpuTimer
+from .devices.facts import DeviceFacts
+from .devices.gpu import TorchGpuTimer
+from .devices.host import free_memory_bytes
+from .measure_kernel import time_columns
+from .timing.engine import METHOD_VERSION, Condition, Timer, summarise
+from .timing.statistics import median
+from .timing.stopping import PreciseMedian
+
+TILE_ELEMENTS = 1_000_003
+"""Exact data repeats after a prime number of elements, so that a chunk that lands in the wrong place shows."""
+SAMPLE_AT_LEAST_S = 2e-3
+"""Short calls are timed several at a time, back to back as training issues them: one alone would measure the barrier's skew."""
+CALLS_AT_MOST = 200
+WARMUP_CALLS = 5
+REFILL_AFTER_ROTATIONS = 4
+"""Sums grow with each in-place call; fresh data after so many rounds keeps every dtype finite."""
+FOOTPRINT_MARGIN = 2.5
+"""Ring buffers of the transport come on top of ours."""
+
+
+def make_timer(facts: DeviceFacts, index: int) -> Timer:
+    """The clock of this rank's chip."""
+    return CpuTimer(facts) if facts.kind == "cpu" else TorchGpuTimer(facts, index)
+
+
+@dataclass(frozen=True)
+class LockStep:
+    """Samples that all ranks took together: of the slowest rank each time, and this rank's own."""
+
+    slowest_s: tuple[float, ...]
+    own_s: tuple[float, ...]
+    stop_reason: str
+    conditions: list[Condition]
+
+
+class Turns:
+    """Calls the collective on the slots of a large buffer in turn, so that no cache keeps the data of the last call."""
+
+    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, fresh: Any) -> None:
+        self._pattern, self._distributed, self._timer = pattern, distributed, timer
+        self._buffer, self._fresh = buffer, fresh
+        self._slots = buffer.shape[0]
+        self._next = 0
+        # The check has already summed slot 0 once.
+        self._since_refill = self._slots
+
+    def time_s(self, calls: int) -> float:
+        """Seconds of one call, timed over ``calls`` back to back from a barrier."""
+        if self._since_refill + calls > REFILL_AFTER_ROTATIONS * self._slots:
+            self._buffer.copy_(self._fresh.expand_as(self._buffer))
+            self._since_refill = 0
+        self._since_refill += calls
+        self._distributed.barrier()
+        return self._timer.time_call(lambda: self._run(calls)) / calls
+
+    def _run(self, calls: int) -> None:
+        for _ in range(calls):
+            self._pattern.call(self._distributed, self._buffer[self._next], None)
+            self._next = (self._next + 1) % self._slots
+
+
+class CollectiveMeasurer:
+    """One rank's side of the measurements. Every rank must call ``measure`` with the same arguments."""
+
+    def __init__(self, facts: DeviceFacts, timer: Timer, rank: int, ranks: int) -> None:
+        import torch
+        import torch.distributed as distributed
+
+        self.facts, self.timer, self.rank, self.ranks = facts, timer, rank, ranks
+        self.torch, self.distributed = torch, distributed
+        self.device = "cpu" if facts.kind == "cpu" else f"cuda:{torch.cuda.current_device()}"
+        self.dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
+
+    def measure(
+        self, *, op: str, dtype: str, size_bytes: int, cache: str, seed: int, min_time_s: float, time_cap_s: float
+    ) -> dict[str, Any]:
+        """The columns of one row, on every rank; rank 0's are written."""
+        begin_s = time.perf_counter()
+        pattern = patterns()[op]
+        itemsize = self.dtypes[dtype].itemsize
+        elements = max(1, size_bytes // itemsize)
+        transport = "gloo" if self.facts.kind == "cpu" else ("rccl" if self.facts.kind == "rocm" else "nccl")
+        columns: dict[str, Any] = {
+            "op": op,
+            "dtype": dtype,
+            "elements": elements,
+            "size_bytes": pattern.counted_bytes(elements * itemsize, self.ranks),
+            "bytes": pattern.counted_bytes(elements * itemsize, self.ranks),
+            "group_size": self.ranks,
+            "chip_count": 1 if self.facts.kind == "cpu" else self.ranks,
+            "in_place": True,
+            "backend": transport,
+            "kernel": f"torch.distributed.{op}",
+            "cache": cache,
+            "launch": "call" if self.facts.kind == "cpu" else "stream",
+            "data": "exact_integers",
+            "threads": self.torch.get_num_threads() if self.facts.kind == "cpu" else None,
+            "libraries": self._versions(),
+        }
+        slots = max(1, min(4096, 2 * self.facts.cache_bytes // (elements * itemsize))) if cache == "cold" else 1
+        needed = FOOTPRINT_MARGIN * slots * elements * itemsize
+        if self._lowest(self._free_bytes()) < needed * (self.ranks if self.facts.kind == "cpu" else 1):
+            return {**columns, "status": "out_of_memory", "reason": f"needs {needed / 1e9:.3g} GB on each rank"}
+        columns |= self._measure(pattern, dtype, elements, slots, seed, min_time_s, time_cap_s)
+        return {**columns, "wall_s": time.perf_counter() - begin_s}
+
+    def _measure(
+        self, pattern: Pattern, dtype: str, elements: int, slots: int, seed: int, min_time_s: float, time_cap_s: float
+    ) -> dict[str, Any]:
+        tile = min(elements, TILE_ELEMENTS)
+        fresh = self._spread(pattern.share(self.rank, self.ranks, tile, dtype, seed), dtype, elements)
+        buffer = fresh.repeat(slots, 1)
+        pattern.call(self.distributed, buffer[0], None)
+        wrong = self._mismatches(pattern, buffer[0], dtype, tile, seed)
+        if wrong:
+            return {
+                "status": "incorrect",
+                "error": float(wrong),
+                "error_limit": 0.0,
+                "reason": f"{wrong} wrong elements over {self.ranks} ranks; not timed",
+            }
+        begin_s = time.perf_counter()
+        turns = Turns(pattern, self.distributed, self.timer, buffer, fresh)
+        calls = self._calls_per_sample(turns)
+        taken = self._sample(turns, calls, PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
+        own_s, time_s = median(taken.own_s), median(taken.slowest_s)
+        size_bytes = pattern.counted_bytes(elements * fresh.element_size(), self.ranks)
+        return {
+            "error": 0.0,
+            "error_limit": 0.0,
+            "method_version": METHOD_VERSION,
+            "clock_source": self.timer.clock_source,
+            "warmup_count": WARMUP_CALLS + 1,
+            "calls_per_sample": calls,
+            "sample_count": len(taken.slowest_s),
+            "stop_reason": taken.stop_reason,
+            **time_columns(taken.slowest_s),
+            "slowest_rank_time_s": self._highest(own_s),
+            "fastest_rank_time_s": self._lowest(own_s),
+            "algbw_bytes_per_s": size_bytes / time_s,
+            "busbw_bytes_per_s": size_bytes / time_s * pattern.bus_factor(self.ranks),
+            "measuring_s": time.perf_counter() - begin_s,
+            **summarise(taken.conditions),
+            "status": "ok",
+        }
+
+    def _calls_per_sample(self, turns: Turns) -> int:
+        estimate_s = self._highest(turns.time_s(WARMUP_CALLS))
+        return int(min(CALLS_AT_MOST, max(1, SAMPLE_AT_LEAST_S // max(estimate_s, 1e-9) + 1)))
+
+    def _sample(self, turns: Turns, calls: int, rule: PreciseMedian) -> LockStep:
+        """Sample until rank 0's rule is satisfied; all ranks stop together."""
+        slowest_s: list[float] = []
+        own_s: list[float] = []
+        conditions = [self.timer.condition()]
+        rule.start(self.timer.now_s())
+        while True:
+            own_s.append(turns.time_s(calls))
+            slowest_s.append(self._highest(own_s[-1]))
+            rule.add(slowest_s[-1], self.timer.now_s())
+            reason = rule.finished() if self.rank == 0 else None
+            if self._highest(0.0 if reason is None else 1.0) > 0:
+                conditions.append(self.timer.condition())
+                return LockStep(tuple(slowest_s), tuple(own_s), reason or "", conditions)
+
+    def _spread(self, tile: np.ndarray, dtype: str, elements: int) -> Any:
+        small = self.torch.from_numpy(tile).to(self.dtypes[dtype])
+        return small.repeat(-(-elements // len(tile)))[:elements].to(self.device)
+
+    def _mismatches(self, pattern: Pattern, got: Any, dtype: str, tile: int, seed: int) -> int:
+        expected = self._spread(pattern.expected(self.rank, self.ranks, tile, dtype, seed), dtype, got.numel())
+        return int(self._sum(float((got != expected).sum().item())))
+
+    def _reduced(self, value: float, how: Any) -> float:
+        holder = self.torch.tensor([value], dtype=self.torch.float64)
+        self.distributed.all_reduce(holder, op=how)
+        return float(holder.item())
+
+    def _highest(self, value: float) -> float:
+        return self._reduced(value, self.distributed.ReduceOp.MAX)
+
+    def _lowest(self, value: float) -> float:
+        return self._reduced(value, self.distributed.ReduceOp.MIN)
+
+    def _sum(self, value: float) -> float:
+        return self._reduced(value, self.distributed.ReduceOp.SUM)
+
+    def _free_bytes(self) -> float:
+        return free_memory_bytes() if self.facts.kind == "cpu" else float(self.torch.cuda.mem_get_info()[0])
+
+    def _versions(self) -> str:
+        versions = {"torch": self.torch.__version__}
+        if self.facts.kind != "cpu":
+            versions["nccl"] = ".".join(map(str, self.torch.cuda.nccl.version()))
+        return ";".join(f"{name}={version}" for name, version in versions.items())
+

@@ -1,0 +1,86 @@
+"""What the user sees while a run measures: a bar on a terminal, a line per row elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import IO, Any
+
+from chipassay.results.schema import Row
+from chipassay.results.units import bandwidth, rate, seconds
+
+from .tasks import Task
+
+
+def outcome(row: Row) -> str:
+    """A row's result in a few words.
+
+    >>> outcome(Row(status="skipped", reason="no such dtype"))
+    'skipped: no such dtype'
+    """
+    if row.status != "ok" or row.time_median_s is None:
+        return f"{row.status}: {row.reason}"
+    if row.busbw_bytes_per_s is not None and row.algbw_bytes_per_s is not None:
+        figure = f"{bandwidth(row.busbw_bytes_per_s)} busbw"
+    elif row.op in ("copy", "triad") and row.bandwidth_bytes_per_s is not None:
+        figure = bandwidth(row.bandwidth_bytes_per_s)
+    elif row.rate_flops_per_s is not None:
+        figure = rate(row.rate_flops_per_s)
+    else:
+        figure = ""
+    words = [figure, f"in {seconds(row.time_median_s)}"]
+    if row.time_low_s is not None and row.time_high_s is not None:
+        words.append(f"+-{50 * (row.time_high_s - row.time_low_s) / row.time_median_s:.1f} %")
+    if row.peak_fraction is not None:
+        words.append(f"({100 * row.peak_fraction:.0f} % of peak)")
+    if row.throttled:
+        words.append("throttled")
+    return " ".join(word for word in words if word)
+
+
+class Progress:
+    """Shows how far a run is, on standard error; ``quiet`` shows nothing."""
+
+    def __init__(self, quiet: bool = False, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._bar: Any = None
+        self._task_id: Any = None
+        self._begin_s = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and self._stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(file=self._stream),
+                transient=True,
+            )
+            self._bar.start()
+            self._task_id = self._bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def report(self, done: int, total: int, task: Task, row: Row | None) -> None:
+        """Called before a task (no row) and after it."""
+        if self._quiet:
+            return
+        line = "" if row is None else f"[{done:>{len(str(total))}}/{total}] {task.title}: {outcome(row)}"
+        if self._bar is None:
+            if line:
+                print(line, file=self._stream, flush=True)
+            return
+        self._bar.update(self._task_id, total=total, completed=done, description=task.title)
+        if line:
+            self._bar.console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)

@@ -1,0 +1,111 @@
+"""The roofline: what arithmetic intensity allows on a chip, and what was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chipassay.results.profile import Profile
+from chipassay.results.schema import Row
+from chipassay.results.units import bandwidth, rate, short
+
+from .charts import BARS, MEMORY_OPS, chips, of_op
+from .plot import Axis, Plot, Point, Roof, Series, failures, limited, per_time, positive, why_missing
+
+SAME_PEAK = 1.02
+"""Peaks closer than this share one line: fp16 and bf16 mostly have the same."""
+
+
+def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
+    """Rate against arithmetic intensity, under the roofs of memory and arithmetic."""
+    plot = Plot(
+        name="roofline",
+        title="Roofline: rate against arithmetic intensity",
+        description="Achieved rate against FLOPs per byte, with memory bandwidth and arithmetic peaks as roofs.",
+        x=Axis("FLOPs per byte moved", short),
+        y=Axis("FLOP/s", short),
+        notes=(BARS,),
+    )
+    computing = [row for row in rows if positive(row.flops) or row.op in ("matmul", "attention")]
+    groups: dict[tuple[str, str, str], list[Point]] = {}
+    for row in computing:
+        flops, moved, y = row.flops, row.bytes, row.rate_flops_per_s
+        if row.status == "ok" and flops is not None and moved is not None and y is not None:
+            if positive(flops) and positive(moved) and positive(y):
+                key = (row.op or "", row.dtype or "unknown", row.chip_id or "unknown chip")
+                groups.setdefault(key, []).append(Point(flops / moved, y, *per_time(row, flops)))
+    if not groups:
+        missing = why_missing(computing, "matmul, attention or triad", "measure with `chipassay run`")
+        return Plot(plot.name, plot.title, plot.description, plot.x, plot.y, missing=missing)
+    several = len({chip for _, _, chip in groups}) > 1
+    series = tuple(
+        Series(f"{dtype} {op}" + (f" on {chip}" if several else ""), dtype, f"{op} {chip}" if several else op, tuple(points))
+        for (op, dtype, chip), points in sorted(groups.items())
+    )
+    left = min(p.x for s in series for p in s.points)
+    right = max(p.x for s in series for p in s.points)
+    roofs, notes = _roofs(rows, profile, left / 2, right * 2)
+    failed = [row for row in computing if row.status != "ok"]
+    if failed:
+        notes.append(f"Not in the chart: {failures(failed)}.")
+    return limited(Plot(plot.name, plot.title, plot.description, plot.x, plot.y, series, roofs, (*plot.notes, *notes)))
+
+
+def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
+    """The operation and value of the best measured memory bandwidth of a chip. Warm rows measure a cache, so they do not count."""
+    measured = [
+        (row.bandwidth_bytes_per_s, row.op or "")
+        for row in of_op(rows, *MEMORY_OPS)
+        if (row.chip_id or "unknown chip") == chip and row.status == "ok" and row.cache != "warm" and row.bandwidth_bytes_per_s is not None
+    ]
+    if not measured:
+        return None
+    value, op = max(measured)
+    return op, value
+
+
+def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: float) -> tuple[tuple[Roof, ...], list[str]]:
+    """The roofs over an axis from ``left`` to ``right``, and what to say about those that are not known."""
+    peaks = _peaks(profile)
+    tops = [value for _, value, _ in peaks]
+    slopes: list[tuple[str, float, bool]] = []
+    known = chips(rows)
+    for chip in known:
+        best = best_bandwidth(rows, chip)
+        if best is not None:
+            slopes.append((f"{best[0]} {bandwidth(best[1])} measured" + (f", {chip}" if len(known) > 1 else ""), best[1], False))
+    datasheet = profile.peak_bandwidth_bytes_per_s if profile is not None else None
+    if datasheet is not None:
+        slopes.append((f"datasheet {bandwidth(datasheet.value)}" + _unless_published(datasheet.evidence.level), datasheet.value, True))
+    roofs = []
+    for label, value, dashed in slopes:
+        end = min(right, max(tops) / value) if tops else right
+        start = min(left, end / 10)
+        roofs.append(Roof(label, ((start, start * value), (end, end * value)), dashed))
+    steepest = max((value for _, value, _ in slopes), default=None)
+    for name, value, dtype in peaks:
+        start = value / steepest if steepest else left
+        roofs.append(Roof(name, ((min(start, right / 10), value), (right, value)), True, dtype))
+    notes = ["Solid slope: best measured memory bandwidth. Dashed: datasheet (peaks are dense, without sparsity)."] if roofs else []
+    if not peaks:
+        whose = "No profile was given" if profile is None else f"The profile of {profile.chip_id} knows no datasheet peak"
+        notes.append(f"{whose}, so no compute roof is drawn.")
+    if not any(not dashed for _, _, dashed in slopes):
+        notes.append("No copy or triad was measured out of cache, so no measured memory roof is drawn.")
+    return tuple(roofs), notes
+
+
+def _peaks(profile: Profile | None) -> list[tuple[str, float, str]]:
+    """(label, value, dtype) of the compute roofs, lowest first; dtypes with the same peak share one."""
+    merged: list[tuple[list[str], float, str]] = []
+    for dtype, peak in sorted(profile.peak_flops_per_s.items(), key=lambda item: (item[1].value, item[0])) if profile is not None else []:
+        if not positive(peak.value):
+            continue
+        if merged and peak.value <= merged[-1][1] * SAME_PEAK and merged[-1][2] == peak.evidence.level:
+            merged[-1][0].append(dtype)
+        else:
+            merged.append(([dtype], peak.value, peak.evidence.level))
+    return [(f"{', '.join(dtypes)} peak {rate(value)}{_unless_published(level)}", value, dtypes[0]) for dtypes, value, level in merged]
+
+
+def _unless_published(level: str) -> str:
+    return "" if level == "published" else f" ({level})"

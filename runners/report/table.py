@@ -1,0 +1,201 @@
+"""The rows as tables for reading: one table an operation, the raw numbers kept for sorting and for the curious."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chipassay.results.schema import Row
+from chipassay.results.units import bandwidth, rate, seconds, share, size
+
+from .plot import clipped
+
+MAX_ROWS = 1500
+"""Rows shown in all: a page with more is slow to open on a phone."""
+WIDE_SPREAD = 0.2
+"""p95 - p05 above this share of the median is worth a mark."""
+UNSURE = 0.05
+"""A 95 % interval of the median wider than this share of it is worth a mark."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, what it sorts by, and the full truth for the tooltip. ``share`` draws a bar."""
+
+    text: str = ""
+    sort: str | float = ""
+    title: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table. ``marks`` are unusual things, ``reason`` is the row's own words."""
+
+    cells: tuple[Cell, ...]
+    status: str
+    marks: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class OpTable:
+    """All shown rows of one operation; ``left_out`` more are only in the CSV."""
+
+    op: str
+    headings: tuple[str, ...]
+    lines: tuple[Line, ...]
+    total: int
+
+    @property
+    def left_out(self) -> int:
+        """Rows that are counted but not shown."""
+        return self.total - len(self.lines)
+
+
+def tables(rows: Sequence[Row], limit: int = MAX_ROWS) -> list[OpTable]:
+    """One table an operation. Above ``limit`` each operation keeps a fair part: failures first, then evenly spaced rows."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.op or "unknown operation", []).append(row)
+    several_chips = len({row.chip_id for row in rows}) > 1
+    quota = _quotas({op: len(group) for op, group in groups.items()}, limit)
+    return [_table(op, _kept(group, quota[op]), len(group), several_chips) for op, group in sorted(groups.items())]
+
+
+def marks(row: Row) -> tuple[str, ...]:
+    """Unusual things about a row that a reader should not have to find.
+
+    >>> marks(Row(native=False, throttled=True))
+    ('throttled', 'emulated dtype')
+    """
+    found = []
+    if row.throttled:
+        found.append("throttled")
+    if row.native is False:
+        found.append("emulated dtype")
+    if row.peak_fraction is not None and row.peak_fraction > 1.0:
+        found.append("above peak")
+    if row.time_median_s:
+        if row.time_p95_s is not None and row.time_p05_s is not None and row.time_p95_s - row.time_p05_s > WIDE_SPREAD * row.time_median_s:
+            found.append("wide spread")
+        if row.time_high_s is not None and row.time_low_s is not None and row.time_high_s - row.time_low_s > UNSURE * row.time_median_s:
+            found.append("unsure median")
+    return tuple(found)
+
+
+def shape(row: Row) -> str:
+    """The shape of a case in one phrase.
+
+    >>> shape(Row(op="matmul", m=256, n=512, k=128, layout="nt"))
+    '256 x 512 x 128 nt'
+    """
+    parts = []
+    if row.m is not None or row.n is not None or row.k is not None:
+        parts.append(f"{_known(row.m)} x {_known(row.n)} x {_known(row.k)}" + (f" {row.layout}" if row.layout else ""))
+    if row.seq_q is not None or row.seq_kv is not None:
+        same = row.seq_q == row.seq_kv
+        parts.append(f"b{_known(row.batch)} h{_known(row.heads)}" + (f"/{row.kv_heads}" if row.kv_heads not in (None, row.heads) else ""))
+        parts.append(f"s{_known(row.seq_q)}" if same else f"s{_known(row.seq_q)}/{_known(row.seq_kv)}")
+        parts.append(f"d{_known(row.head_dim)}" + (" causal" if row.causal else ""))
+    if row.direction not in (None, "forward"):
+        parts.append(str(row.direction))
+    if row.size_bytes is not None:
+        parts.append(size(row.size_bytes) + (f", {row.group_size} ranks" if row.group_size is not None else ""))
+    elif row.elements is not None:
+        parts.append(f"{row.elements:,} elements")
+    return " ".join(parts)
+
+
+def _known(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpTable:
+    busbw = any(row.busbw_bytes_per_s is not None for row in kept)
+    compute = any(row.rate_flops_per_s is not None for row in kept) and not any(row.op in ("copy", "triad") for row in kept)
+    if busbw:
+        speed_name, speed_of, speed = "bus bandwidth", bandwidth, _busbw
+    elif compute:
+        speed_name, speed_of, speed = "rate", rate, _rate
+    else:
+        speed_name, speed_of, speed = "bandwidth", bandwidth, _bandwidth
+    headings = ("case", "dtype", "kernel", "median time", "p05 to p95", speed_name, "share of peak", "status and notes")
+    if several_chips:
+        headings = ("chip", *headings)
+    lines = []
+    for row in kept:
+        cells = [
+            Cell(shape(row), row.flops or row.size_bytes or row.bytes or 0.0, _details(row)),
+            Cell(_dtype(row), row.dtype or ""),
+            Cell(" ".join(filter(None, (row.kernel or row.backend, row.cache))), row.kernel or "", row.config or ""),
+            _number(row.time_median_s, seconds, "s"),
+            _spread(row),
+            _number(speed(row), speed_of, "per s"),
+            _share(row),
+        ]
+        if several_chips:
+            cells.insert(0, Cell(row.chip_id or "unknown chip", row.chip_id or "", row.device_name or ""))
+        lines.append(Line(tuple(cells), row.status or "unknown", marks(row), clipped(row.reason or "", 400)))
+    return OpTable(op, headings, tuple(lines), total)
+
+
+def _busbw(row: Row) -> float | None:
+    return row.busbw_bytes_per_s
+
+
+def _rate(row: Row) -> float | None:
+    return row.rate_flops_per_s
+
+
+def _bandwidth(row: Row) -> float | None:
+    return row.bandwidth_bytes_per_s
+
+
+def _dtype(row: Row) -> str:
+    return (row.dtype or "") + (f" {row.math_mode}" if row.math_mode not in (None, "ieee") else "")
+
+
+def _number(value: float | None, formatted: Callable[[float], str], unit: str) -> Cell:
+    return Cell() if value is None else Cell(formatted(value), value, f"{value!r} {unit}")
+
+
+def _spread(row: Row) -> Cell:
+    low, high = row.time_p05_s, row.time_p95_s
+    if low is None or high is None:
+        return Cell()
+    return Cell(f"{seconds(low)} to {seconds(high)}", high - low, f"{low!r} s to {high!r} s, {row.sample_count or 'unknown'} samples")
+
+
+def _share(row: Row) -> Cell:
+    if row.peak_fraction is None:
+        return Cell()
+    evidence = "" if row.peak_evidence in (None, "published") else f" ({row.peak_evidence})"
+    title = f"{row.peak_fraction!r} of the dense peak, which is {row.peak_evidence or 'of unknown evidence'}"
+    return Cell(share(row.peak_fraction) + evidence, row.peak_fraction, title, min(max(row.peak_fraction, 0.0), 1.0))
+
+
+def _details(row: Row) -> str:
+    parts = [f"{row.flops!r} FLOPs" if row.flops is not None else "", f"{row.bytes!r} bytes" if row.bytes is not None else ""]
+    parts += [f"error {row.error!r} of {row.error_limit!r} allowed" if row.error is not None else "", row.measured_at_utc or ""]
+    return ", ".join(filter(None, parts))
+
+
+def _quotas(counts: dict[str, int], limit: int) -> dict[str, int]:
+    """The limit shared fairly: small operations keep everything, what they leave goes to the large ones."""
+    quota: dict[str, int] = {}
+    left = limit
+    for position, (op, count) in enumerate(sorted(counts.items(), key=lambda item: (item[1], item[0]))):
+        quota[op] = min(count, left // (len(counts) - position))
+        left -= quota[op]
+    return quota
+
+
+def _kept(rows: Sequence[Row], quota: int) -> list[Row]:
+    if len(rows) <= quota:
+        return list(rows)
+    failed = [i for i, row in enumerate(rows) if row.status != "ok"][: max(quota // 2, 1)]
+    others = [i for i, row in enumerate(rows) if row.status == "ok"]
+    room = max(quota - len(failed), 0)
+    chosen = failed + [others[i * len(others) // room] for i in range(min(room, len(others)))] if room else failed
+    return [rows[i] for i in sorted(set(chosen))]

@@ -1,0 +1,266 @@
+"""A run: every task of a suite measured once, each row on the disk before the next begins."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from chipassay.results.errors import FileError, InputError, NothingMeasured, UnknownName
+from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
+from chipassay.results.table import TableWriter, read_rows
+
+from .devices.facts import DeviceFacts, host_hash
+from .suites import Suite, load_suite, select
+from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
+from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, start_worker
+
+START_TIMEOUT_S = 180.0
+"""Importing torch from a cold network disk takes up to minutes on rented machines."""
+CAP_WITHOUT_BUDGET_S = 10.0
+CAP_AT_MOST_S = 20.0
+CAP_AT_LEAST_S = 0.3
+FAIR_SHARES = 2.0
+"""A case may take this many fair shares of the budget: many end early, when they are precise."""
+PATIENCE_S = 60.0
+"""Beyond this much over twice its cap a case hangs: inputs and the reference check of the largest take seconds."""
+PATIENCE_AT_LEAST_S = 15.0
+PATIENCE_SHARE = 0.1
+"""With a budget, the patience shrinks to this share of it."""
+BUDGET_SPENT = "the time budget was spent before its turn"
+NOT_FINAL = ("error", "timeout")
+"""Statuses that --resume tries again."""
+
+Report = Callable[[int, int, Task, Row | None], None]
+"""Told (done, all, task, row): before a task with no row, after it with its row."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to measure and where to write it."""
+
+    suite: str = "quick"
+    only: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    budget_s: float | None = None
+    out: Path | None = None
+    resume: bool = False
+    device_kind: str | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    """All rows of the run, those of earlier parts included."""
+    facts: DeviceFacts
+    wall_s: float
+    measuring_s: float
+    interrupted: bool
+    unavailable: dict[str, str]
+    """Backend -> why it could not be used."""
+
+
+def default_path(chip_id: str, now: datetime | None = None) -> Path:
+    """``results/<chip>-<utc>.csv``."""
+    moment = now or datetime.now(timezone.utc)
+    return Path("results") / f"{chip_id}-{moment:%Y%m%dT%H%M%SZ}.csv"
+
+
+class Run:
+    """One call of ``chipassay run``. ``announce`` is told the facts once; ``report`` of each task."""
+
+    def __init__(self, options: RunOptions, announce: Callable[[DeviceFacts, int, Path], None], report: Report) -> None:
+        self.options, self.announce, self.report = options, announce, report
+        self._begin_s = time.monotonic()
+        self._workers: Workers | None = None
+        self._workers_ranks = 0
+        self._ready: dict[str, Any] = {}
+
+    def execute(self) -> Outcome:
+        """Measure. Ctrl-C ends it early with what there is.
+
+        Raises InputError for bad options, NothingMeasured when no device can be used or it went away, FileError when the
+        table cannot be written. Whatever was measured before is in the file in every case.
+        """
+        try:
+            return self._execute()
+        finally:
+            if self._workers is not None:
+                self._workers.stop()
+
+    def _execute(self) -> Outcome:
+        facts = self._start_kernels()
+        reasons: dict[str, str | None] = self._ready["backends"]
+        tasks = self._tasks(facts, reasons)
+        path = self.options.out or default_path(facts.chip_id)
+        earlier = self._earlier(path, facts)
+        finished = {case_key(row) for row in earlier if row.status not in NOT_FINAL and row.reason != BUDGET_SPENT}
+        rows = list(earlier)
+        run_id = earlier[0].run_id if earlier else uuid.uuid4().hex[:12]
+        todo = [task for task in tasks if task.key not in finished]
+        interrupted = False
+        with TableWriter(path) as table:
+            self.announce(facts, len(todo), path)
+            for position, task in enumerate(todo):
+                self.report(position, len(todo), task, None)
+                try:
+                    columns, lost = self._measure(task, facts, len(todo) - position)
+                except KeyboardInterrupt:
+                    interrupted = True
+                    break
+                row = self._row(task, columns, facts, run_id)
+                table.append(row)
+                rows.append(row)
+                self.report(position + 1, len(todo), task, row)
+                if lost is not None:
+                    raise NothingMeasured(
+                        f"{facts.name} went away ({lost}) after {len(rows)} rows; they are safe in {path}; "
+                        f"when it is back, go on with: chipassay run --out {path} --resume"
+                    )
+        return Outcome(
+            path=path,
+            rows=tuple(_latest(rows)),
+            facts=facts,
+            wall_s=time.monotonic() - self._begin_s,
+            measuring_s=sum(row.measuring_s or 0.0 for row in rows[len(earlier) :]),
+            interrupted=interrupted,
+            unavailable={backend: reason for backend, reason in reasons.items() if reason is not None},
+        )
+
+    def _tasks(self, facts: DeviceFacts, reasons: dict[str, str | None]) -> list[Task]:
+        for backend in self.options.backends:
+            if backend not in reasons:
+                raise UnknownName("backend", backend, reasons)
+        from chipassay.collectives.pattern import patterns
+        from chipassay.kernels.kernel import cases
+
+        suite = select(load_suite(self.options.suite, facts.kind), self.options.only, [*cases(), *patterns()])
+        chosen = self.options.backends or tuple(b for b, reason in reasons.items() if reason is None)
+        tasks = self._kernel_tasks(suite, chosen)
+        if not self.options.backends or "torch" in self.options.backends:
+            tasks += collective_tasks(suite, facts.kind, facts.count, reasons["torch"])
+        if not tasks:
+            raise InputError(f"nothing to measure with backend {', '.join(chosen)} in suite {suite.name}")
+        return tasks
+
+    def _kernel_tasks(self, suite: Suite, backends: Sequence[str]) -> list[Task]:
+        assert self._workers is not None
+        questions = kernel_questions(suite, backends)
+        answers = self._workers.ask({"questions": questions}, START_TIMEOUT_S)["answers"]
+        try:
+            return kernel_tasks(suite, questions, answers)
+        except ValueError as error:
+            raise InputError(f"suite {suite.name}: {error}") from error
+
+    def _earlier(self, path: Path, facts: DeviceFacts) -> list[Row]:
+        if not path.exists():
+            return []
+        if not self.options.resume:
+            raise FileError(path, "already exists", mend="go on with it by --resume, or name another file with --out")
+        rows = read_rows(path)
+        if rows and rows[0].chip_id != facts.chip_id:
+            raise FileError(
+                path, f"was measured on {rows[0].chip_id}, this is {facts.chip_id}", mend="resume on the same chip, or name another file"
+            )
+        return rows
+
+    def _measure(self, task: Task, facts: DeviceFacts, remaining: int) -> tuple[dict[str, Any], str | None]:
+        """The columns of the task's row, and what the device says if it is lost."""
+        if task.reason is not None:
+            return {"status": "skipped", "reason": task.reason}, None
+        cap_s = self._cap_s(remaining)
+        if cap_s is None:
+            return {"status": "skipped", "reason": BUDGET_SPENT}, None
+        request = {
+            **task.request,
+            "seed": self.options.seed,
+            "min_time_s": min(task.request["min_time_s"], 0.6 * cap_s),
+            "time_cap_s": cap_s,
+        }
+        begin_s = time.monotonic()
+        try:
+            workers = self._workers_for(task.ranks, facts)
+            answer = workers.ask(request, 2 * cap_s + self._patience_s())
+            return answer["row"], answer["device_lost"]
+        except WorkerTimeout as error:
+            self._workers = None
+            failure = {"status": "timeout", "reason": str(error)}
+        except WorkerDied as error:
+            self._workers = None
+            failure = {"status": "out_of_memory" if "out of memory" in str(error) else "error", "reason": str(error)}
+        except NothingMeasured as error:
+            return {"status": "error", "reason": str(error)}, str(error)
+        return {**failure, "wall_s": time.monotonic() - begin_s}, None
+
+    def _cap_s(self, remaining: int) -> float | None:
+        """Time cap of the next of ``remaining`` cases; None when the budget is spent."""
+        if self.options.budget_s is None:
+            return CAP_WITHOUT_BUDGET_S
+        left_s = self.options.budget_s - (time.monotonic() - self._begin_s)
+        return None if left_s <= 0 else min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, FAIR_SHARES * left_s / remaining))
+
+    def _patience_s(self) -> float:
+        """How long beyond its cap a case may take: a hanging one must not eat a whole budget."""
+        budget_s = self.options.budget_s
+        return PATIENCE_S if budget_s is None else min(PATIENCE_S, max(PATIENCE_AT_LEAST_S, PATIENCE_SHARE * budget_s))
+
+    def _workers_for(self, ranks: int, facts: DeviceFacts) -> Workers:
+        if self._workers is not None and self._workers_ranks == ranks:
+            return self._workers
+        if self._workers is not None:
+            self._workers.stop()
+            self._workers = None
+        if ranks == 1:
+            found = self._start_kernels()
+            if found.chip_id != facts.chip_id:
+                raise NothingMeasured(f"a fresh process finds {found.name} instead")
+        else:
+            workers = start_ranks(ranks, facts.kind, PATIENCE_S)
+            workers.ask(None, START_TIMEOUT_S)
+            self._workers, self._workers_ranks = workers, ranks
+        assert self._workers is not None
+        return self._workers
+
+    def _start_kernels(self) -> DeviceFacts:
+        workers = start_worker(self.options.device_kind)
+        try:
+            self._ready = workers.ask(None, START_TIMEOUT_S)
+        except (WorkerDied, WorkerTimeout) as error:
+            raise NothingMeasured(f"no device could be opened: {error}; see `chipassay doctor`") from error
+        self._workers, self._workers_ranks = workers, 1
+        return DeviceFacts.from_dict(self._ready["facts"])
+
+    def _row(self, task: Task, columns: dict[str, Any], facts: DeviceFacts, run_id: str | None) -> Row:
+        identity = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": run_id,
+            "measured_at_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "host_hash": host_hash(),
+            "chip_id": facts.chip_id,
+            "device_name": facts.name,
+            "device_kind": facts.kind,
+            "device_memory_bytes": facts.memory_bytes,
+            "chip_count": 1 if task.ranks == 1 or facts.kind == "cpu" else task.ranks,
+            "node_count": 1,
+            "fabric": "single" if task.ranks == 1 else facts.fabric,
+            "driver": facts.driver,
+        }
+        # The task's key columns win: they are what --resume looks for.
+        row = Row(**{**identity, **columns, **task.columns})
+        return replace(row, samples_s=None if row.samples_s is None else tuple(row.samples_s))
+
+
+def _latest(rows: Sequence[Row]) -> list[Row]:
+    """The last row of each case, in the order of first appearance: a resumed run may have tried one again."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        found[case_key(row)] = row
+    return list(found.values())

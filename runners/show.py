@@ -1,0 +1,39 @@
+"""Profiles as lines of text for the terminal."""
+
+from __future__ import annotations
+
+from chipassay.results.profile import Curve, Evidence, Profile
+from chipassay.results.units import bandwidth, rate, seconds, size
+
+
+def evidence_words(evidence: Evidence) -> str:
+    """Level, and date where there is one."""
+    return evidence.level + (f" {evidence.date}" if evidence.date else "")
+
+
+def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
+    share = f", {100 * curve.rate / peak:.0f} % of peak" if peak else ""
+    spread = f", residuals {100 * curve.spread:.1f} %" if curve.spread is not None else ""
+    points = f", {curve.points} points" if curve.points else ""
+    return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
+
+
+def profile_lines(profile: Profile) -> list[str]:
+    """The profile, a line per cell."""
+    lines = [f"{profile.name} ({profile.chip_id})"]
+    for op, curves in (("matmul", profile.matmul), ("attention", profile.attention)):
+        for dtype, curve in curves.items():
+            peak = profile.peak_flops_per_s.get(dtype)
+            lines.append(_curve(f"{op} {dtype}", curve, rate(curve.rate), peak.value if peak else None))
+    if profile.memory is not None:
+        peak = profile.peak_bandwidth_bytes_per_s
+        lines.append(_curve("memory", profile.memory, bandwidth(profile.memory.rate), peak.value if peak else None))
+    for link in profile.links:
+        spread = f", residuals {100 * link.spread:.0f} %" if link.spread is not None else ""
+        lines.append(
+            f"  {link.pattern:<18} {bandwidth(link.busbw_bytes_per_s)} busbw beyond {seconds(link.latency_s)}, "
+            f"{link.group_size} ranks, {link.transport}{spread} ({evidence_words(link.evidence)})"
+        )
+    if profile.memory_bytes is not None:
+        lines.append(f"  {'memory size':<18} {size(profile.memory_bytes.value)} ({evidence_words(profile.memory_bytes.evidence)})")
+    return lines

@@ -1,0 +1,110 @@
+"""Suites: which cases are measured, as data (`*.toml`), and how a suite becomes a list of wanted measurements."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chipassay.results.errors import FileError, InputError, UnknownName
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HERE = Path(__file__).parent
+
+BLOCK_SETTINGS = ("op", "on", "backends", "cache", "ranks")
+"""Keys of a block that are not axes."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One case that a suite asks for. ``backends`` None: every backend that can run here; ``ranks``: a collective."""
+
+    op: str
+    axes: Mapping[str, Any]
+    cache: str
+    backends: tuple[str, ...] | None = None
+    ranks: str | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of wanted measurements. ``min_time_s``: samples of one case span at least this long."""
+
+    name: str
+    min_time_s: float
+    wanted: tuple[Wanted, ...]
+
+
+def names() -> list[str]:
+    """The suites that ship."""
+    return sorted(path.stem for path in HERE.glob("*.toml"))
+
+
+def load_suite(name: str, device_kind: str) -> Suite:
+    """The suite's measurements for a device of this kind.
+
+    ``name`` is one of ``names()`` or the path of a .toml file. Raises UnknownName, or FileError naming the block.
+    """
+    path = Path(name) if name.endswith(".toml") else HERE / f"{name}.toml"
+    if not name.endswith(".toml") and name not in names():
+        raise UnknownName("suite", name, names())
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(path, f"cannot be read ({error.strerror})", mend=f"suites that ship: {', '.join(names())}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise FileError(path, f"not TOML: {error}") from error
+    side = "cpu" if device_kind == "cpu" else "gpu"
+    wanted: list[Wanted] = []
+    for position, block in enumerate(data.get("block", []), start=1):
+        if block.get("on", side) == side:
+            try:
+                wanted += _expand(block)
+            except (KeyError, TypeError, ValueError) as error:
+                raise FileError(path, f"block {position}: {error}", mend="see runners/suites/README.md") from error
+    return Suite(name=path.stem, min_time_s=float(data.get("min_time_s", 1.0)), wanted=tuple(wanted))
+
+
+def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
+    ops = block["op"] if isinstance(block["op"], list) else [block["op"]]
+    axes = {name: values for name, values in block.items() if name not in BLOCK_SETTINGS}
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"axis {name!r} must be a list that is not empty")
+    caches = block.get("cache", ["cold"])
+    for op in ops:
+        for values in itertools.product(*axes.values()):
+            point = _fields(dict(zip(axes, values, strict=True)))
+            for cache in caches:
+                backends = tuple(block["backends"]) if "backends" in block else None
+                yield Wanted(op=op, axes=point, cache=cache, backends=backends, ranks=block.get("ranks"))
+
+
+def _fields(point: dict[str, Any]) -> dict[str, Any]:
+    """Axes that stand for several fields: ``mnk`` for m, n and k; ``seq`` for as many queries as keys."""
+    if "mnk" in point:
+        point["m"], point["n"], point["k"] = point.pop("mnk")
+    if "seq" in point:
+        point["seq_q"] = point["seq_kv"] = point.pop("seq")
+    return point
+
+
+def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Suite:
+    """The part of the suite whose operations are in ``only`` (None: all). Raises UnknownName for an op nobody knows."""
+    if not only:
+        return suite
+    operations = {wanted.op for wanted in suite.wanted} | set(known)
+    for op in only:
+        if op not in operations:
+            raise UnknownName("op", op, operations)
+    chosen = tuple(wanted for wanted in suite.wanted if wanted.op in only)
+    if not chosen:
+        raise InputError(f"suite {suite.name} has no {' or '.join(only)} for this device; try --suite standard")
+    return Suite(suite.name, suite.min_time_s, chosen)
