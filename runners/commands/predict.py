@@ -1,17 +1,48 @@
-"""Make one self-contained HTML page from results: roofline, rate against size, bus bandwidth, the table, the environment."""
+"""Predict a training step: time, tokens per second, MFU, memory, the breakdown, and what it all rests on.
+
+Without --plan the best plan is searched for. A measured profile .json may stand in the place of a chip id: 64xresults/mine.json
+"""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import json
 
-HELP = "one HTML page that opens offline"
+from chipassay.results.errors import InputError
+
+HELP = "how long a training step takes on a cluster"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="results of `chipassay run`")
-    parser.add_argument("-o", "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html")
+    parser.add_argument("--model", required=True, metavar="M", help="a preset (llama3-8b, gpt3-175b, ...) or a Hugging Face config.json")
+    parser.add_argument("--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8")
+    parser.add_argument("--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,microbatch=1 (default: the best)")
+    parser.add_argument("--batch", type=int, metavar="N", help="sequences per step over the whole cluster (default: the model's usual)")
+    parser.add_argument("--tokens", type=float, metavar="N", help="also: days for this many tokens, for example 300e9")
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from chipassay.scaling.cluster import parse_cluster
+    from chipassay.scaling.models import load_model
+    from chipassay.scaling.plan import parse_plan
+    from chipassay.scaling.predict import predict
+    from chipassay.scaling.search import best_plan, default_global_batch
+    from chipassay.scaling.text import prediction_lines
+
+    if arguments.tokens is not None and not 0 < arguments.tokens < float("inf"):
+        raise InputError(f"--tokens {arguments.tokens:g}: give a number of tokens above 0, for example 300e9")
+    model, cluster = load_model(arguments.model), parse_cluster(arguments.cluster)
+    batch = arguments.batch or default_global_batch(model, cluster.count)
+    if arguments.plan is None:
+        prediction = best_plan(model, cluster, batch)
+    else:
+        prediction = predict(model, cluster, parse_plan(arguments.plan, batch))
+    days = None if arguments.tokens is None else arguments.tokens / prediction.tokens_per_s / 86400
+    if arguments.json:
+        print(json.dumps({**prediction.to_dict(), "tokens": arguments.tokens, "days": days}, default=str))
+        return 0
+    print("\n".join(prediction_lines(prediction)))
+    if days is not None:
+        low, high = (days * bound / prediction.step_time_s for bound in (prediction.low_s, prediction.high_s))
+        print(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")
     return 0

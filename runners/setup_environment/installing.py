@@ -11,14 +11,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .decisions import Attempt, Wish, accelerator_extra, accelerator_packages, constraints, is_current, reuses_torch, torch_attempts
-from .looking import look_at_machine, output_of, probe
+from .looking import look_at_machine, output_of, own_packages, probe
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST_PYTHON = (3, 10)
@@ -54,10 +53,10 @@ def is_usable(venv: Path, borrow: bool) -> bool:
     return borrows == borrow and version is not None and version.strip() == VERSION
 
 
-def make_venv(venv: Path, python: str, borrow: bool, outer: Sequence[str] = ()) -> None:
+def make_venv(venv: Path, python: str, borrow: bool) -> None:
     """An environment of this Python's version, kept if it already is one. `borrow` lets it see the packages of `python`.
 
-    An environment made from another (`outer`) sees only the system's packages, so the outer's folders are named in a path file.
+    An environment made from another one sees only the system's packages, so the other's folders are named in a path file.
     Only what an earlier call made is ever removed: the stamp, written first, tells.
     """
     if is_usable(venv, borrow):
@@ -71,17 +70,16 @@ def make_venv(venv: Path, python: str, borrow: bool, outer: Sequence[str] = ()) 
     say(f"making {venv} with Python {sys.version.split()[0]}" + (", on top of its packages" if borrow else ""))
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir(parents=True)
-    write_stamp(venv, {"key": "", "extras": [], "notes": []})
+    write_stamp(venv, {"key": "", "extras": [], "notes": [], "python": python})
     command = [python, "-m", "venv", *(["--system-site-packages"] if borrow else []), str(venv)]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
         raise SetupError(
             f"Python's venv module could not make {venv}; on Debian and Ubuntu: apt install python3-venv, "
             "else give a Python that has it: make ... PYTHON=path"
         )
-    if borrow and outer:
-        packages = output_of([str(python_of(venv)), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"])
-        assert packages is not None
-        (Path(packages.strip()) / "outer_environment.pth").write_text("\n".join(outer) + "\n")
+    around = own_packages(python) if borrow else []
+    if around:
+        (Path(own_packages(python_of(venv))[0]) / "environment_around.pth").write_text("\n".join(around) + "\n")
 
 
 def try_attempt(attempt: Attempt, wish: Wish) -> bool:
@@ -105,12 +103,12 @@ def try_attempt(attempt: Attempt, wish: Wish) -> bool:
     return pip(wish.venv, "install", *index, *wish.pip_args, attempt.requirement)
 
 
-def install(wish: Wish, python: str, outer: Sequence[str]) -> list[str]:
+def install(wish: Wish, python: str) -> list[str]:
     """Brings the environment to what is wished. Returns notes: what is missing, and the mend."""
     machine, base = look_at_machine(), probe(python)
     notes = []
     reuse = reuses_torch(base, wish)
-    make_venv(wish.venv, python, borrow=reuse, outer=outer)
+    make_venv(wish.venv, python, borrow=reuse)
     if reuse and probe(python_of(wish.venv)).torch != base.torch:
         say(f"torch {base.torch} of {python} cannot be seen from {wish.venv}, so another is installed")
         reuse = False
@@ -153,11 +151,19 @@ def read_stamp(venv: Path) -> dict[str, Any] | None:
         stamp = json.loads((venv / STAMP).read_text())
     except (OSError, ValueError):
         return None
-    return stamp if python_of(venv).exists() and {"key", "extras", "notes"} <= set(stamp) else None
+    return stamp if python_of(venv).exists() and {"key", "extras", "notes", "python"} <= set(stamp) else None
 
 
 def write_stamp(venv: Path, stamp: dict[str, Any]) -> None:
     (venv / STAMP).write_text(json.dumps(stamp))
+
+
+def starting_python(venv: Path) -> str:
+    """The Python to make the environment with: this one, unless the environment itself is activated and runs this."""
+    if Path(sys.prefix).resolve() != venv:
+        return sys.executable
+    stamp = read_stamp(venv)
+    return str(stamp["python"]) if stamp else getattr(sys, "_base_executable", sys.executable)
 
 
 def parse(arguments: Sequence[str] | None) -> Wish:
@@ -183,11 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stamp is None or not is_current(stamp, key, wish.extras):
             earlier = set(stamp["extras"]) if stamp else set()
             wish = replace(wish, extras=tuple(sorted({*wish.extras, *earlier})))
-            inside = Path(sys.prefix).resolve() == wish.venv  # run by the environment's own Python, activated
-            python = getattr(sys, "_base_executable", sys.executable) if inside else sys.executable
-            outer = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}) if sys.prefix != sys.base_prefix else []
-            notes = install(wish, python, [] if inside else outer)
-            stamp = {"key": key, "extras": wish.extras, "notes": notes}
+            python = starting_python(wish.venv)
+            notes = install(wish, python)
+            stamp = {"key": key, "extras": wish.extras, "notes": notes, "python": python}
             write_stamp(wish.venv, stamp)
     except SetupError as problem:
         say(str(problem))

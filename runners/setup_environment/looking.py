@@ -59,6 +59,15 @@ def probe(python: str | Path) -> Facts:
     return Facts(**{field.name: found[field.name] for field in fields(Facts) if field.name in found})
 
 
+def own_packages(python: str | Path) -> list[str]:
+    """The folders of a virtual environment's own packages; none for a Python that is no virtual environment."""
+    code = (
+        "import sys, sysconfig\n"
+        "if sys.prefix != sys.base_prefix: print(*dict.fromkeys(sysconfig.get_path(kind) for kind in ('purelib', 'platlib')), sep='\\n')"
+    )
+    return (output_of([str(python), "-c", code]) or "").splitlines()
+
+
 def look_at_machine() -> Facts:
     """The accelerators that the drivers here show, whatever Python has."""
     listing = output_of(["nvidia-smi"])

@@ -1,0 +1,52 @@
+"""The profile: what is saved is what is loaded, and what is not a profile is refused with words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chipassay.results.errors import FileError
+from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity, load_profile
+
+MEASURED = Evidence("measured", "a run", "2026-01-02")
+PROFILE = Profile(
+    chip_id="t4-pcie-16gb",
+    name="Tesla T4",
+    matmul={"fp16": Curve(1e-5, 2.1e13, MEASURED, 4, 0.02, 1e9, 1e12)},
+    memory=Curve(2e-6, 2.4e11, MEASURED),
+    links=(Link("all_reduce", "nccl", 2, 1e-5, 5e9, MEASURED, 3, 0.1),),
+    peak_flops_per_s={"fp16": Quantity(6.5e13, Evidence("published", "datasheet"))},
+    memory_bytes=Quantity(16e9, Evidence("published", "datasheet")),
+)
+
+
+def test_a_saved_profile_loads_as_it_was(tmp_path):
+    PROFILE.save(tmp_path / "p.json")
+    assert load_profile(tmp_path / "p.json") == PROFILE
+
+
+def test_the_json_is_the_same_each_time_and_has_one_number_a_line():
+    text = PROFILE.to_json()
+    assert text == PROFILE.to_json()
+    assert [line.strip() for line in text.splitlines() if '"rate"' in line] == ['"rate": 21000000000000.0,', '"rate": 240000000000.0,']
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"version": 99}, "profile version 99"),
+        ({"chip_id": None, "matmul": {"fp16": {"rate": 1.0}}}, "not a profile"),
+        ({"memory": {"overhead_s": 0, "rate": 1, "evidence": {"level": "guessed", "source": "x"}}}, "'guessed' is not one of"),
+    ],
+)
+def test_what_is_not_a_profile_is_refused(tmp_path, change, complaint):
+    (tmp_path / "p.json").write_text(json.dumps({**json.loads(PROFILE.to_json()), **change}))
+    with pytest.raises(FileError, match=complaint):
+        load_profile(tmp_path / "p.json")
+
+
+def test_broken_json_is_named_by_line(tmp_path):
+    (tmp_path / "p.json").write_text('{\n  "version": 1,\n  oops\n}')
+    with pytest.raises(FileError, match=r"p\.json, line 3: not JSON"):
+        load_profile(tmp_path / "p.json")
