@@ -21,11 +21,30 @@ class Arrays(Protocol):
     def normal(self, shape: tuple[int, ...], dtype: str, seed: int) -> Array:
         """Standard normal values (int8: uniform over -8..7), the same for the same seed."""
 
+    def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Values that no right result can have, so that a forgotten element shows: NaN; integers: the lowest there is."""
+
     def refill(self, array: Array) -> None:
-        """Overwrite with fresh random values, in place, cheaply."""
+        """Overwrite with fresh random values of the kind that ``normal`` makes, in place, cheaply."""
 
     def float64(self, array: Array) -> np.ndarray:
         """The array's exact values as a NumPy float64 array on the host."""
 
     def synchronize(self) -> None:
         """Wait until the device has finished."""
+
+
+def copy_random_pieces(flat: Array, block: Array, rng: np.random.Generator) -> None:
+    """Fill ``flat`` with pieces of a ready-made random ``block``, each from a random place: the cost of a copy, not of a generator.
+
+    Works for any library whose slices are views that can be assigned to.
+    """
+    piece = max(len(block) // 2, 1)
+    for start in range(0, len(flat), piece):
+        stop = min(start + piece, len(flat))
+        offset = int(rng.integers(0, len(block) - (stop - start) + 1))
+        flat[start:stop] = block[offset : offset + stop - start]
+
+
+RANDOM_BLOCK_ELEMENTS = 2**21
+"""Long enough that pieces of it look unrelated, short enough (8 MB of fp32) to make in some milliseconds."""

@@ -60,11 +60,21 @@ class Case(ABC):
 
     @abstractmethod
     def make_output(self, arrays: Arrays) -> Array:
-        """An output buffer filled with random values, so that an unwritten element shows."""
+        """An output buffer of values that no right result can have (``Arrays.unwritten``), so that an unwritten element shows.
+
+        Make a new one for each kernel: a buffer used twice holds the last kernel's right answer.
+        """
 
     @abstractmethod
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
         """Compare ``output`` with a float64 reference."""
+
+    def _set_math_mode(self) -> None:
+        """fp32 matrix arithmetic is IEEE and nothing else, so that no row can mean TF32 by it."""
+        if self.dtype == "fp32" and self.math_mode is None:
+            object.__setattr__(self, "math_mode", "ieee")
+        if (self.dtype == "fp32") != (self.math_mode == "ieee") and self.dtype != "fp64":
+            raise ValueError(f"{self.op} of {self.dtype} with math_mode {self.math_mode!r}: fp32 is 'ieee'; for TF32 write dtype='tf32'")
 
     def columns(self) -> dict[str, Any]:
         """The case as columns of the results table."""

@@ -139,6 +139,8 @@ class KernelMeasurer:
         call = kernel.prepare(case, arrays, inputs, output)
         check = case.check(arrays, inputs, call(), seed)
         columns = {"libraries": versions, "data": "normal", "error": check.error, "error_limit": check.limit}
+        # Tuned kernels say with which choices they run.
+        columns["config"] = getattr(call, "config", None)
         if not check.passed:
             return {**columns, "status": "incorrect", "reason": f"error {check.error:.3g} above its limit {check.limit:.3g}; not timed"}
         samples = measure(

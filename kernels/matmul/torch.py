@@ -1,0 +1,43 @@
+"""torch.mm, and torch._int_mm for int8: cuBLAS, rocBLAS, MKL or whatever the device's torch calls."""
+
+from __future__ import annotations
+
+from ..arrays import Array, Arrays
+from ..kernel import Call, Target, kernel
+from ..torch_settings import refuses_dtype, set_arithmetic
+from .case import MatmulCase
+
+
+def refuses(case: MatmulCase, target: Target) -> str | None:
+    if case.dtype == "int8":
+        return "torch.mm sums int8 in int8; torch._int_mm does it in int32"
+    return refuses_dtype(case, target)
+
+
+@kernel("matmul", "torch", "torch.mm", refuses)
+def mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    import torch
+
+    set_arithmetic(case.dtype)
+    a, b = case.operands(inputs)
+    return lambda: torch.mm(a, b, out=output)
+
+
+def int_refuses(case: MatmulCase, target: Target) -> str | None:
+    if case.dtype != "int8":
+        return f"torch._int_mm multiplies int8, not {case.dtype}"
+    if target.kind not in ("cpu", "cuda", "rocm", "xpu"):
+        return f"torch._int_mm has no implementation for {target.kind}"
+    if target.kind == "cpu" and case.layout != "nn" and min(case.m, case.n, case.k) == 1:
+        return "torch._int_mm on a CPU leaves the output unwritten where a transposed operand has a side of 1 (PyTorch issue 195066)"
+    if target.kind != "cpu" and (case.m <= 16 or case.k % 8 or case.n % 8):
+        return "torch._int_mm on a GPU needs m > 16, and n and k that are multiples of 8"
+    return None
+
+
+@kernel("matmul", "torch", "torch._int_mm", int_refuses)
+def int_mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    import torch
+
+    a, b = case.operands(inputs)
+    return lambda: torch._int_mm(a, b, out=output)

@@ -1,0 +1,191 @@
+"""Every registered kernel: right where it runs, and refused with a reason where it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chipassay.kernels import kernel as kernel_module
+from chipassay.kernels.attention import AttentionCase
+from chipassay.kernels.backends import BACKENDS, installed, make_arrays, why_not
+from chipassay.kernels.case import DTYPE_BYTES, Case
+from chipassay.kernels.kernel import Kernel, Target, cases, kernels
+from chipassay.kernels.matmul import MatmulCase
+from chipassay.kernels.memory import CopyCase, TriadCase
+from chipassay.kernels.torch_settings import set_arithmetic, torch_as_it_was
+
+CPU = Target("cpu")
+TARGETS = (
+    CPU,
+    Target("cuda", (6, 0)),
+    Target("cuda", (7, 0)),
+    Target("cuda", (8, 0)),
+    Target("cuda", (9, 0)),
+    Target("cuda", (12, 0)),
+    Target("rocm"),
+    Target("xpu"),
+    Target("mps"),
+    Target("npu"),
+)
+
+dtypes = st.sampled_from(sorted(DTYPE_BYTES))
+sizes = st.integers(1, 150)
+
+
+@st.composite
+def attention_cases(draw: st.DrawFn) -> AttentionCase:
+    kv_heads, causal, seq_q = draw(st.integers(1, 2)), draw(st.booleans()), draw(sizes)
+    return AttentionCase(
+        batch=draw(st.integers(1, 2)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        seq_q=seq_q,
+        seq_kv=seq_q if causal else draw(sizes),
+        head_dim=draw(st.integers(1, 80)),
+        causal=causal,
+        dtype=draw(dtypes),
+    )
+
+
+any_case: st.SearchStrategy[Case] = st.one_of(
+    st.builds(MatmulCase, m=sizes, n=st.integers(1, 600), k=sizes, layout=st.sampled_from(["nn", "nt", "tn"]), dtype=dtypes),
+    attention_cases(),
+    st.builds(CopyCase, elements=st.integers(1, 40_000), dtype=dtypes),
+    st.builds(TriadCase, elements=st.integers(1, 40_000), dtype=dtypes),
+)
+
+
+@pytest.fixture(autouse=True)
+def _torch_switches_restored() -> Iterator[None]:
+    if not installed("torch"):
+        yield
+        return
+    with torch_as_it_was():
+        yield
+
+
+def on_cpu(case: Case) -> list[Kernel]:
+    return [k for k in kernels(op=case.op) if why_not(k.backend, CPU) is None and k.refuses(case, CPU) is None]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(case=any_case, seed=st.integers(0, 2**31))
+def test_every_cpu_kernel_is_right_for_any_shape(case: Case, seed: int) -> None:
+    for kernel in on_cpu(case):
+        arrays = make_arrays(kernel.backend, "cpu")
+        assert arrays.refuses(case.dtype) is None
+        inputs, buffer = case.make_inputs(arrays, seed), case.make_output(arrays)
+        output = kernel.prepare(case, arrays, inputs, buffer)()
+        check = case.check(arrays, inputs, output, seed)
+        assert check.passed, f"{kernel.name}: {check}"
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(case=any_case, target=st.sampled_from(TARGETS))
+def test_every_kernel_accepts_or_gives_its_reason(case: Case, target: Target) -> None:
+    if not installed("torch"):
+        pytest.skip("torch is not installed, and its kernels ask for its version")
+    for kernel in kernels(op=case.op):
+        reason = kernel.refuses(case, target)
+        assert reason is None or len(reason) > 10
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        MatmulCase(m=8, n=8, k=8, dtype="fp32"),
+        AttentionCase(batch=1, heads=2, kv_heads=2, seq_q=8, seq_kv=8, head_dim=8, dtype="fp32"),
+        CopyCase(elements=8, dtype="fp32"),
+        TriadCase(elements=8, dtype="fp32"),
+    ],
+    ids=lambda case: case.op,
+)
+def test_every_operation_can_be_done_by_every_backend_and_by_numpy_alone_on_a_cpu(case: Case) -> None:
+    assert {k.backend for k in kernels(op=case.op)} == set(BACKENDS)
+    assert [k for k in kernels(op=case.op, backend="numpy") if k.refuses(case, CPU) is None]
+
+
+def test_kernels_and_cases_are_listed_in_a_stable_order_without_doubles() -> None:
+    listed = [(k.op, k.backend, k.name) for k in kernels()]
+    assert listed == sorted(set(listed))
+    assert set(cases()) == {k.op for k in kernels()} == {"matmul", "attention", "copy", "triad"}
+
+
+def test_the_readme_example_is_a_right_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    kernels()  # found before the list is swapped, so that the example does not stay in it
+    monkeypatch.setattr(kernel_module, "_KERNELS", [])
+    (example,) = re.findall(r"```python\n(.*?)```", (Path(kernel_module.__file__).parent / "README.md").read_text(encoding="utf-8"), re.S)
+    assert 12 <= len(example.splitlines()) <= 25
+    exec(compile(example, "README.md", "exec"), {"__name__": "chipassay.kernels.memory.example", "__package__": "chipassay.kernels.memory"})
+    (clone,) = kernels()
+    case, arrays = CopyCase(elements=1000, dtype="bf16"), make_arrays("torch", "cpu")
+    inputs, buffer = case.make_inputs(arrays, 0), case.make_output(arrays)
+    assert clone.refuses(case, CPU) is None
+    assert case.check(arrays, inputs, clone.prepare(case, arrays, inputs, buffer)(), 0).passed
+
+
+def names(case: Case, target: Target, backend: str) -> set[str]:
+    return {k.name for k in kernels(op=case.op, backend=backend) if k.refuses(case, target) is None}
+
+
+def test_sdpa_backends_are_offered_only_where_torch_has_them() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    half = AttentionCase(batch=1, heads=2, kv_heads=2, seq_q=8, seq_kv=8, head_dim=64, dtype="bf16")
+    assert names(half, CPU, "torch") == {"torch.sdpa.flash", "torch.sdpa.math"}
+    assert names(half, Target("cuda", (9, 0)), "torch") == {f"torch.sdpa.{name}" for name in ("flash", "cudnn", "efficient", "math")}
+    assert names(half, Target("cuda", (7, 0)), "torch") == {"torch.sdpa.math"}
+    full = AttentionCase(batch=1, heads=2, kv_heads=2, seq_q=8, seq_kv=8, head_dim=64, dtype="fp32")
+    assert names(full, Target("cuda", (9, 0)), "torch") == {"torch.sdpa.efficient", "torch.sdpa.math"}
+
+
+def test_tf32_is_offered_on_nvidia_tensor_cores_only() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    case = MatmulCase(m=64, n=64, k=64, dtype="tf32")
+    assert names(case, Target("cuda", (8, 0)), "torch") == {"torch.mm"}
+    for target in (CPU, Target("cuda", (7, 5)), Target("rocm"), Target("mps")):
+        assert not names(case, target, "torch")
+
+
+def test_int8_goes_to_the_kernel_that_sums_in_int32() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    case = MatmulCase(m=64, n=64, k=64, dtype="int8")
+    assert names(case, Target("cuda", (8, 0)), "torch") == {"torch._int_mm"}
+    odd = MatmulCase(m=64, n=63, k=64, dtype="int8")
+    assert not names(odd, Target("cuda", (8, 0)), "torch")
+    assert names(odd, CPU, "torch") == {"torch._int_mm"}
+
+
+def test_preparing_a_matmul_sets_the_arithmetic_and_leaving_restores_it() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    before = torch.get_float32_matmul_precision()
+    with torch_as_it_was():
+        set_arithmetic("tf32")
+        assert torch.backends.cuda.matmul.allow_tf32
+        set_arithmetic("fp32")
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        set_arithmetic("tf32")
+    assert torch.get_float32_matmul_precision() == before
+    assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+
+
+def test_an_sdpa_kernel_uses_its_backend_or_fails() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    case = AttentionCase(batch=1, heads=2, kv_heads=2, seq_q=64, seq_kv=64, head_dim=16, dtype="fp32")
+    arrays = make_arrays("torch", "cpu")
+    inputs, buffer = case.make_inputs(arrays, 0), case.make_output(arrays)
+    called: dict[str, set[str]] = {}
+    for kernel in kernels(op="attention", backend="torch"):
+        if kernel.refuses(case, CPU) is None:
+            call = kernel.prepare(case, arrays, inputs, buffer)
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                call()
+            called[kernel.name] = {event.key for event in profile.key_averages()}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in called["torch.sdpa.flash"]
+    assert "aten::_scaled_dot_product_attention_math" in called["torch.sdpa.math"]

@@ -1,0 +1,199 @@
+"""A run against a fake measuring process: resume, budget, a lost chip, Ctrl-C; then a real small one, killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from chipassay.results.errors import FileError, InputError, NothingMeasured, UnknownName
+from chipassay.results.table import read_rows
+from chipassay.runners import run as run_module
+from chipassay.runners.devices.facts import DeviceFacts
+from chipassay.runners.run import Run, RunOptions
+from chipassay.runners.workers.client import WorkerDied, WorkerTimeout
+
+SUITE = """
+min_time_s = 0.01
+[[block]]
+op = "copy"
+backends = ["torch"]
+dtype = ["fp32"]
+elements = [1, 2, 3, 4]
+"""
+
+FACTS = DeviceFacts("cuda", "Fake GPU", "fake-gpu", 1, 10**9, 10**6, "1.0")
+
+
+class FakeWorkers:
+    """Answers like the measuring process; ``behaviour`` maps elements to a row, an exception, or the message of a lost chip."""
+
+    def __init__(self, behaviour, facts=FACTS):
+        self.behaviour, self.facts, self.asked = behaviour, facts, []
+
+    def ask(self, request, timeout_s):
+        if request is None:
+            return {"facts": self.facts.to_dict(), "backends": {"torch": None, "triton": "not installed", "numpy": "CPU only"}}
+        if "questions" in request:
+            answers = [
+                {"kernels": [("copy_", None)], "columns": {"op": q["op"], **q["case"]}, "launch": "stream"} for q in request["questions"]
+            ]
+            return {"answers": answers}
+        elements = request["case"]["elements"]
+        self.asked.append(elements)
+        what = self.behaviour.get(elements, "fine")
+        if isinstance(what, BaseException):
+            raise what
+        if what != "fine":
+            return {"row": {"status": "error", "reason": what}, "device_lost": what}
+        return {"row": {"status": "ok", "time_median_s": 1e-3, "measuring_s": 0.5, "samples_s": [1e-3]}, "device_lost": None}
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    (tmp_path / "s.toml").write_text(SUITE)
+
+    def go(behaviour=None, facts=FACTS, **options):
+        fake = FakeWorkers(behaviour or {}, facts)
+        monkeypatch.setattr(run_module, "start_worker", lambda kind: fake)
+        given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", **options}
+        outcome = Run(RunOptions(**given), lambda *_: None, lambda *_: None).execute()
+        return outcome, fake
+
+    return go
+
+
+def elements_of(rows):
+    return [row.elements for row in rows]
+
+
+def test_every_case_becomes_one_row(execute, tmp_path):
+    outcome, _ = execute()
+    rows = read_rows(tmp_path / "out.csv")
+    assert elements_of(rows) == [1, 2, 3, 4]
+    assert {row.chip_id for row in rows} == {"fake-gpu"}
+    assert len({row.run_id for row in rows}) == 1
+    assert outcome.measuring_s == 2.0
+
+
+def test_resume_measures_only_what_is_missing(execute, tmp_path):
+    execute()
+    path = tmp_path / "out.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]) + lines[3][:20])
+    outcome, fake = execute(resume=True)
+    assert fake.asked == [3, 4]
+    assert elements_of(read_rows(path)) == [1, 2, 3, 4]
+    assert len({row.run_id for row in outcome.rows}) == 1
+
+
+def test_resume_of_a_whole_file_measures_nothing(execute):
+    execute()
+    outcome, fake = execute(resume=True)
+    assert fake.asked == []
+    assert len(outcome.rows) == 4
+
+
+def test_a_file_that_exists_is_not_written_over(execute):
+    execute()
+    with pytest.raises(FileError, match="already exists; go on with it by --resume"):
+        execute()
+
+
+def test_resume_on_another_chip_is_refused(execute):
+    execute()
+    with pytest.raises(FileError, match="was measured on fake-gpu, this is other-gpu"):
+        execute(facts=DeviceFacts("cuda", "Other", "other-gpu", 1, 10**9, 10**6, "1.0"), resume=True)
+
+
+def test_a_crash_and_a_hang_cost_one_row_each_and_resume_tries_them_again(execute, tmp_path):
+    outcome, _ = execute({2: WorkerDied("the measuring process crashed (SIGSEGV)"), 3: WorkerTimeout("no answer within 9 s")})
+    assert [row.status for row in outcome.rows] == ["ok", "error", "timeout", "ok"]
+    assert "SIGSEGV" in outcome.rows[1].reason
+    outcome, fake = execute(resume=True)
+    assert fake.asked == [2, 3]
+    assert [row.status for row in outcome.rows] == ["ok"] * 4
+    assert len(read_rows(tmp_path / "out.csv")) == 6
+
+
+def test_a_child_killed_for_memory_is_out_of_memory(execute):
+    outcome, _ = execute({2: WorkerDied("the measuring process was killed (signal 9: often the system, out of memory)")})
+    assert outcome.rows[1].status == "out_of_memory"
+
+
+def test_a_chip_that_vanishes_ends_the_run_with_everything_before_it_safe(execute, tmp_path):
+    with pytest.raises(NothingMeasured, match=r"Fake GPU went away \(fell off the bus\) after 3 rows.*--resume") as caught:
+        execute({3: "fell off the bus"})
+    assert caught.value.exit_code == 3
+    assert [row.status for row in read_rows(tmp_path / "out.csv")] == ["ok", "ok", "error"]
+    _, fake = execute(resume=True)
+    assert fake.asked == [3, 4]
+
+
+def test_interrupting_keeps_what_was_measured(execute, tmp_path):
+    outcome, _ = execute({3: KeyboardInterrupt()})
+    assert outcome.interrupted
+    assert elements_of(read_rows(tmp_path / "out.csv")) == [1, 2]
+
+
+def test_a_spent_budget_is_said_in_the_row_and_resume_measures_the_rest(execute, tmp_path):
+    outcome, _ = execute(budget_s=0.0)
+    assert {row.status for row in outcome.rows} == {"skipped"}
+    assert "budget was spent" in outcome.rows[0].reason
+    _, fake = execute(resume=True)
+    assert fake.asked == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"only": ("mtmul",)}, "unknown op 'mtmul'; did you mean matmul"),
+        ({"backends": ("tritn",)}, "unknown backend 'tritn'; did you mean triton"),
+        ({"suite": "quik"}, "unknown suite 'quik'; did you mean quick"),
+        ({"only": ("matmul",)}, "has no matmul for this device"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_one(execute, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        execute(**options)
+    with pytest.raises((UnknownName, InputError)):
+        execute(**options)
+
+
+REAL = """
+min_time_s = 0.05
+[[block]]
+op = "copy"
+backends = ["numpy"]
+dtype = ["fp32"]
+elements = [1000, 2000, 3000, 4000, 5000, 6000]
+"""
+
+
+def test_a_real_run_killed_in_the_middle_is_finished_by_resume(tmp_path):
+    (tmp_path / "s.toml").write_text(REAL)
+    out = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "chipassay.runners", "run", "--device", "cpu", "--suite", str(tmp_path / "s.toml"), "--out", str(out)]
+    child = subprocess.Popen([*command, "--quiet"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out.exists() and out.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    before = read_rows(out)
+    assert 2 <= len(before) < 6
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(out)
+    assert elements_of(rows) == [1000, 2000, 3000, 4000, 5000, 6000]
+    assert rows[: len(before)] == before
+    assert all(row.status == "ok" for row in rows)

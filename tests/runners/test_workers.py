@@ -1,0 +1,88 @@
+"""Children that die, hang, babble or answer: the parent gets a row's worth of truth and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from chipassay.runners.workers.client import WorkerDied, Workers, WorkerTimeout
+
+ANSWERS = "import sys, json\nfor line in sys.stdin:\n    print(json.dumps({'got': json.loads(line)}), flush=True)"
+
+
+def workers(*programs):
+    return Workers([[sys.executable, "-c", program] for program in programs], [{}] * len(programs))
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_first_child_answers_and_all_get_the_request(tmp_path):
+    note = f"import sys\nfor line in sys.stdin: open({str(tmp_path / 'second')!r}, 'w').write(line)"
+    both = workers(ANSWERS, note)
+    assert both.ask({"n": 1}, 20) == {"got": {"n": 1}}
+    both.stop()
+    assert (tmp_path / "second").read_text() == '{"n": 1}\n'
+
+
+def test_a_killed_child_is_told_with_its_signal_and_the_likely_cause():
+    one = workers("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(WorkerDied, match=r"killed \(signal 9: often the system, out of memory\)"):
+        one.ask({}, 20)
+
+
+def test_a_crash_is_told_with_the_last_words():
+    one = workers("import sys; sys.exit('RuntimeError: no kernel image is available')")
+    with pytest.raises(WorkerDied, match="exit code 1: RuntimeError: no kernel image is available"):
+        one.ask({}, 20)
+
+
+def test_a_hanging_child_and_what_it_started_are_killed(tmp_path):
+    pids = tmp_path / "pids"
+    program = f"""
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(600)
+"""
+    one = workers(program)
+    deadline = time.monotonic() + 20
+    while not (pids.exists() and len(pids.read_text().split()) == 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(WorkerTimeout, match="no answer within 1 s"):
+        one.ask({}, 1)
+    own, grandchild = map(int, pids.read_text().split())
+    assert not alive(own)
+    deadline = time.monotonic() + 5
+    while alive(grandchild) and open(f"/proc/{grandchild}/stat").read().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_when_another_rank_dies_the_first_is_not_waited_for():
+    both = workers("import time; time.sleep(600)", "import sys; sys.exit(3)")
+    with pytest.raises(WorkerDied, match="rank 1 ended with exit code 3"):
+        both.ask({}, 60)
+
+
+def test_what_a_library_prints_never_reaches_the_protocol():
+    program = """
+from chipassay.runners.workers.channel import Channel
+channel = Channel()
+print("banner from a library")
+import os; os.write(1, b"raw banner\\n")
+for request in channel.requests():
+    channel.answer({"clean": True})
+"""
+    one = workers(program)
+    assert one.ask({}, 20) == {"clean": True}
+    one.stop()
