@@ -55,6 +55,8 @@ class TorchArrays:
         torch, where = self.torch, {"device": self.device, "generator": self.torch.Generator(self.device).manual_seed(seed)}
         if dtype == "int8":
             return torch.randint(-8, 8, shape, dtype=torch.int8, **where)
+        if dtype == "int32":
+            return torch.randint(-(2**15), 2**15, shape, dtype=torch.int32, **where)
         if dtype == "tf32":
             values = torch.randn(shape, dtype=torch.float32, **where)
             values.view(torch.int32).bitwise_and_(TF32_MASK)

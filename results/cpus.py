@@ -1,62 +1,115 @@
-"""What one core of a CPU microarchitecture does in a cycle: with the cores and the measured clock, a CPU's peak."""
+"""What one core of a CPU can do in one clock cycle, by microarchitecture: the datasheet peak that CPU makers do not print."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from types import MappingProxyType
 
+from .datafile import DATA, read_lines
 from .errors import FileError
+from .profile import LEVELS, Evidence, Quantity
 
-CPUS_CSV = Path(__file__).parent / "data" / "cpus.csv"
-DTYPE_COLUMNS = {
+CPUS_CSV = DATA / "cpus.csv"
+
+RATE_COLUMNS = {
     "fp64": "fp64_flops_per_cycle",
     "fp32": "fp32_flops_per_cycle",
     "bf16": "bf16_flops_per_cycle",
-    "fp16": "fp16_flops_per_cycle",
     "int8": "int8_ops_per_cycle",
 }
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+"""Flags of which one must be there for the bf16 rate to hold: a hypervisor may hide the unit."""
+AMX_BF16_PER_CYCLE = 2048.0
+AVX512_BF16_OVER_FP32 = 2.0
 
 
 @dataclass(frozen=True)
 class CpuCore:
-    """One core of a microarchitecture. FLOPs count a fused multiply-add as 2; a dtype that is not listed is unknown."""
+    """One core, dense multiply-adds counted as two operations."""
 
+    vendor: str
     microarchitecture: str
     flops_per_cycle: Mapping[str, float]
+    """dtype -> operations per core and clock; a dtype that is absent is unknown or not supported."""
     fp_add_latency_cycles: float | None
-    """Cycles from one scalar double addition to the next that needs its result."""
-    source: str
+    """Clocks of one dependent scalar double addition; None: unknown or not one number."""
+    evidence: Evidence
+
+    def peaks(self, cores: int, clock_hz: float) -> dict[str, Quantity]:
+        """dtype -> peak of that many cores at that clock."""
+        source = f"{cores} cores x operations per cycle of {self.microarchitecture} ({self.evidence.source}) x {clock_hz / 1e9:.3g} GHz"
+        return {dtype: Quantity(rate * cores * clock_hz, Evidence("derived", source)) for dtype, rate in self.flops_per_cycle.items()}
+
+
+@dataclass(frozen=True)
+class _Range:
+    vendor: str
+    family: int
+    model_low: int
+    model_high: int
+    needs_flag: str
+    core: CpuCore
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path = CPUS_CSV) -> tuple[tuple[str, int | None, range, CpuCore], ...]:
-    cores = []
-    with open(path, newline="", encoding="utf-8") as file:
-        for line, record in enumerate(csv.DictReader(file), start=2):
-            try:
-                core = CpuCore(
-                    microarchitecture=record["microarchitecture"],
-                    flops_per_cycle={dtype: float(record[name]) for dtype, name in DTYPE_COLUMNS.items() if record[name]},
-                    fp_add_latency_cycles=float(record["fp_add_latency_cycles"]) if record["fp_add_latency_cycles"] else None,
-                    source=record["source"],
-                )
-                models = range(int(record["model_low"]), int(record["model_high"]) + 1)
-                cores.append((record["vendor"], int(record["family"]) if record["family"] else None, models, core))
-            except (KeyError, ValueError) as error:
-                raise FileError(path, str(error), line=line, mend="repair this line") from error
-    return tuple(cores)
+def _ranges() -> tuple[_Range, ...]:
+    columns = (
+        "vendor",
+        "family",
+        "model_low",
+        "model_high",
+        "microarchitecture",
+        "needs_flag",
+        "fp_add_latency_cycles",
+        "evidence",
+        "source",
+    )
+    ranges = []
+    for line in read_lines(CPUS_CSV, (*columns, *RATE_COLUMNS.values())):
+        family, low, high = (line.whole_or_none(column) for column in ("family", "model_low", "model_high"))
+        if family is None or low is None or high is None or low > high:
+            raise FileError(
+                CPUS_CSV, "family, model_low and model_high must be whole numbers, low <= high", line=line.number, field="model_low"
+            )
+        level = next(known for known in LEVELS if known == line.one_of("evidence", LEVELS))
+        rates = {dtype: rate for dtype, column in RATE_COLUMNS.items() if (rate := line.number_or_none(column))}
+        core = CpuCore(
+            vendor=line.required("vendor"),
+            microarchitecture=line.required("microarchitecture"),
+            flops_per_cycle=MappingProxyType(rates),
+            fp_add_latency_cycles=line.number_or_none("fp_add_latency_cycles"),
+            evidence=Evidence(level, line.required("source")),
+        )
+        ranges.append(_Range(core.vendor, family, low, high, line.required("needs_flag"), core))
+    return tuple(ranges)
 
 
-def find_cpu(vendor: str, family: int | None, model: int | None) -> CpuCore | None:
-    """The core of a CPU by its vendor, family and model (Arm: implementer and part number), None if it is not listed.
+def _with_flags(core: CpuCore, flags: Collection[str]) -> CpuCore:
+    """The core without the rates whose instructions the machine does not show."""
+    rates = dict(core.flops_per_cycle)
+    if "bf16" in rates and not BF16_FLAGS.intersection(flags):
+        del rates["bf16"]
+    elif rates.get("bf16") == AMX_BF16_PER_CYCLE and "amx_bf16" not in flags:
+        rates["bf16"] = AVX512_BF16_OVER_FP32 * rates["fp32"]
+    if "int8" in rates and not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}.intersection(flags):
+        del rates["int8"]
+    elif rates.get("int8") == 2 * AMX_BF16_PER_CYCLE and "amx_int8" not in flags:
+        rates["int8"] = 4 * rates["fp32"]
+    return CpuCore(core.vendor, core.microarchitecture, MappingProxyType(rates), core.fp_add_latency_cycles, core.evidence)
 
-    >>> find_cpu("AuthenticAMD", 25, 17).microarchitecture
-    'AMD Zen 4'
+
+def find_cpu(vendor: str, family: int, model: int, flags: Collection[str] = ()) -> CpuCore | None:
+    """The core of a CPU as ``/proc/cpuinfo`` names it (Arm: implementer, architecture 8, part number); None where it is not known.
+
+    ``flags`` are the instruction sets the machine shows: without the vectors that the peak needs, the peak is unknown.
+
+    >>> find_cpu("AuthenticAMD", 25, 17, {"avx512f", "avx512_bf16"}).microarchitecture
+    'Zen 4'
     """
-    for known_vendor, known_family, models, core in _load():
-        if vendor == known_vendor and family == known_family and model in models:
-            return core
+    for known in _ranges():
+        if known.vendor == vendor and known.family == family and known.model_low <= model <= known.model_high:
+            vectors = "avx512f" if known.needs_flag == "amx_bf16" else known.needs_flag
+            return _with_flags(known.core, flags) if vectors in flags else None
     return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from .catalogue import Chip, find_chip, load_chips
-from .profile import Curve, Evidence, Link, Profile, Quantity
+from .profile import Curve, Evidence, Level, Link, Profile, Quantity
 from .published_rows import (
     COLLECTIVE_LATENCY_S,
     KERNEL_LATENCY_S,
@@ -44,11 +44,31 @@ def family(chip: Chip) -> Iterator[Chip]:
     return (chips[other] for other in near)
 
 
+SAME_PEAK = 0.02
+"""Two chips whose peaks differ by no more than this are taken to be the same arithmetic units."""
+
+
+def _same_units(chip: Chip, dtype: str) -> tuple[str, Curve] | None:
+    """A published curve of the chip that this one was cut from, if its arithmetic was left as it was (A800, H800, H200, ...)."""
+    ancestor, peak = chip, chip.peak_flops_per_s.get(dtype)
+    while ancestor.sibling and peak:
+        ancestor = find_chip(ancestor.sibling)
+        other_peak = ancestor.peak_flops_per_s.get(dtype)
+        curve = published_curve(ancestor.id, "matmul", dtype)
+        if curve is not None and other_peak and abs(other_peak / peak - 1) <= SAME_PEAK:
+            return ancestor.id, curve
+    return None
+
+
 def _own_matmul(chip: Chip, dtype: str) -> Curve | None:
-    """A curve from what was published of this very chip."""
+    """A curve from what was published of this very chip, or of the same arithmetic units under another name."""
     curve = published_curve(chip.id, "matmul", dtype)
     if curve is not None:
         return curve
+    same = _same_units(chip, dtype)
+    if same is not None:
+        source = f"same arithmetic units and peak as {same[0]}: {same[1].evidence.source}"
+        return Curve(same[1].overhead_s, same[1].rate, Evidence("derived", source), spread=same[1].spread)
     best = best_rate_per_s(chip.id, "matmul", dtype)
     if best is None:
         return None
@@ -106,7 +126,7 @@ def attention_curve(chip: Chip, dtype: str, matmul: Curve) -> Curve:
     for own in (dtype, TWIN_DTYPE[dtype]):
         curve = published_curve(chip.id, "attention", own)
         if curve is not None:
-            level = "published" if own == dtype else "derived"
+            level: Level = "published" if own == dtype else "derived"
             return Curve(curve.overhead_s, curve.rate, Evidence(level, f"in {own}: {curve.evidence.source}"), curve.points)
         best = best_rate_per_s(chip.id, "attention", own)
         if best is not None:

@@ -146,7 +146,7 @@ class KernelMeasurer:
         samples = measure(
             call,
             self.device.timer,
-            PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s),
+            PreciseMedian(min_time_s=min_time_s, time_cap_s=(1 - WARMUP_SHARE) * time_cap_s),
             cache=cache,
             before_sample=lambda: arrays.refill(output),
             warmup_cap_s=WARMUP_SHARE * time_cap_s,

@@ -24,8 +24,8 @@ START_TIMEOUT_S = 180.0
 CAP_WITHOUT_BUDGET_S = 10.0
 CAP_AT_MOST_S = 20.0
 CAP_AT_LEAST_S = 0.3
-FAIR_SHARES = 2.0
-"""A case may take this many fair shares of the budget: many end early, when they are precise."""
+FAIR_SHARE = 0.8
+"""Of its fair share of the remaining budget a case may spend this much in the timing engine: inputs and the check need the rest."""
 PATIENCE_S = 60.0
 """Beyond this much over twice its cap a case hangs: inputs and the reference check of the largest take seconds."""
 PATIENCE_AT_LEAST_S = 15.0
@@ -205,7 +205,7 @@ class Run:
         if self.options.budget_s is None:
             return CAP_WITHOUT_BUDGET_S
         left_s = self.options.budget_s - (time.monotonic() - self._begin_s)
-        return None if left_s <= 0 else min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, FAIR_SHARES * left_s / remaining))
+        return None if left_s <= 0 else min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, FAIR_SHARE * left_s / remaining))
 
     def _patience_s(self) -> float:
         """How long beyond its cap a case may take: a hanging one must not eat a whole budget."""

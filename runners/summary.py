@@ -60,6 +60,7 @@ def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
     from chipassay.results.published import profile_from_catalogue
     from chipassay.scaling.exchange import per_chip_worth
     from chipassay.scaling.models import load_model
+    from chipassay.scaling.text import worth_sentence
 
     try:
         reference = profile_from_catalogue(REFERENCE_CHIP)
@@ -68,7 +69,7 @@ def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
         name = load_chips()[REFERENCE_CHIP].name
         return Summary(cards(rows), f"For training {REFERENCE_MODEL}, the worth of one {name} in this chip cannot be told: {error}")
     inputs = tuple(Input(what=f"{given.what}: {given.value}", level=given.evidence.level, source=given.evidence.source) for given in worth.inputs)
-    return Summary(cards(rows), worth.sentence, tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level))))
+    return Summary(cards(rows), worth_sentence(worth), tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level))))
 
 
 def summary_lines(summary: Summary) -> list[str]:

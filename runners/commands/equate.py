@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from chipassay.scaling.exchange import exchange_rate
     from chipassay.scaling.models import load_model
-    from chipassay.scaling.text import exchange_lines
+    from chipassay.scaling.text import describe_exchange
 
     match = REFERENCE.fullmatch(arguments.reference)
     if match is None:
@@ -43,5 +43,5 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([exchange.to_dict() for exchange in found], default=str))
     else:
-        print("\n\n".join("\n".join(exchange_lines(exchange)) for exchange in found))
+        print("\n\n".join(describe_exchange(exchange) for exchange in found))
     return 0

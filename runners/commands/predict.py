@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from chipassay.scaling.cluster import parse_cluster
     from chipassay.scaling.models import load_model
-    from chipassay.scaling.plan import parse_plan
+    from chipassay.scaling.plan_text import parse_plan
     from chipassay.scaling.predict import predict
     from chipassay.scaling.search import best_plan, default_global_batch
-    from chipassay.scaling.text import prediction_lines
+    from chipassay.scaling.text import describe_prediction
 
     if arguments.tokens is not None and not 0 < arguments.tokens < float("inf"):
         raise InputError(f"--tokens {arguments.tokens:g}: give a number of tokens above 0, for example 300e9")
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**prediction.to_dict(), "tokens": arguments.tokens, "days": days}, default=str))
         return 0
-    print("\n".join(prediction_lines(prediction)))
+    print(describe_prediction(prediction))
     if days is not None:
         low, high = (days * bound / prediction.step_time_s for bound in (prediction.low_s, prediction.high_s))
         print(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from chipassay.results.cpus import CpuCore, find_cpu
-from chipassay.results.profile import Evidence, Quantity
 
 from ..timing.engine import Condition
 from .facts import DeviceFacts, slug
@@ -25,42 +24,31 @@ CHAIN_REPEATS = 5
 def find_core() -> CpuCore | None:
     """The catalogue's entry for this CPU's microarchitecture, None if it is not listed."""
     cpu = processor()
-    return find_cpu(cpu.vendor, cpu.family, cpu.model)
+    if cpu.family is None or cpu.model is None:
+        return None
+    return find_cpu(cpu.vendor, cpu.family, cpu.model, cpu.flags)
 
 
 def cpu_facts() -> DeviceFacts:
-    """What this CPU is, with its peak derived from cores x FLOPs per cycle x measured clock where all are known."""
+    """What this CPU is, with its peak derived from cores x operations per cycle x measured clock where all are known."""
     cpu, core, cores = processor(), find_core(), usable_cores()
     clock_hz = chain_clock_hz(core)
-    peaks = {}
     notes = []
     if core is None:
         notes.append(f"this CPU ({cpu.name}) is not in the catalogue: its peak is unknown")
     elif clock_hz is None:
         notes.append("the CPU's clock cannot be measured (its addition latency is unknown, or torch is missing): its peak is unknown")
-    else:
-        source = (
-            f"{cores} cores x FLOPs per cycle of {core.microarchitecture} x {clock_hz / 1e9:.2f} GHz "
-            "measured by a chain of dependent double additions"
-        )
-        native = native_dtypes(cpu.flags) or frozenset()
-        peaks = {
-            dtype: Quantity(cores * per_cycle * clock_hz, Evidence("derived", source))
-            for dtype, per_cycle in core.flops_per_cycle.items()
-            if dtype in native
-        }
-    name = core.microarchitecture if core is not None else cpu.name
     return DeviceFacts(
         kind="cpu",
-        name=cpu.name,
-        chip_id=f"cpu-{slug(name)}-{cores}c",
+        name=f"{cpu.name} ({core.microarchitecture})" if core else cpu.name,
+        chip_id=f"cpu-{slug(core.microarchitecture if core else cpu.name)}-{cores}c",
         count=1,
         memory_bytes=memory_bytes(),
         cache_bytes=last_level_cache_bytes(),
         driver=f"{platform.system()} {platform.release()}",
         threads=cores,
         native_dtypes=native_dtypes(cpu.flags),
-        peak_flops_per_s=peaks,
+        peak_flops_per_s=core.peaks(cores, clock_hz) if core and clock_hz else {},
         fabric="shared-memory",
         notes=tuple(notes),
     )

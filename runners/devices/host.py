@@ -30,8 +30,13 @@ def processor(cpuinfo: str | None = None) -> Processor:
         name, colon, value = line.partition(":")
         if colon:
             fields.setdefault(name.strip().lower(), value.strip())
+    family: int | None
+    model: int | None
     if "cpu implementer" in fields:
-        vendor, family, model = f"arm-{fields['cpu implementer'].lower()}", None, int(fields.get("cpu part", "0"), 0)
+        # Arm names itself by implementer (0x41 is Arm's own cores) and part number; the architecture is 8 or later.
+        implementer = fields["cpu implementer"].lower()
+        vendor = "ARM" if implementer == "0x41" else f"implementer {implementer}"
+        family, model = _integer(fields.get("cpu architecture")), int(fields.get("cpu part", "0"), 0)
     else:
         vendor = fields.get("vendor_id", platform.machine())
         family, model = _integer(fields.get("cpu family")), _integer(fields.get("model"))

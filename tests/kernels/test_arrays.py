@@ -84,3 +84,14 @@ def test_numpy_has_no_bf16_and_says_what_has() -> None:
 def test_an_unknown_backend_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown backend 'jax'; known: torch, triton, cupy, numpy"):
         make_arrays("jax", "cpu")
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=needs_torch)])
+def test_an_int32_output_is_refilled_with_fresh_values(backend: str) -> None:
+    arrays = make_arrays(backend, "cpu")
+    array = arrays.unwritten((50, 40), "int32")
+    arrays.refill(array)
+    once = arrays.float64(array).copy()
+    arrays.refill(array)
+    assert len(np.unique(once)) > 3
+    assert not np.array_equal(once, arrays.float64(array))

@@ -1,0 +1,172 @@
+"""One chip made ready for the model: its profile with a dtype chosen and each gap filled by a stated stand-in, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
+
+from .errors import MissingCell
+
+TRAINING_DTYPES = ("bf16", "fp16", "tf32", "fp32")
+ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4}
+BF16_PREFERENCE = 0.8
+"""bf16 is chosen over a faster dtype down to this share of its rate: it needs no loss scaling."""
+
+ASSUMED_MATMUL_SHARE = 0.70
+ASSUMED_ATTENTION_SHARE = 0.60
+ASSUMED_MEMORY_SHARE = 0.80
+"""Shares that stand in for missing cells: matmul of the peak, attention of the matmul rate (published chips: 0.4 to 0.8), memory
+of the peak bandwidth (published chips: 0.79 to 0.87). Used only with evidence ``assumed``."""
+ASSUMED_KERNEL_LATENCY_S = 5e-6
+
+SHARED_MEMORY_TRANSPORTS = ("gloo", "shared-memory", "shm", "mpi", "multiprocessing")
+"""Transports whose measured group was ranks of one CPU machine: they say nothing of a link between chips."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One number the prediction used, in words, with its evidence."""
+
+    what: str
+    value: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """One chip with every number that the model needs. Compared by identity, so that costs can be cached by machine."""
+
+    chip_id: str
+    name: str
+    dtype: str
+    matmul: Curve
+    attention: Curve
+    memory: Curve
+    memory_bytes: float
+    peak_flops_per_s: float | None
+    links: Mapping[str, tuple[Link, ...]]
+    """Collective -> links inside the node, by group size."""
+    inputs: tuple[Input, ...]
+
+    @property
+    def element_bytes(self) -> int:
+        return ELEMENT_BYTES[self.dtype]
+
+    def link(self, pattern: str, group_size: int) -> Link | None:
+        """The link of that group size, or the nearest measured one (larger first); an all-reduce stands in for its halves."""
+        links = self.links.get(pattern) or self.links.get("all_reduce")
+        if not links:
+            return None
+        return min(links, key=lambda link: (link.group_size < group_size, abs(link.group_size - group_size)))
+
+
+def _achievable(profile: Profile) -> dict[str, float]:
+    """dtype -> rate that large products reach, by measurement or by an assumed share of the peak."""
+    rates = {dtype: peak.value * ASSUMED_MATMUL_SHARE for dtype, peak in profile.peak_flops_per_s.items() if dtype in TRAINING_DTYPES}
+    rates.update({dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in TRAINING_DTYPES})
+    return rates
+
+
+def training_dtype(profile: Profile) -> str:
+    """The dtype to train in: the fastest of bf16, fp16, tf32 and fp32, and bf16 if it comes near.
+
+    A chip that only emulates bf16 (V100, P100, most CPUs) shows it by its rate. Where any was measured, only measured ones count.
+    """
+    measured = {dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in TRAINING_DTYPES}
+    rates = measured or _achievable(profile)
+    if not rates:
+        raise MissingCell(f"profile {profile.chip_id}: no matmul rate and no peak in {', '.join(TRAINING_DTYPES)}; measure matmul first")
+    best = max(rates, key=lambda dtype: rates[dtype])
+    if rates.get("bf16", 0.0) >= BF16_PREFERENCE * rates[best]:
+        return "bf16"
+    return best
+
+
+def _matmul(profile: Profile, dtype: str) -> Curve:
+    if dtype in profile.matmul:
+        return profile.matmul[dtype]
+    peak = profile.peak_flops_per_s.get(dtype)
+    if peak is None:
+        known = ", ".join(sorted({*profile.matmul, *profile.peak_flops_per_s})) or "none"
+        raise MissingCell(
+            f"profile {profile.chip_id}: nothing is known of {dtype} matmul (known: {known}); choose one of those or measure it"
+        )
+    source = f"{ASSUMED_MATMUL_SHARE:.2f} of the peak of {peak.value / 1e12:.4g} TFLOP/s: no matmul was measured in {dtype}"
+    return Curve(ASSUMED_KERNEL_LATENCY_S, peak.value * ASSUMED_MATMUL_SHARE, Evidence("assumed", source))
+
+
+def _attention(profile: Profile, dtype: str, matmul: Curve) -> Curve:
+    if dtype in profile.attention:
+        return profile.attention[dtype]
+    if profile.attention and dtype in profile.matmul:
+        other = next((known for known in ("bf16", "fp16", "fp32") if known in profile.attention and known in profile.matmul), None)
+        if other is not None:
+            ratio = profile.attention[other].rate / profile.matmul[other].rate
+            source = f"{ratio:.2f} of the {dtype} matmul rate, as in {other}: {profile.attention[other].evidence.source}"
+            return Curve(matmul.overhead_s, matmul.rate * ratio, Evidence("derived", source))
+    source = f"{ASSUMED_ATTENTION_SHARE:.2f} of the matmul rate: no attention was measured"
+    return Curve(matmul.overhead_s, matmul.rate * ASSUMED_ATTENTION_SHARE, Evidence("assumed", source))
+
+
+def _memory(profile: Profile) -> Curve:
+    if profile.memory is not None:
+        return profile.memory
+    peak = profile.peak_bandwidth_bytes_per_s
+    if peak is None:
+        raise MissingCell(f"profile {profile.chip_id}: no memory bandwidth, measured or by datasheet; measure copy first")
+    source = f"{ASSUMED_MEMORY_SHARE:.2f} of the peak of {peak.value / 1e9:.4g} GB/s: no copy was measured"
+    return Curve(ASSUMED_KERNEL_LATENCY_S, peak.value * ASSUMED_MEMORY_SHARE, Evidence("assumed", source))
+
+
+def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
+    links: dict[str, list[Link]] = {}
+    for link in profile.links:
+        if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS and link.group_size >= 2:
+            links.setdefault(link.pattern, []).append(link)
+    return MappingProxyType({pattern: tuple(found) for pattern, found in links.items()})
+
+
+def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | None = None) -> Machine:
+    """The profile as the model needs it. MissingCell names what is missing and cannot be stood in for."""
+    chosen = dtype or training_dtype(profile)
+    if chosen not in TRAINING_DTYPES:
+        raise MissingCell(f"training in {chosen!r} is not modelled; choose one of {', '.join(TRAINING_DTYPES)}")
+    matmul = _matmul(profile, chosen)
+    attention = _attention(profile, chosen, matmul)
+    memory = _memory(profile)
+    capacity = profile.memory_bytes
+    if memory_bytes is not None:
+        capacity = Quantity(memory_bytes, Evidence("assumed", "given by the caller"))
+    if capacity is None:
+        raise MissingCell(
+            f"profile {profile.chip_id}: its memory size is unknown, so what fits cannot be told; add memory_bytes to the profile"
+        )
+    why = "asked for" if dtype else "the fastest that trains, bf16 preferred"
+    inputs = (
+        Input("training dtype", chosen, Evidence("derived" if dtype is None else "assumed", why)),
+        Input(f"{chosen} matmul", f"{matmul.rate / 1e12:.4g} TFLOP/s + {matmul.overhead_s * 1e6:.3g} us", matmul.evidence),
+        Input("attention", f"{attention.rate / 1e12:.4g} TFLOP/s + {attention.overhead_s * 1e6:.3g} us", attention.evidence),
+        Input("memory traffic", f"{memory.rate / 1e9:.4g} GB/s + {memory.overhead_s * 1e6:.3g} us", memory.evidence),
+        Input("memory size", f"{capacity.value / 1e9:.4g} GB", capacity.evidence),
+    )
+    peak = profile.peak_flops_per_s.get(chosen)
+    return Machine(
+        chip_id=profile.chip_id,
+        name=profile.name,
+        dtype=chosen,
+        matmul=matmul,
+        attention=attention,
+        memory=memory,
+        memory_bytes=capacity.value,
+        peak_flops_per_s=None if peak is None else peak.value,
+        links=_links(profile),
+        inputs=inputs,
+    )
+
+
+def with_links(machine: Machine, links: Mapping[str, tuple[Link, ...]], inputs: tuple[Input, ...]) -> Machine:
+    """The machine with other links and the inputs that say where they come from."""
+    return replace(machine, links=links, inputs=(*machine.inputs, *inputs))

@@ -1,0 +1,52 @@
+"""A plan as the command line writes it: ``tp=8,pp=2,dp=4,microbatch=1,zero=1,recompute=full``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from chipassay.results.errors import InputError, UnknownName
+
+from .plan import ATTENTIONS, RECOMPUTES, Plan
+
+SHORT = {"zero": "zero_stage", "sp": "sequence_parallel", "mbs": "microbatch", "vpp": "interleave"}
+"""The field's usual abbreviations."""
+CHOICES: dict[str, tuple[str, ...]] = {"recompute": RECOMPUTES, "attention": ATTENTIONS}
+FLAGS = ("sequence_parallel", "overlap_dp")
+
+
+def parse_plan(text: str, global_batch: int) -> Plan:
+    """The plan that ``text`` names, for a global batch of so many sequences. What is not named keeps its default.
+
+    Raises UnknownName for a field that plans do not have, InputError for a value that it cannot hold.
+
+    >>> parse_plan("tp=8, zero=1, sp=yes", 64).describe()
+    'tp8 pp1 dp1, microbatch 1 of 64, ZeRO-1, recompute none, sequence parallel'
+    """
+    known = {field.name for field in fields(Plan)} - {"global_batch"}
+    given: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value:
+            raise InputError(f"plan {text!r}: {part!r} is not NAME=VALUE; write for example tp=8,pp=2,dp=4")
+        name = SHORT.get(name, name)
+        if name not in known:
+            raise UnknownName("plan field", name, known | set(SHORT))
+        given[name] = _value(name, value)
+    return Plan(global_batch=global_batch, **given)
+
+
+def _value(name: str, text: str) -> Any:
+    if name in CHOICES:
+        if text not in CHOICES[name]:
+            raise InputError(f"plan field {name}: {text!r} is not one of {', '.join(CHOICES[name])}")
+        return text
+    if name in FLAGS:
+        if text not in ("yes", "no"):
+            raise InputError(f"plan field {name}: {text!r} is neither yes nor no")
+        return text == "yes"
+    if name == "dtype":
+        return text
+    if not text.isdigit():
+        raise InputError(f"plan field {name}: {text!r} is not a whole number")
+    return int(text)

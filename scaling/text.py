@@ -1,0 +1,111 @@
+"""Predictions and exchange rates as plain text, for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .exchange import Exchange, Worth
+from .machine import Input
+from .predict import Prediction
+from .search import Ranked
+
+
+def seconds(value_s: float) -> str:
+    """A duration in the unit a reader expects.
+
+    >>> seconds(0.0123), seconds(4.5), seconds(90000)
+    ('12.3 ms', '4.5 s', '25 h')
+    """
+    if value_s < 1:
+        return f"{value_s * 1e3:.3g} ms"
+    if value_s < 600:
+        return f"{value_s:.3g} s"
+    if value_s < 36000:
+        return f"{value_s / 60:.3g} min"
+    return f"{value_s / 3600:.3g} h"
+
+
+def amount(value: float) -> str:
+    """A ratio or a count with three digits that matter, without an exponent.
+
+    >>> amount(2.618), amount(10384.4), amount(0.0042)
+    ('2.62', '10,400', '0.0042')
+    """
+    if value >= 1000:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.3g}"
+
+
+def describe_inputs(inputs: Sequence[Input]) -> str:
+    """One line per input, weakest evidence first."""
+    order = ("assumed", "derived", "published", "measured")
+    ranked = sorted(inputs, key=lambda found: order.index(found.evidence.level))
+    return "\n".join(f"  {found.evidence.level:<9}  {found.what}: {found.value} ({found.evidence.source})" for found in ranked)
+
+
+def describe_prediction(prediction: Prediction) -> str:
+    """Time, speed, memory and what the prediction rests on."""
+    p = prediction
+    lines = [
+        f"{p.model} on {p.cluster}, {p.dtype}: {p.plan.describe()}",
+        f"step time {seconds(p.step_time_s)} (90 %: {seconds(p.low_s)} to {seconds(p.high_s)}), {amount(p.tokens_per_s)} tokens/s",
+    ]
+    if p.mfu is not None and p.hfu is not None and p.mfu_causal is not None:
+        lines.append(f"MFU {p.mfu:.1%} (attention counted causal: {p.mfu_causal:.1%}), HFU {p.hfu:.1%}")
+    else:
+        lines.append("MFU unknown: the peak of this chip is unknown")
+    lines.append("where the time goes:")
+    for kind, value_s in sorted(p.breakdown_s.items(), key=lambda item: -item[1]):
+        if value_s > 0:
+            lines.append(f"  {kind:<16} {value_s / p.step_time_s:6.1%}  {seconds(value_s)}")
+    verdict = "fits" if p.fits else f"does NOT fit, most of it {p.largest_memory}"
+    lines.append(f"memory per chip {p.memory_total_bytes / 1e9:.1f} of {p.memory_limit_bytes / 1e9:.1f} GB: {verdict}")
+    for kind, value in sorted(p.memory_bytes.items(), key=lambda item: -item[1]):
+        lines.append(f"  {kind:<16} {value / 1e9:8.2f} GB")
+    lines += ["what this rests on:", describe_inputs(p.inputs)]
+    return "\n".join(lines)
+
+
+def describe_ranked(ranked: Ranked) -> str:
+    """The best plans, one line each."""
+    lines = [f"{ranked.plans_seen} plans tried, {ranked.plans_fitting} fit in memory"]
+    for place, p in enumerate(ranked.predictions, 1):
+        mfu = "" if p.mfu is None else f", MFU {p.mfu:.1%}"
+        lines.append(f"{place:>3}. {seconds(p.step_time_s)}, {amount(p.tokens_per_s)} tokens/s{mfu}: {p.plan.describe()}")
+    return "\n".join(lines)
+
+
+def worth_sentence(worth: Worth) -> str:
+    """The one sentence that a benchmark closes with."""
+    return (
+        f"For training {worth.model}, one {worth.reference_chip} is worth {amount(worth.ratio)} of {worth.other_chip} "
+        f"(90 %: {amount(worth.low)} to {amount(worth.high)})."
+    )
+
+
+def describe_worth(worth: Worth) -> str:
+    """The sentence, how it is defined, both plans, and what it rests on."""
+    lines = [worth_sentence(worth), f"Defined as: {worth.definition}."]
+    lines += [
+        f"  {p.cluster}: {amount(p.tokens_per_s / p.chips)} tokens/s per chip, {p.dtype}, {p.plan.describe()}"
+        for p in (worth.reference, worth.other)
+    ]
+    lines += ["What this rests on:", describe_inputs(worth.inputs)]
+    return "\n".join(lines)
+
+
+def describe_exchange(exchange: Exchange) -> str:
+    """How many, why, both plans, and what it rests on."""
+    e = exchange
+    if e.count is None:
+        first = f"{e.model}: {e.reference_count} x {e.reference_chip} cannot be replaced by {e.other_chip}"
+    else:
+        first = f"{e.model}: {e.reference_count} x {e.reference_chip} = {e.count} x {e.other_chip}"
+        if e.count_low is not None and e.count_high is not None:
+            first += f" (90 %: {amount(e.count_low)} to {amount(e.count_high)})"
+    lines = [first, f"  {e.reason}", f"At equal work per chip: {worth_sentence(e.worth)}"]
+    sides = (e.reference,) if e.other is None else (e.reference, e.other)
+    lines += [f"  {p.cluster}: {amount(p.tokens_per_s)} tokens/s, {p.dtype}, {p.plan.describe()}" for p in sides]
+    lines += ["What this rests on:", describe_inputs(e.inputs)]
+    return "\n".join(lines)

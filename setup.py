@@ -1,0 +1,39 @@
+"""Finds the packages and data files of the five rooms; everything else about the distribution is in pyproject.toml.
+
+The rooms are top-level folders (``kernels/``) but subpackages of one namespace (``chipassay.kernels``). Setuptools' own
+finder cannot look for packages under another name than their folder's, so a few lines here do: a new subpackage or data
+file is then part of the wheel, the sdist and the editable install without a list to keep by hand.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
+CODE_SUFFIXES = {".py", ".pyc", ".pyo"}
+SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "README.md", "SCHEMA.md"}
+"""Directly in a room lies also what users make, such as the CSVs that `make bench` writes to results/: not shipped."""
+
+
+def visible(path: Path) -> bool:
+    return not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(HERE).parts)
+
+
+def packages(room: str) -> list[str]:
+    folders = {file.parent.relative_to(HERE) for file in (HERE / room).rglob("*.py") if visible(file)}
+    return sorted(".".join(("chipassay", *folder.parts)) for folder in folders)
+
+
+def data_files(room: str) -> list[str]:
+    files = (file for file in (HERE / room).rglob("*") if file.is_file() and visible(file) and file.suffix not in CODE_SUFFIXES)
+    inside = (file.relative_to(HERE / room) for file in files)
+    return sorted(file.as_posix() for file in inside if len(file.parts) > 1 or file.name in SHIPPED_FROM_A_ROOM_ITSELF)
+
+
+setup(
+    packages=[name for room in ROOMS for name in packages(room)],
+    package_dir={f"chipassay.{room}": room for room in ROOMS},
+    package_data={f"chipassay.{room}": data_files(room) for room in ROOMS},
+    include_package_data=False,  # the lists above are the whole truth, whatever a version-control plugin would add
+)
