@@ -69,12 +69,27 @@ def _own_matmul(chip: Chip, dtype: str) -> Curve | None:
     if same is not None:
         source = f"same arithmetic units and peak as {same[0]}: {same[1].evidence.source}"
         return Curve(same[1].overhead_s, same[1].rate, Evidence("derived", source), spread=same[1].spread)
+    twin = TWIN_DTYPE.get(dtype)
+    peak = chip.peak_flops_per_s.get(dtype)
+    curve = published_curve(chip.id, "matmul", twin) if twin else None
+    if curve is not None and twin and peak and chip.peak_flops_per_s.get(twin) == peak:
+        source = f"same units and peak as {twin}: {curve.evidence.source}"
+        return Curve(curve.overhead_s, curve.rate, Evidence("derived", source), spread=curve.spread)
     best = best_rate_per_s(chip.id, "matmul", dtype)
     if best is None:
         return None
-    share = typical_over_best()
-    source = f"best shape {best[0] / 1e12:.4g} TFLOP/s ({best[1]}) x {share:.2f}, typical shapes over the best one"
+    share, where = _typical_share_of_best(chip, dtype)
+    source = f"best shape {best[0] / 1e12:.4g} TFLOP/s ({best[1]}) x {share:.2f}, typical shapes over the best one {where}"
     return Curve(_matmul_overhead_s(), best[0] * share, Evidence("derived", source))
+
+
+def _typical_share_of_best(chip: Chip, dtype: str) -> tuple[float, str]:
+    """What typical shapes give over the best one, on the nearest chip published both ways, or the median of all; and where."""
+    for other in family(chip):
+        curve, best = published_curve(other.id, "matmul", dtype), best_rate_per_s(other.id, "matmul", dtype)
+        if curve is not None and best is not None:
+            return min(1.0, curve.rate / best[0]), f"on {other.id}"
+    return typical_over_best(), "on the chips published both ways (median)"
 
 
 @lru_cache(maxsize=1)
@@ -208,10 +223,11 @@ def collective_links(chip: Chip) -> tuple[Link, ...]:
             share = min(1.0, statistics.median(shares))
             source = f"{share:.2f} of the one-way link, the median of the published chips; nothing is published of this one"
             links.append(Link("all_reduce", chip.link, domain, COLLECTIVE_LATENCY_S, share * line, Evidence("assumed", source)))
-    if domain <= 2 and chip.pcie_bytes_per_s and not any(link.group_size > 2 for link in own):
+    if (domain <= 2 or not line) and chip.pcie_bytes_per_s and not any(link.group_size > 2 for link in own):
         for group_size in (2, 4, 8):
             if not any(link.group_size == group_size and link.pattern == "all_reduce" for link in links):
-                evidence = Evidence("derived", f"{PCIE_BUS_SHARE:.2f} of PCIe: {PCIE_SOURCE}")
+                level: Level = "derived" if domain <= 2 else "assumed"  # a link of unknown bandwidth: PCIe stands in
+                evidence = Evidence(level, f"{PCIE_BUS_SHARE:.2f} of PCIe: {PCIE_SOURCE}")
                 links.append(Link("all_reduce", "PCIe", group_size, COLLECTIVE_LATENCY_S, PCIE_BUS_SHARE * chip.pcie_bytes_per_s, evidence))
     return tuple(sorted(links, key=lambda link: (link.pattern, link.group_size)))
 

@@ -53,8 +53,12 @@ class Row:
     head_dim: int | None = column("case", "attention: width of one head", key=True)
     causal: bool | None = column("case", "attention: masked so that a position sees only earlier ones", key=True)
     direction: str | None = column("case", "`forward` or `backward`", key=True)
-    elements: int | None = column("case", "memory operations and collectives: elements in one array (collectives: counted as size_bytes counts)", key=True)
-    size_bytes: int | None = column("case", "collectives: message size S by the field's definition (the total for all-gather and reduce-scatter)", key=True)
+    elements: int | None = column(
+        "case", "memory operations and collectives: elements in one array (collectives: counted as size_bytes counts)", key=True
+    )
+    size_bytes: int | None = column(
+        "case", "collectives: message size S by the field's definition (the total for all-gather and reduce-scatter)", key=True
+    )
     group_size: int | None = column("case", "collectives: ranks in the group", key=True)
     in_place: bool | None = column("case", "collectives: output buffer is the input buffer", key=True)
     dtype: str | None = column("case", "element type: `fp64`, `fp32`, `fp16`, `bf16`, `fp8_e4m3`, `int8`, ...", key=True)
@@ -62,7 +66,9 @@ class Row:
     native: bool | None = column("case", "false: the chip only emulates this dtype")
 
     # implementation
-    backend: str | None = column("implementation", "`torch`, `triton`, `cupy`, `numpy`; collectives: the transport, `gloo`, `nccl`, `mpi`", key=True)
+    backend: str | None = column(
+        "implementation", "`torch`, `triton`, `cupy`, `numpy`; collectives: the transport, `gloo`, `nccl`, `mpi`", key=True
+    )
     kernel: str | None = column("implementation", "which implementation, for example `torch.mm`", key=True)
     config: str | None = column("implementation", "tuned choices of the kernel, `name=value` joined by `;`")
     libraries: str | None = column("implementation", "versions, `name=version` joined by `;`")
@@ -89,7 +95,9 @@ class Row:
     time_p25_s: float | None = column("result", "25th percentile")
     time_p75_s: float | None = column("result", "75th percentile")
     time_p95_s: float | None = column("result", "95th percentile")
-    samples_s: tuple[float, ...] | None = column("result", f"raw samples in time order, joined by spaces; at most {SAMPLES_KEPT}, evenly spaced")
+    samples_s: tuple[float, ...] | None = column(
+        "result", f"raw samples in time order, joined by spaces; at most {SAMPLES_KEPT}, evenly spaced"
+    )
     slowest_rank_time_s: float | None = column("result", "collectives: median on the slowest rank")
     fastest_rank_time_s: float | None = column("result", "collectives: median on the fastest rank")
     flops: float | None = column("result", "floating-point operations of one call, by the textbook count")

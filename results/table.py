@@ -107,7 +107,10 @@ def _open(path: Path) -> str:
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if not {"op", "status"} <= set(header):
         raise FileError(
-            path, "not a chipassay results CSV: no op and status columns", line=1, mend="bring other tools' files in with `chipassay import`"
+            path,
+            "not a chipassay results CSV: no op and status columns",
+            line=1,
+            mend="bring other tools' files in with `chipassay import`",
         )
     for position, name in enumerate(header):
         if name not in TYPES and not name.startswith("x_"):
@@ -147,9 +150,7 @@ def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> 
                 raise FileError(path, str(error), line=line, field=name, mend="repair or delete this line") from error
     version = values.get("schema_version")
     if version is not None and version > SCHEMA_VERSION:
-        raise FileError(
-            path, f"schema version {version}, this chipassay reads up to {SCHEMA_VERSION}", line=line, mend="upgrade chipassay"
-        )
+        raise FileError(path, f"schema version {version}, this chipassay reads up to {SCHEMA_VERSION}", line=line, mend="upgrade chipassay")
     for name in ("op", "status"):
         if values.get(name) is None:
             raise FileError(path, "is empty", line=line, field=name, mend="repair or delete this line")
@@ -175,10 +176,7 @@ def to_frame(rows: Sequence[Row]) -> pandas.DataFrame:
 
     dtypes = {"str": "string", "int": "Int64", "float": "Float64", "bool": "boolean"}
     return pandas.DataFrame(
-        {
-            name: pandas.Series([getattr(row, name) for row in rows], dtype=dtypes.get(TYPES[name], "object"))
-            for name in NAMES
-        }
+        {name: pandas.Series([getattr(row, name) for row in rows], dtype=dtypes.get(TYPES[name], "object")) for name in NAMES}
     )
 
 

@@ -206,4 +206,3 @@ class CollectiveMeasurer:
         if self.facts.kind != "cpu":
             versions["nccl"] = ".".join(map(str, self.torch.cuda.nccl.version()))
         return ";".join(f"{name}={version}" for name, version in versions.items())
-

@@ -204,7 +204,8 @@ class KernelMeasurer:
             return f"{case.dtype} is only emulated on this CPU: {fp32_rate / rate:.0f} times slower than fp32 in a probe"
         call_s = case.flops / rate
         if call_s * FEWEST_CALLS > time_cap_s:
-            return f"{case.dtype} is only emulated on this CPU: one call would take about {call_s:.2g} s at the {rate / 1e9:.2g} GFLOP/s of a probe"
+            slow = f"one call would take about {call_s:.2g} s at the {rate / 1e9:.2g} GFLOP/s of a probe"
+            return f"{case.dtype} is only emulated on this CPU: {slow}"
         return None
 
     def _probe(self, dtype: str) -> float | None:

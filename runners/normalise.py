@@ -70,12 +70,10 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
         links=tuple(_links(chosen)),
         peak_flops_per_s=_peaks(chosen),
         peak_bandwidth_bytes_per_s=(
-            Quantity(chip.memory_bandwidth_bytes_per_s, Evidence("published", chip.evidence))
-            if chip and chip.memory_bandwidth_bytes_per_s
-            else None
+            Quantity(chip.memory_bandwidth_bytes_per_s, chip.evidence) if chip and chip.memory_bandwidth_bytes_per_s else None
         ),
         memory_bytes=None if memory_bytes is None else Quantity(float(memory_bytes), Evidence("measured", "device query", measured.date)),
-        power_w=Quantity(chip.power_w, Evidence("published", chip.evidence)) if chip and chip.power_w else None,
+        power_w=Quantity(chip.power_w, chip.evidence) if chip and chip.power_w else None,
     )
 
 
@@ -122,7 +120,7 @@ def _links(rows: Sequence[Row]) -> Iterable[Link]:
 def _peaks(rows: Sequence[Row]) -> dict[str, Quantity]:
     chip = load_chips().get(rows[0].chip_id or "")
     if chip is not None:
-        return {dtype: Quantity(peak, Evidence("published", chip.evidence)) for dtype, peak in chip.peak_flops_per_s.items()}
+        return {dtype: Quantity(peak, chip.evidence) for dtype, peak in chip.peak_flops_per_s.items()}
     peaks = {}
     for row in rows:
         # A CPU is in no datasheet: the peak is the one the rows were held against.

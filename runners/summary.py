@@ -68,7 +68,9 @@ def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
     except ChipassayError as error:
         name = load_chips()[REFERENCE_CHIP].name
         return Summary(cards(rows), f"For training {REFERENCE_MODEL}, the worth of one {name} in this chip cannot be told: {error}")
-    inputs = tuple(Input(what=f"{given.what}: {given.value}", level=given.evidence.level, source=given.evidence.source) for given in worth.inputs)
+    inputs = tuple(
+        Input(what=f"{given.what}: {given.value}", level=given.evidence.level, source=given.evidence.source) for given in worth.inputs
+    )
     return Summary(cards(rows), worth_sentence(worth), tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level))))
 
 

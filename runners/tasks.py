@@ -30,10 +30,18 @@ class Task:
     @property
     def title(self) -> str:
         """A few words for the progress display."""
-        shown = ("dtype", "m", "n", "k", "layout", "seq_q", "head_dim", "elements", "size_bytes", "kernel", "cache")
-        if self.ranks > 1:
-            shown = ("dtype", "size_bytes", "group_size", "kernel", "cache")
-        named = {"m": "m=", "n": "n=", "k": "k=", "seq_q": "seq=", "elements": "n=", "size_bytes": "S=", "group_size": "ranks="}
+        axes = ("size_bytes", "group_size") if self.ranks > 1 else ("m", "n", "k", "layout", "seq_q", "head_dim", "elements")
+        shown = ("dtype", *axes, "kernel", "cache")
+        named = {
+            "m": "m=",
+            "n": "n=",
+            "k": "k=",
+            "seq_q": "seq=",
+            "head_dim": "d=",
+            "elements": "n=",
+            "size_bytes": "S=",
+            "group_size": "ranks=",
+        }
         values = [f"{named.get(name, '')}{self.columns[name]}" for name in shown if self.columns.get(name) is not None]
         return " ".join([self.columns["op"], *values])
 

@@ -17,14 +17,11 @@ from .machine import Input
 from .models import Transformer, load_model
 from .predict import Z90, Prediction
 from .ready import ready
-from .search import default_global_batch, fitted_batch, pipeline_degrees, search, tensor_degrees
+from .search import BATCH_TOLERANCE, default_global_batch, fitted_batch, pipeline_degrees, search, tensor_degrees
 from .uncertainty import MODEL_SIGMA, input_sigma
 
 SEQUENCES_PER_CHIP = 8
 """Batch of a per-chip comparison: sequences per chip, so at least as many per data-parallel replica."""
-
-BATCH_TOLERANCE = 0.05
-"""How far the other side's batch may lie from the reference's, so that numbers of chips that are no power of two can divide it."""
 
 MOST_NODES = 65536
 """Where the search for the smallest cluster that holds a model gives up."""
@@ -207,7 +204,8 @@ def exchange_rate(
     reference_profile, other_profile = _profile(reference), _profile(other)
     batch = global_batch or default_global_batch(transformer, reference_count)
     a_group = make_group(reference_count, reference_profile, reference_fabric)
-    a = search(transformer, a_group, ready(a_group), batch).best
+    a = search(transformer, a_group, ready(a_group), batch, batch_tolerance=0.0 if global_batch else BATCH_TOLERANCE).best
+    batch = a.plan.global_batch
     worth = per_chip_worth(transformer, reference_profile, other_profile, reference_fabric=reference_fabric, other_fabric=other_fabric)
 
     single = make_group(1, other_profile, other_fabric)

@@ -165,9 +165,9 @@ def _from_toml(path: Path) -> Transformer:
         if key not in known:
             raise FileError(path, f"unknown field {key!r}", mend=f"known: {', '.join(sorted(known))}")
     data.setdefault("kv_heads", data.get("heads"))
-    if "head_dim" not in data and data.get("heads"):
-        data["head_dim"] = data["hidden"] // data["heads"]
     try:
+        if "head_dim" not in data and data.get("hidden") and data.get("heads"):
+            data["head_dim"] = data["hidden"] // data["heads"]
         return Transformer(**data)
     except TypeError as error:
         raise FileError(path, str(error).replace("Transformer.__init__()", "a model"), mend="add the field") from error
@@ -176,7 +176,7 @@ def _from_toml(path: Path) -> Transformer:
 def from_hugging_face(path: Path) -> Transformer:
     """A dense decoder from a Hugging Face ``config.json``; NotModelled for experts, latent attention or an unknown kind."""
     try:
-        config: dict[str, Any] = json.loads(_read(path))
+        config: Any = json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise FileError(path, f"not JSON ({error.msg})", line=error.lineno) from error
     if not isinstance(config, dict) or "model_type" not in config:
@@ -210,10 +210,10 @@ def from_hugging_face(path: Path) -> Transformer:
         heads=heads,
         kv_heads=int(first("num_key_value_heads", default=heads)),
         head_dim=int(first("head_dim", default=hidden // heads)),
-        ffn_hidden=int(first("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)),
+        ffn_hidden=int(first("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden if gpt_kind else None)),
         gated=not gpt_kind,
         vocab=int(first("vocab_size")),
-        seq_len=int(first("max_position_embeddings", "n_positions", "seq_length", default=2048)),
+        seq_len=int(first("max_position_embeddings", "n_positions", "seq_length")),
         tied_embeddings=bool(first("tie_word_embeddings", default=kind in ("gpt2", "opt", "bloom", "gemma"))),
         learned_positions=learned,
         biases=gpt_kind,

@@ -22,6 +22,8 @@ INTERLEAVES = (1, 2, 4)
 TENSOR_DEGREES = (1, 2, 4, 8, 16, 32)
 SMALL_NODE = 8
 """In nodes of fewer chips a TP group may cross nodes up to this degree; in larger ones it stays inside."""
+BATCH_TOLERANCE = 0.05
+"""How far a batch that nobody fixed may be moved, so that numbers of chips that are no power of two divide it."""
 TOKENS_PER_BATCH = 4_000_000
 """Tokens of one optimizer step where no batch is given: the order of the Llama 2 and 3 runs."""
 
@@ -154,7 +156,8 @@ def rank_plans(
     transformer = load_model(model) if isinstance(model, str) else model
     group = single_group(cluster, profiles)
     batch = global_batch or default_global_batch(transformer, group.count)
-    return search(transformer, group, ready(group, dtype), batch, top)
+    tolerance = 0.0 if global_batch else BATCH_TOLERANCE
+    return search(transformer, group, ready(group, dtype), batch, top, batch_tolerance=tolerance)
 
 
 def best_plan(

@@ -12,8 +12,12 @@ from .machine import Machine
 from .plan import Plan
 
 LEVEL_SIGMA: Mapping[Level, float] = {"measured": 0.05, "published": 0.08, "derived": 0.15, "assumed": 0.35}
-"""Standard deviation of log(true / used) by evidence. measured: chips of one node differ by 5 % and more; published: careful sources
-on one chip agree to about 8 % (A100 matmul: 253 to 271 TFLOP/s); derived and assumed: chosen, see the README."""
+"""Standard deviation of log(true / used) by evidence.
+
+measured: chips of one node differ by 5 % and more; published: careful sources on one chip agree to about 8 % (A100 matmul: 253 to 271
+TFLOP/s); derived: shares of peak of sibling chips that were both published differ by 0.14 (root mean square of 31 pairs in
+results/data/published.csv); assumed: chosen.
+"""
 
 MODEL_SIGMA = 0.13
 """The model's own error: root mean square, over six sources of published runs, of the median log error of each, with published

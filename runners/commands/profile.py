@@ -1,4 +1,7 @@
-"""Normalise measured rows to the profile of one chip (JSON): achieved rates by operation and dtype, memory, links, each with its evidence."""
+"""Normalise measured rows to the profile of one chip (JSON).
+
+It holds achieved rates by operation and dtype, memory and links, each number with its evidence.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chipassay.results.catalogue import Chip, find_chip, identify
-from chipassay.results.profile import Evidence, Quantity
+from chipassay.results.profile import Quantity
 
 from ..timing.engine import Condition
 from .facts import DeviceFacts, slug
@@ -49,13 +49,13 @@ def _facts(kind: str, name: str, count: int, memory_bytes: int, cache_bytes: int
 
 def catalogue_peaks(chip: Chip) -> dict[str, Quantity]:
     """Dense datasheet peaks by dtype, with their evidence."""
-    return {dtype: Quantity(peak, Evidence("published", chip.evidence)) for dtype, peak in chip.peak_flops_per_s.items()}
+    return {dtype: Quantity(peak, chip.evidence) for dtype, peak in chip.peak_flops_per_s.items()}
 
 
 def catalogue_bandwidth(chip: Chip) -> Quantity | None:
     """Datasheet memory bandwidth, with its evidence."""
     bandwidth = chip.memory_bandwidth_bytes_per_s
-    return None if bandwidth is None else Quantity(bandwidth, Evidence("published", chip.evidence))
+    return None if bandwidth is None else Quantity(bandwidth, chip.evidence)
 
 
 def peaks_of(chip_id: str) -> dict[str, Quantity]:

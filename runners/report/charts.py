@@ -67,7 +67,10 @@ def memory(rows: Sequence[Row], profile: Profile | None) -> Plot:
         points = [
             Point(row.bytes, row.bandwidth_bytes_per_s, *per_time(row, row.bytes))
             for row in members
-            if row.bytes is not None and row.bandwidth_bytes_per_s is not None and positive(row.bytes) and positive(row.bandwidth_bytes_per_s)
+            if row.bytes is not None
+            and row.bandwidth_bytes_per_s is not None
+            and positive(row.bytes)
+            and positive(row.bandwidth_bytes_per_s)
         ]
         name = f"{op}, {cache} cache" if cache else op
         series.append(Series(_label(groups, chip, name), name, chip, tuple(points)))

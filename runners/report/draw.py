@@ -151,7 +151,13 @@ def _label_roofs(axes: Axes, roofs: Sequence[Roof]) -> None:
         y_pt = _points(axes, right, roof.line[0][1])[1]
         base = max(y_pt + 2.5, base + LABEL_GAP_PT)
         axes.annotate(
-            roof.label, (right, roof.line[0][1]), xytext=(0, base - y_pt), textcoords="offset points", ha="right", va="baseline", fontsize=TEXT_PT
+            roof.label,
+            (right, roof.line[0][1]),
+            xytext=(0, base - y_pt),
+            textcoords="offset points",
+            ha="right",
+            va="baseline",
+            fontsize=TEXT_PT,
         )
     sloped = sorted((r for r in roofs if r.sloped), key=lambda r: r.line[0][1] / r.line[0][0])
     left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]

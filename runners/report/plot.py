@@ -159,6 +159,8 @@ def failures(rows: Sequence[Row]) -> str:
     parts = []
     for status, count in Counter(row.status or "unknown" for row in rows if row.status != "ok").most_common():
         reasons = [reason for reason, _ in Counter(r.reason for r in rows if (r.status or "unknown") == status and r.reason).most_common()]
-        told = "; ".join(clipped(reason) for reason in reasons[:MAX_REASONS]) + (f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else "")
+        told = "; ".join(clipped(reason) for reason in reasons[:MAX_REASONS]) + (
+            f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""
+        )
         parts.append(f"{count:,} {status.replace('_', ' ')}" + (f" ({told})" if told else ""))
     return ", ".join(parts)

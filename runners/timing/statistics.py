@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 
 def percentile(ordered: Sequence[float], fraction: float) -> float:
@@ -32,7 +32,7 @@ EXACT_RANKS_UP_TO = 100
 """Beyond this many samples the normal approximation of the binomial is off by less than one rank."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def median_interval_ranks(count: int, confidence: float = 0.95) -> tuple[int, int]:
     """Zero-based ranks (low, high) of the order statistics that enclose the population median with ``confidence``.
 

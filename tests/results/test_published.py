@@ -51,6 +51,23 @@ def test_a_cut_chip_computes_like_its_original_and_talks_over_its_own_link() -> 
     assert max(link.busbw_bytes_per_s for link in a800.links) < max(link.busbw_bytes_per_s for link in a100.links)
 
 
+def test_the_two_sixteen_bit_dtypes_of_one_chip_agree_where_only_one_is_published_over_many_shapes() -> None:
+    b200 = profile_from_catalogue("b200-sxm-180gb").matmul
+    assert b200["fp16"].rate == b200["bf16"].rate
+    assert b200["fp16"].evidence.level == "derived"
+
+
+def test_a_best_shape_is_scaled_down_as_on_the_nearest_chip() -> None:
+    b200, gb200 = (profile_from_catalogue(chip_id).matmul["bf16"] for chip_id in ("b200-sxm-180gb", "gb200"))
+    assert gb200.rate / 1822e12 == pytest.approx(b200.rate / 1745e12)
+
+
+def test_a_link_of_unknown_bandwidth_leaves_pcie_and_says_so() -> None:
+    links = profile_from_catalogue("ascend-910a").links
+    assert {link.evidence.level for link in links} == {"assumed"}
+    assert {link.transport for link in links} == {"PCIe"}
+
+
 def test_a_chip_nobody_published_is_assumed_and_says_so() -> None:
     s4000 = profile_from_catalogue("mtt-s4000")
     assert s4000.matmul["bf16"].evidence.level == "assumed"

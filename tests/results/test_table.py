@@ -105,7 +105,7 @@ def test_a_line_with_missing_cells_is_named(tmp_path):
     path = written(tmp_path / "t.csv", Row(op="copy", status="ok"))
     with open(path, "a") as file:
         file.write("1,2,3\n")
-    with pytest.raises(FileError, match="line 3: 3 cells where the header has"):
+    with pytest.raises(FileError, match=r"line 3: 3 cells where the header has"):
         read_rows(path)
 
 
@@ -151,7 +151,7 @@ def test_a_full_disk_loses_no_earlier_row(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(FileError, match="No space left on device.*all rows before it are safe.*--resume"):
+    with pytest.raises(FileError, match=r"No space left on device.*all rows before it are safe.*--resume"):
         table.append(Row(op="triad", status="ok"))
     monkeypatch.undo()
     table.close()

@@ -73,7 +73,7 @@ def test_a_catalogued_chip_has_its_datasheet_peaks():
 
 def test_rows_of_two_chips_need_a_choice():
     rows = [matmul(256, 1e11), matmul(256, 2e11, chip_id="other")]
-    with pytest.raises(InputError, match="2 chips .*--chip"):
+    with pytest.raises(InputError, match=r"2 chips .*--chip"):
         normalise(rows)
     assert normalise(rows, "other").chip_id == "other"
     with pytest.raises(UnknownName, match="did you mean other"):

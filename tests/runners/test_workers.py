@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +64,7 @@ time.sleep(600)
     own, grandchild = map(int, pids.read_text().split())
     assert not alive(own)
     deadline = time.monotonic() + 5
-    while alive(grandchild) and open(f"/proc/{grandchild}/stat").read().split()[2] != "Z":
+    while alive(grandchild) and Path(f"/proc/{grandchild}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

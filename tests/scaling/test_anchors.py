@@ -1,0 +1,93 @@
+"""Honesty: published training runs against predictions from published profiles, nothing fitted to any of them."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+
+import pytest
+
+from chipassay.scaling.models import Transformer
+from chipassay.scaling.plan import ATTENTIONS, RECOMPUTES, Plan
+from chipassay.scaling.predict import Prediction, predict
+
+ANCHORS = tuple(csv.DictReader(Path(__file__).with_name("anchors.csv").open(newline="", encoding="utf-8")))
+
+LARGEST_MEDIAN = {
+    "Korthikanti et al. 2022 (arXiv 2205.05198) Table 5": 0.06,
+    "Korthikanti et al. 2022 (arXiv 2205.05198) section 6.3": 0.10,
+    "Megatron-LM SC21 (arXiv 2104.04473) Table 1 weak scaling": 0.09,
+    "Megatron-LM README Sept 2020, data-parallel scaling table DGX-A100": 0.08,
+    "Megatron-LM README Sept 2020, model-parallel scaling table DGX-2 (V100) vs DGX-A100": 0.08,
+    "MosaicML llm-foundry MPT training benchmarks": 0.25,
+    "SimuMax v1.2 B200 formal summary (real ms)": 0.17,
+}
+"""Median error of each source when this was written, and a little more: it may shrink, not grow. llm-foundry's H100 runs are the
+worst: eager FSDP with unfused kernels stays 18 to 37 % behind what the model takes for a well-tuned stack."""
+
+
+def predicted(anchor: dict[str, str]) -> Prediction:
+    number = {key: int(value) for key, value in anchor.items() if value.isdigit()}
+    gpt = anchor["gated"] == "false"
+    model = Transformer(
+        name=anchor["id"],
+        head_dim=number["hidden"] // number["heads"],
+        gated=not gpt,
+        tied_embeddings=gpt,
+        learned_positions=gpt,
+        biases=gpt,
+        dropout=anchor["attention"] == "unfused",
+        **{key: number[key] for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "vocab", "seq_len")},
+    )
+    plan = Plan(
+        recompute=next(how for how in RECOMPUTES if how == anchor["recompute"]),
+        attention=next(how for how in ATTENTIONS if how == anchor["attention"]),
+        sequence_parallel=anchor["sequence_parallel"] == "true",
+        overlap_dp=anchor["overlap_dp"] == "true",
+        dtype=anchor["dtype"],
+        **{key: number[key] for key in ("dp", "tp", "pp", "interleave", "microbatch", "global_batch", "zero_stage")},
+    )
+    return predict(model, f"{anchor['chips']}x{anchor['chip_id']}", plan)
+
+
+ERRORS = {anchor["id"]: predicted(anchor).step_time_s / float(anchor["step_time_s"]) - 1 for anchor in ANCHORS}
+
+
+def source(anchor: dict[str, str]) -> str:
+    return anchor["source"].split(": ")[0]
+
+
+def by_source() -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for anchor in ANCHORS:
+        found.setdefault(source(anchor), []).append(ERRORS[anchor["id"]])
+    return found
+
+
+def test_the_median_error_over_all_anchors_is_at_most_twelve_percent() -> None:
+    assert len(ANCHORS) >= 50
+    assert statistics.median(abs(error) for error in ERRORS.values()) < 0.12
+
+
+def test_the_mean_of_the_sources_medians_is_at_most_twelve_percent() -> None:
+    assert statistics.mean(statistics.median(abs(error) for error in errors) for errors in by_source().values()) < 0.12
+
+
+@pytest.mark.parametrize("name", sorted(by_source()))
+def test_no_source_is_predicted_worse_than_it_was(name: str) -> None:
+    assert statistics.median(abs(error) for error in by_source()[name]) <= LARGEST_MEDIAN[name]
+
+
+def test_no_single_run_is_off_by_more_than_two_fifths() -> None:
+    assert max(abs(error) for error in ERRORS.values()) < 0.40
+
+
+def test_at_least_four_fifths_of_the_runs_lie_in_their_ninety_percent_interval() -> None:
+    inside = [p.low_s <= float(anchor["step_time_s"]) <= p.high_s for anchor in ANCHORS for p in (predicted(anchor),)]
+    assert sum(inside) / len(inside) >= 0.80
+
+
+@pytest.mark.parametrize("anchor", ANCHORS, ids=lambda anchor: anchor["id"])
+def test_a_run_that_was_made_is_predicted_to_fit(anchor: dict[str, str]) -> None:
+    assert predicted(anchor).fits
