@@ -35,6 +35,7 @@ class Row:
     device_name: str | None = column("identity", "what the driver calls the chip")
     device_kind: str | None = column("identity", "`cpu`, `cuda`, `rocm`, `xpu`, `mps`, `npu`")
     device_memory_bytes: int | None = column("identity", "memory of one chip (a CPU: what this process may use of the machine's)")
+    last_level_cache_bytes: int | None = column("identity", "size of the chip's last-level cache")
     chip_count: int | None = column("identity", "chips (ranks) that took part")
     node_count: int | None = column("identity", "hosts that took part")
     fabric: str | None = column("identity", "what joins the chips: `single`, `shared-memory`, `pcie`, `nvlink`, ... or unknown")

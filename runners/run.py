@@ -248,6 +248,7 @@ class Run:
             "device_name": facts.name,
             "device_kind": facts.kind,
             "device_memory_bytes": facts.memory_bytes,
+            "last_level_cache_bytes": facts.cache_bytes,
             "chip_count": 1 if task.ranks == 1 or facts.kind == "cpu" else task.ranks,
             "node_count": 1,
             "fabric": "single" if task.ranks == 1 else facts.fabric,

@@ -15,10 +15,12 @@ from ..timing.engine import Condition
 from .facts import DeviceFacts, slug
 from .host import last_level_cache_bytes, memory_bytes, native_dtypes, processor, usable_cores
 
-CHAIN_LENGTH = 10_000
-"""Double additions in the clock chain: about 10 us, long against the timer's tens of ns, short against scheduling."""
-CHAIN_REPEATS = 5
-"""The fastest of these is taken: an interrupted chain is slower, never faster."""
+CHAIN_LENGTHS = (4_000, 12_000)
+"""Double additions in the two clock chains; the difference of their times is free of the call's own cost. Both stay near the core."""
+CHAIN_REPEATS = 60
+"""The fastest of these is taken for each length: an interrupted chain is slower, never faster. About 1 ms in all."""
+SETTLING_REPEATS = 3000
+"""For the clock that the peak is derived from: some 40 ms of work lets an idle core reach its highest clock first."""
 
 
 def find_core() -> CpuCore | None:
@@ -32,7 +34,7 @@ def find_core() -> CpuCore | None:
 def cpu_facts() -> DeviceFacts:
     """What this CPU is, with its peak derived from cores x operations per cycle x measured clock where all are known."""
     cpu, core, cores = processor(), find_core(), usable_cores()
-    clock_hz = chain_clock_hz(core)
+    clock_hz = chain_clock_hz(core, SETTLING_REPEATS)
     notes = []
     if core is None:
         notes.append(f"this CPU ({cpu.name}) is not in the catalogue: its peak is unknown")
@@ -54,7 +56,7 @@ def cpu_facts() -> DeviceFacts:
     )
 
 
-def chain_clock_hz(core: CpuCore | None) -> float | None:
+def chain_clock_hz(core: CpuCore | None, repeats: int = CHAIN_REPEATS) -> float | None:
     """Clock of one core now: each term of a running sum waits for the one before, so a term takes the adder's latency.
 
     None where the latency is not in the catalogue or torch, whose cumulative sum keeps the chain in a register, is missing.
@@ -65,14 +67,18 @@ def chain_clock_hz(core: CpuCore | None) -> float | None:
         import torch
     except ImportError:
         return None
-    values = torch.ones(CHAIN_LENGTH, dtype=torch.float64)
-    out = torch.empty_like(values)
-    best_s = float("inf")
-    for _ in range(CHAIN_REPEATS):
-        begin_s = time.perf_counter()
-        torch.cumsum(values, 0, out=out)
-        best_s = min(best_s, time.perf_counter() - begin_s)
-    return CHAIN_LENGTH * core.fp_add_latency_cycles / best_s
+    fastest_s = []
+    for length in CHAIN_LENGTHS:
+        values = torch.ones(length, dtype=torch.float64)
+        out = torch.empty_like(values)
+        times_s = []
+        for _ in range(repeats):
+            begin_s = time.perf_counter()
+            torch.cumsum(values, 0, out=out)
+            times_s.append(time.perf_counter() - begin_s)
+        fastest_s.append(min(times_s))
+    additions = CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0]
+    return additions * core.fp_add_latency_cycles / (fastest_s[1] - fastest_s[0])
 
 
 class CpuTimer:

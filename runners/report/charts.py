@@ -115,7 +115,7 @@ def attention(rows: Sequence[Row], profile: Profile | None) -> Plot:
         if curve is not None and len({(row.seq_kv, row.flops) for _, _, row in usable}) == len(work) > 1:
             line = tuple((seq, flops / curve.time_s(flops)) for seq, flops in sorted(work.items()))
         name = dtype + (", causal" if causal else "") + (f", {direction}" if direction != "forward" else "")
-        series.append(Series(_label(groups, chip, name), name if causal or direction != "forward" else dtype, chip, points, line))
+        series.append(Series(_label(groups, chip, name), name, chip, points, line))
     return _finished(
         Plot(
             name="attention",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from chipassay.results.errors import ChipassayError
 
-from .plot import Axis, Plot, Roof, Series
-from .style import FAINT, INK, PALETTE, looks
+from .plot import Axis, Plot, Roof
+from .style import FAINT, INK, PALETTE, colours_of, looks
 from .svg import inline
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 WIDTH_IN, HEIGHT_IN = 4.6, 3.3
 TEXT_PT = 12.0
 """At 4.6 inches this is 11 pixels and more on a phone 360 pixels wide; style.css makes it smaller where charts are wider."""
-LABEL_GAP_PT = 14.0
-"""Least distance between the baselines of two roof labels."""
+TAG_GAP_PT = 13.0
+"""Least distance between the baselines of two roof tags."""
 MAX_TICKS = 5
 
 STYLE: dict[str, Any] = {
@@ -86,8 +86,9 @@ def _fill(axes: Axes, plot: Plot, figure: Figure) -> None:
             xs, ys = [p.x for p in series.points], [p.y for p in series.points]
             axes.plot(xs, ys, color=colour, marker=look.marker, linestyle="none", markersize=5.5, markeredgewidth=0, zorder=3)
     _scale(axes, plot)
+    colours = colours_of((*(s.hue for s in plot.series), *(r.hue for r in plot.roofs if r.hue is not None)))
     for roof in plot.roofs:
-        colour = INK if roof.hue is None else PALETTE[looks([*((s.hue, "") for s in plot.series), (roof.hue, "")])[roof.hue, ""].colour]
+        colour = INK if roof.hue is None else PALETTE[colours[roof.hue]]
         dashes: dict[str, Any] = {"dashes": (5, 3)} if roof.dashed else {}
         axes.plot(*zip(*roof.line, strict=True), color=colour, linewidth=1.4, zorder=1.8, **dashes)
     _label_roofs(axes, plot.roofs)
@@ -134,8 +135,11 @@ def ticks_of(axis: Axis, low: float, high: float) -> list[float]:
     if last - first >= 2 or axis.base == 2:
         stride = max(1, math.ceil((last - first + 1) / MAX_TICKS))
         return [float(axis.base) ** e for e in range(first, last + 1, stride)]
-    candidates = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1.0, 2.0, 5.0)]
-    return [c for c in candidates if low <= c <= high]
+    for mantissas in ((1, 2, 5), (1, 2, 3, 5), (1, 2, 3, 4, 5, 6, 8)):
+        ticks = [m * 10.0**e for e in range(first - 1, last + 1) for m in mantissas if low <= m * 10.0**e <= high]
+        if len(ticks) > 2:
+            break
+    return ticks
 
 
 def _nice(step: float) -> float:
@@ -144,39 +148,35 @@ def _nice(step: float) -> float:
 
 
 def _label_roofs(axes: Axes, roofs: Sequence[Roof]) -> None:
-    """Compute roofs are labelled at their right end, memory roofs along the slope; labels never lie on each other."""
-    right = axes.get_xlim()[1]
+    """Compute roofs are tagged left of where they begin, above the slopes, where no point can be; slopes along themselves."""
     base = -math.inf
     for roof in sorted((r for r in roofs if not r.sloped), key=lambda r: r.line[0][1]):
-        y_pt = _points(axes, right, roof.line[0][1])[1]
-        base = max(y_pt + 2.5, base + LABEL_GAP_PT)
+        start = roof.line[0]
+        height = _points(axes, *start)[1]
+        # Tags only ever move up: below them are the slopes.
+        base = max(height, base + TAG_GAP_PT)
+        leader = {"arrowstyle": "-", "color": INK, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0}
         axes.annotate(
-            roof.label,
-            (right, roof.line[0][1]),
-            xytext=(0, base - y_pt),
-            textcoords="offset points",
-            ha="right",
-            va="baseline",
-            fontsize=TEXT_PT,
+            roof.tag, start, xytext=(-16, base - height), textcoords="offset points", ha="right", va="center_baseline", arrowprops=leader
         )
     sloped = sorted((r for r in roofs if r.sloped), key=lambda r: r.line[0][1] / r.line[0][0])
     left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
     for index, roof in enumerate(sloped):
         slope = roof.line[0][1] / roof.line[0][0]
-        x = max(left, bottom / slope, roof.line[0][0])
+        x_low, x_high = max(left, bottom / slope), roof.line[1][0]
+        # Neighbours are tagged at different places along the slope, the uppermost above its line and the others below theirs.
+        x = x_low * (x_high / x_low) ** (0.55 - 0.2 * ((len(sloped) - 1 - index) % 3 - 1) if len(sloped) > 2 else 0.5)
         (x0, y0), (x1, y1) = _points(axes, x, x * slope), _points(axes, x * 10, x * 10 * slope)
         angle = math.atan2(y1 - y0, x1 - x0)
-        along = 10.0
-        # The uppermost is labelled above its line, the others below theirs: two lines close together keep their labels apart.
-        off = 4.0 if index == len(sloped) - 1 else -12.0
+        off = 4.0 if index == len(sloped) - 1 else -12.5
         axes.annotate(
-            roof.label,
+            roof.tag,
             (x, x * slope),
-            xytext=(along * math.cos(angle) - off * math.sin(angle), along * math.sin(angle) + off * math.cos(angle)),
+            xytext=(-off * math.sin(angle), off * math.cos(angle)),
             textcoords="offset points",
             rotation=math.degrees(angle),
             rotation_mode="anchor",
-            ha="left",
+            ha="center",
             va="baseline",
         )
 
@@ -186,8 +186,3 @@ def _points(axes: Axes, x: float, y: float) -> tuple[float, float]:
     px, py = axes.transData.transform((x, y))
     dpi = axes.figure.dpi
     return px * 72.0 / dpi, py * 72.0 / dpi
-
-
-def has_legend(series: Sequence[Series]) -> bool:
-    """A single series needs no legend: the title names it."""
-    return len(series) > 1

@@ -7,17 +7,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from chipassay.results.errors import FileError
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 
 from . import charts, facts
-from .draw import draw, has_legend, missing_library
+from .draw import draw, missing_library
 from .plot import Plot
 from .roofline import roofline
-from .style import PALETTE, looks
+from .style import DASHES, LINE, colours_of, looks
 from .summary import Summary
 from .table import UNSURE, WIDE_SPREAD, tables
 
@@ -26,10 +25,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend: a colour of the palette, a marker as an SVG path, and the name. No path: a plain line."""
+    """One entry of a legend: a colour of the palette, or ``ink``; a shape as an SVG path; and the name."""
 
     colour: str
-    path: str | None
+    path: str
     label: str
 
 
@@ -121,17 +120,15 @@ def hash_source(script: str) -> str:
 def _chart(plot: Plot) -> Chart:
     if plot.missing is not None:
         return Chart(plot, "", ())
-    return Chart(plot, draw(plot), _legend(plot) if has_legend(plot.series) else ())
+    return Chart(plot, draw(plot), _legend(plot))
 
 
 def _legend(plot: Plot) -> tuple[Key, ...]:
-    chosen: dict[Any, Any] = looks((s.hue, s.shape) for s in plot.series)
+    chosen = looks((s.hue, s.shape) for s in plot.series)
     keys = []
     for series in plot.series:
         look = chosen[series.hue, series.shape]
-        if series.points:
-            assert look.colour in PALETTE
-            keys.append(Key(look.colour, look.path, series.label))
-        else:
-            keys.append(Key("ink", None, series.label))
+        keys.append(Key(look.colour, look.path, series.label) if series.points else Key("ink", LINE, series.label))
+    colours = colours_of((*(s.hue for s in plot.series), *(r.hue for r in plot.roofs if r.hue is not None)))
+    keys += [Key("ink" if r.hue is None else colours[r.hue], DASHES if r.dashed else LINE, r.label) for r in plot.roofs]
     return tuple(keys)

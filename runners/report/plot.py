@@ -43,9 +43,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Roof:
-    """A line that nothing should rise above, with its own label. ``hue`` None: drawn in the colour of the text."""
+    """A line that nothing should rise above. ``label`` stands in the legend, the short ``tag`` at the line itself.
+
+    ``hue`` None: drawn in the colour of the text.
+    """
 
     label: str
+    tag: str
     line: tuple[tuple[float, float], tuple[float, float]]
     dashed: bool
     hue: str | None = None

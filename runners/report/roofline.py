@@ -9,7 +9,7 @@ from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, short
 
 from .charts import BARS, MEMORY_OPS, chips, of_op
-from .plot import Axis, Plot, Point, Roof, Series, failures, limited, per_time, positive, why_missing
+from .plot import Axis, Plot, Point, Roof, Series, clipped, limited, per_time, positive, why_missing
 
 SAME_PEAK = 1.02
 """Peaks closer than this share one line: fp16 and bf16 mostly have the same."""
@@ -44,9 +44,6 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
     left = min(p.x for s in series for p in s.points)
     right = max(p.x for s in series for p in s.points)
     roofs, notes = _roofs(rows, profile, left / 2, right * 2)
-    failed = [row for row in computing if row.status != "ok"]
-    if failed:
-        notes.append(f"Not in the chart: {failures(failed)}.")
     return limited(Plot(plot.name, plot.title, plot.description, plot.x, plot.y, series, roofs, (*plot.notes, *notes)))
 
 
@@ -67,35 +64,38 @@ def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: flo
     """The roofs over an axis from ``left`` to ``right``, and what to say about those that are not known."""
     peaks = _peaks(profile)
     tops = [value for _, value, _ in peaks]
-    slopes: list[tuple[str, float, bool]] = []
+    slopes: list[tuple[str, str, float, bool]] = []
     known = chips(rows)
     for chip in known:
         best = best_bandwidth(rows, chip)
         if best is not None:
-            slopes.append((f"{best[0]} {bandwidth(best[1])} measured" + (f", {chip}" if len(known) > 1 else ""), best[1], False))
+            label = f"{best[0]} {bandwidth(best[1])}, best measured" + (f" on {chip}" if len(known) > 1 else "")
+            slopes.append((label, _plain(chip) if len(known) > 1 else best[0], best[1], False))
     datasheet = profile.peak_bandwidth_bytes_per_s if profile is not None else None
     if datasheet is not None:
-        slopes.append((f"datasheet {bandwidth(datasheet.value)}" + _unless_published(datasheet.evidence.level), datasheet.value, True))
+        label = f"memory {bandwidth(datasheet.value)}, {_basis(datasheet.evidence.level)}"
+        slopes.append((label, _basis(datasheet.evidence.level), datasheet.value, True))
     roofs = []
-    for label, value, dashed in slopes:
+    for label, tag, value, dashed in slopes:
         end = min(right, max(tops) / value) if tops else right
         start = min(left, end / 10)
-        roofs.append(Roof(label, ((start, start * value), (end, end * value)), dashed))
-    steepest = max((value for _, value, _ in slopes), default=None)
-    for name, value, dtype in peaks:
+        roofs.append(Roof(label, tag, ((start, start * value), (end, end * value)), dashed))
+    steepest = max((value for _, _, value, _ in slopes), default=None)
+    for dtypes, value, level in peaks:
         start = value / steepest if steepest else left
-        roofs.append(Roof(name, ((min(start, right / 10), value), (right, value)), True, dtype))
-    notes = ["Solid slope: best measured memory bandwidth. Dashed: datasheet (peaks are dense, without sparsity)."] if roofs else []
+        label = f"{', '.join(dtypes)} peak {rate(value)}, {_basis(level)}"
+        roofs.append(Roof(label, _tag(dtypes), ((min(start, right / 10), value), (right, value)), True, dtypes[0]))
+    notes = ["Solid slope: best measured memory bandwidth. Dashed: what the datasheet allows (dense, without sparsity)."] if roofs else []
     if not peaks:
         whose = "No profile was given" if profile is None else f"The profile of {profile.chip_id} knows no datasheet peak"
         notes.append(f"{whose}, so no compute roof is drawn.")
-    if not any(not dashed for _, _, dashed in slopes):
+    if all(dashed for _, _, _, dashed in slopes):
         notes.append("No copy or triad was measured out of cache, so no measured memory roof is drawn.")
     return tuple(roofs), notes
 
 
-def _peaks(profile: Profile | None) -> list[tuple[str, float, str]]:
-    """(label, value, dtype) of the compute roofs, lowest first; dtypes with the same peak share one."""
+def _peaks(profile: Profile | None) -> list[tuple[list[str], float, str]]:
+    """(dtypes, value, evidence) of the compute roofs, lowest first; dtypes with the same peak share one."""
     merged: list[tuple[list[str], float, str]] = []
     for dtype, peak in sorted(profile.peak_flops_per_s.items(), key=lambda item: (item[1].value, item[0])) if profile is not None else []:
         if not positive(peak.value):
@@ -104,8 +104,18 @@ def _peaks(profile: Profile | None) -> list[tuple[str, float, str]]:
             merged[-1][0].append(dtype)
         else:
             merged.append(([dtype], peak.value, peak.evidence.level))
-    return [(f"{', '.join(dtypes)} peak {rate(value)}{_unless_published(level)}", value, dtypes[0]) for dtypes, value, level in merged]
+    return merged
 
 
-def _unless_published(level: str) -> str:
-    return "" if level == "published" else f" ({level})"
+def _tag(dtypes: Sequence[str]) -> str:
+    joined = ", ".join(dtypes)
+    return joined if len(joined) <= 12 else f"{dtypes[0]} +{len(dtypes) - 1}"
+
+
+def _plain(name: str) -> str:
+    """A chip's name short enough to stand in the drawing, in characters that matplotlib's font has."""
+    return clipped("".join(c if " " <= c <= "~" else "?" for c in name), 18)
+
+
+def _basis(level: str) -> str:
+    return "datasheet" if level == "published" else level

@@ -29,7 +29,7 @@ DTYPE_COLOURS = {
     "fp8_e5m2": "yellow",
     "int8": "yellow",
 }
-"""A dtype has the same colour in every chart."""
+"""A dtype has the same colour in every chart, also where the hue says more than the dtype (``bf16, causal``)."""
 
 MARKERS = {
     "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -42,6 +42,10 @@ MARKERS = {
     "<": "M-4.4 0L3.6 -4.4V4.4z",
 }
 """matplotlib's name of a marker -> the same shape as an SVG path, for the legend."""
+
+
+LINE, DASHES = "M-7 -1h14v2h-14z", "M-7 -1h6v2h-6zM1 -1h6v2h-6z"
+"""The shapes of lines in a legend."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Look:
 
 
 def looks(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Look]:
-    """A look for each (hue, shape), in order. With one shape only, markers follow the hue: colour never carries a meaning alone.
+    """A look for each (hue, shape), in order. With one shape only, markers follow the hue, so that colour does not stand alone.
 
     >>> looks([("fp32", "a"), ("bf16", "a")])[("bf16", "a")]
     Look(colour='vermilion', marker='s')
@@ -75,7 +79,11 @@ def looks(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Look]:
 def colours_of(hues: Iterable[str]) -> dict[str, str]:
     """A palette name for each hue: dtypes have their own, others take what is left, in order."""
     ordered = list(dict.fromkeys(hues))
-    taken = {hue: DTYPE_COLOURS[hue] for hue in ordered if hue in DTYPE_COLOURS}
+    taken: dict[str, str] = {}
+    for hue in sorted(ordered, key=lambda hue: hue not in DTYPE_COLOURS):
+        own = DTYPE_COLOURS.get(hue.split(",")[0])
+        if own is not None and (hue in DTYPE_COLOURS or own not in taken.values()):
+            taken[hue] = own
     free = [name for name in PALETTE if name not in taken.values()] or list(PALETTE)
     others = [hue for hue in ordered if hue not in taken]
     return {**taken, **{hue: free[i % len(free)] for i, hue in enumerate(others)}}
