@@ -15,7 +15,7 @@ from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 from chipassay.results.table import TableWriter, read_rows
 
 from .devices.facts import DeviceFacts, host_hash
-from .suites import Suite, load_suite, select
+from .suites import Suite, load_suite, select, with_cache
 from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
 from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, start_worker
 
@@ -46,6 +46,8 @@ class RunOptions:
     suite: str = "quick"
     only: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
+    """``cold``, ``warm`` or both, in place of what the suite says."""
     budget_s: float | None = None
     out: Path | None = None
     resume: bool = False
@@ -143,6 +145,7 @@ class Run:
         from chipassay.kernels.kernel import cases
 
         suite = select(load_suite(self.options.suite, facts.kind), self.options.only, [*cases(), *patterns()])
+        suite = with_cache(suite, self.options.cache)
         chosen = self.options.backends or tuple(b for b, reason in reasons.items() if reason is None)
         tasks = self._kernel_tasks(suite, chosen)
         if not self.options.backends or "torch" in self.options.backends:

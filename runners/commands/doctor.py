@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..devices.facts import DeviceFacts
 
 HELP = "what this machine can measure, and why not the rest"
 
@@ -14,43 +19,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from chipassay.results.units import rate, size
-
-    from ..devices.facts import DeviceFacts
     from ..examine import collective_reasons, examine
 
     facts, backends = examine(arguments.device)
     collectives = collective_reasons(facts)
     if arguments.json:
         print(json.dumps({"facts": facts.to_dict(), "backends": backends, "collectives": collectives}))
-        return _code(backends)
-    print(_headline(facts))
-    print(f"  chip id    {facts.chip_id}")
-    print(f"  memory     {size(facts.memory_bytes)}, last-level cache {size(facts.cache_bytes)}")
-    print(f"  driver     {facts.driver}")
-    for dtype, peak in sorted(facts.peak_flops_per_s.items()):
-        print(f"  peak       {dtype} {rate(peak.value)} ({peak.evidence.level}: {peak.evidence.source})")
-    for note in facts.notes:
-        print(f"  note       {note}")
-    print("backends")
-    for backend, reason in backends.items():
-        print(f"  {'no ' if reason else 'yes'} {backend:<8} {reason or ''}".rstrip())
-    print("collectives")
-    for transport, reason in collectives.items():
-        print(f"  {'no ' if reason else 'yes'} {transport:<8} {reason or ''}".rstrip())
-    print(f"python {sys.version.split()[0]}; measure with: chipassay bench")
-    assert isinstance(facts, DeviceFacts)
-    return _code(backends)
-
-
-def _headline(facts: object) -> str:
-    from ..devices.facts import DeviceFacts
-
-    assert isinstance(facts, DeviceFacts)
-    if facts.kind == "cpu":
-        return f"{facts.name}, {facts.threads} cores: no GPU is seen, the CPU would be measured"
-    return f"{facts.count} x {facts.name} ({facts.kind})"
-
-
-def _code(backends: dict[str, str | None]) -> int:
+    else:
+        print("\n".join(_lines(facts)))
+        print("\n".join(["backends", *_verdicts(backends), "collectives", *_verdicts(collectives)]))
+        print(f"python {sys.version.split()[0]}; measure with: chipassay bench")
     return 0 if any(reason is None for reason in backends.values()) else 3
+
+
+def _lines(facts: DeviceFacts) -> Iterable[str]:
+    from chipassay.results.units import rate, size
+
+    if facts.kind == "cpu":
+        yield f"{facts.name}, {facts.threads} cores: no GPU is seen, the CPU would be measured"
+    else:
+        yield f"{facts.count} x {facts.name} ({facts.kind})"
+    yield f"  chip id  {facts.chip_id}"
+    yield f"  memory   {size(facts.memory_bytes)}, last-level cache {size(facts.cache_bytes)}"
+    yield f"  driver   {facts.driver}"
+    sources: dict[str, list[str]] = {}
+    for dtype, peak in sorted(facts.peak_flops_per_s.items()):
+        sources.setdefault(f"{peak.evidence.level}: {peak.evidence.source}", []).append(f"{dtype} {rate(peak.value)}")
+    for source, peaks in sources.items():
+        yield f"  peaks    {', '.join(peaks)}"
+        yield f"           {source}"
+    for note in facts.notes:
+        yield f"  note     {note}"
+
+
+def _verdicts(reasons: Mapping[str, str | None]) -> Iterable[str]:
+    for name, reason in reasons.items():
+        yield f"  {'no ' if reason else 'yes'} {name:<8} {reason or ''}".rstrip()

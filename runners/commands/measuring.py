@@ -33,11 +33,21 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def cache_states(text: str) -> tuple[str, ...]:
+    """Cache states joined by commas."""
+    found = names(text)
+    for name in found:
+        if name not in ("cold", "warm"):
+            raise argparse.ArgumentTypeError(f"{name!r} is neither cold nor warm")
+    return found
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -> None:
     """The arguments that say what to measure."""
     parser.add_argument("--suite", default="quick", help="quick, or the path of a suite .toml (default: quick)")
     parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
     parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
+    parser.add_argument("--cache", type=cache_states, default=(), metavar="STATE,...", help="cold, warm or both (default: the suite's)")
     parser.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
     parser.add_argument("--budget", type=duration_s, default=budget_s, metavar="TIME", help="share out this much time: 90s, 5m, 1h")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="where the rows go (default: results/<chip>-<utc>.csv)")
@@ -66,6 +76,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         suite=arguments.suite,
         only=arguments.only,
         backends=arguments.backend,
+        cache=arguments.cache,
         budget_s=arguments.budget,
         out=arguments.out,
         resume=arguments.resume,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import exp, log
+from typing import Any
 
 from chipassay.results.profile import Curve, Link, Profile
 from chipassay.results.schema import Row
@@ -13,6 +15,8 @@ from .plot import Axis, Plot, Point, Series, failures, limited, per_time, positi
 
 MEMORY_OPS = ("copy", "triad")
 BARS = "Dots: medians; bars: 5th to 95th percentile."
+WIDE_RANGE = 20
+"""Values further apart than this need a logarithmic axis."""
 
 Model = Callable[[float], float]
 """What the profile says y is at x."""
@@ -53,7 +57,7 @@ def matmul(rows: Sequence[Row], profile: Profile | None) -> Plot:
         series,
         chosen,
         "matmul",
-        "measure it with `chipassay run --only matmul`",
+        "measure it with: chipassay run --only matmul",
     )
 
 
@@ -92,7 +96,7 @@ def memory(rows: Sequence[Row], profile: Profile | None) -> Plot:
         series,
         chosen,
         "copy or triad",
-        "measure them with `chipassay run --only copy,triad`",
+        "measure them with: chipassay run --only copy,triad",
     )
 
 
@@ -128,7 +132,7 @@ def attention(rows: Sequence[Row], profile: Profile | None) -> Plot:
         series,
         chosen,
         "attention",
-        "measure it with `chipassay run --only attention`",
+        "measure it with: chipassay run --only attention",
     )
 
 
@@ -195,8 +199,9 @@ def _all_reduce(
     notes = [BARS]
     if links:
         notes.append("Lines: the profile's link fit, " + "; ".join(_fit(f"{k.transport}, {k.group_size} ranks", k) for k in links) + ".")
-    plot = Plot(plot.name, plot.title, plot.description, plot.x, plot.y, notes=tuple(notes))
-    return _finished(plot, series, chosen, "all-reduce", "it needs two or more ranks: `chipassay run --only all_reduce`")
+    return _finished(
+        replace(plot, notes=tuple(notes)), series, chosen, "all-reduce", "it needs two or more ranks: chipassay run --only all_reduce"
+    )
 
 
 def _link(profile: Profile | None, chip: str, transport: str, group: int) -> Link | None:
@@ -242,16 +247,16 @@ def _time_tick(value: float) -> str:
     return f"{value:.0e} s"
 
 
-def _grouped(rows: Sequence[Row], key: Callable[[Row], tuple[object, ...]]) -> dict[tuple[str, tuple[object, ...]], list[Row]]:
+def _grouped(rows: Sequence[Row], key: Callable[[Row], tuple[Any, ...]]) -> dict[tuple[str, tuple[Any, ...]], list[Row]]:
     """The ok rows by chip and key, in a stable order."""
-    groups: dict[tuple[str, tuple[object, ...]], list[Row]] = {}
+    groups: dict[tuple[str, tuple[Any, ...]], list[Row]] = {}
     for row in rows:
         if row.status == "ok":
             groups.setdefault((row.chip_id or "unknown chip", key(row)), []).append(row)
     return dict(sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])))
 
 
-def _label(groups: Mapping[tuple[str, tuple[object, ...]], object], chip: str, name: str) -> str:
+def _label(groups: Mapping[tuple[str, tuple[Any, ...]], object], chip: str, name: str) -> str:
     return f"{name} on {chip}" if len({c for c, _ in groups}) > 1 else name
 
 
@@ -274,12 +279,15 @@ def _finished(plot: Plot, series: Sequence[Series], chosen: Sequence[Row], what:
     """The plot with its series, or with the sentence that says why there are none."""
     drawn = tuple(s for s in series if s.points or s.model)
     if not any(s.points for s in drawn):
-        return Plot(plot.name, plot.title, plot.description, plot.x, plot.y, missing=why_missing(chosen, what, mend))
+        return replace(plot, notes=(), missing=why_missing(chosen, what, mend))
     notes = list(plot.notes)
     failed = [row for row in chosen if row.status != "ok"]
     if failed:
         notes.append(f"Not in the chart: {failures(failed)}.")
+    ys = [point.y for s in drawn for point in s.points]
+    # A linear axis would press the slower of two very different chips flat.
+    y_axis = replace(plot.y, base=10) if plot.y.base is None and max(ys) > WIDE_RANGE * min(ys) else plot.y
     kernels = sorted({row.kernel for row in chosen if row.status == "ok" and row.kernel})
     if len(kernels) > 1:
         notes.append(f"Kernels shown: {', '.join(kernels)}.")
-    return limited(Plot(plot.name, plot.title, plot.description, plot.x, plot.y, drawn, notes=tuple(notes)))
+    return limited(replace(plot, y=y_axis, series=drawn, notes=tuple(notes)))

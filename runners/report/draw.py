@@ -23,6 +23,8 @@ TEXT_PT = 12.0
 """At 4.6 inches this is 11 pixels and more on a phone 360 pixels wide; style.css makes it smaller where charts are wider."""
 TAG_GAP_PT = 13.0
 """Least distance between the baselines of two roof tags."""
+ALONG = (0.42, 0.36, 0.55, 0.75)
+"""Where along a slope its tag stands, lowest slope first: left of the tags of compute roofs, right of triad's dots."""
 MAX_TICKS = 5
 
 STYLE: dict[str, Any] = {
@@ -164,11 +166,11 @@ def _label_roofs(axes: Axes, roofs: Sequence[Roof]) -> None:
     for index, roof in enumerate(sloped):
         slope = roof.line[0][1] / roof.line[0][0]
         x_low, x_high = max(left, bottom / slope), roof.line[1][0]
-        # Neighbours are tagged at different places along the slope, the uppermost above its line and the others below theirs.
-        x = x_low * (x_high / x_low) ** (0.55 - 0.2 * ((len(sloped) - 1 - index) % 3 - 1) if len(sloped) > 2 else 0.5)
+        # The lowest is tagged below its line, the others above theirs, further along where there are many.
+        x = x_low * (x_high / x_low) ** ALONG[min(index, len(ALONG) - 1)]
         (x0, y0), (x1, y1) = _points(axes, x, x * slope), _points(axes, x * 10, x * 10 * slope)
         angle = math.atan2(y1 - y0, x1 - x0)
-        off = 4.0 if index == len(sloped) - 1 else -12.5
+        off = 4.0 if index > 0 or len(sloped) == 1 else -12.5
         axes.annotate(
             roof.tag,
             (x, x * slope),

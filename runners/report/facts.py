@@ -144,4 +144,4 @@ def _dates(rows: Sequence[Row]) -> str:
     days = sorted({row.measured_at_utc[:10] for row in rows if row.measured_at_utc})
     if not days:
         return "date unknown"
-    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return f"measured {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else "")

@@ -113,6 +113,7 @@ def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> tuple[Point, ...]:
     for point, x, y in zip(ordered, xs, ys, strict=True):
         cells.setdefault((int(x // x_step), int(y // y_step)), point)
     kept = list(cells.values())
+    kept += [] if kept[-1] == ordered[-1] else [ordered[-1]]
     if len(kept) > limit:
         last = len(kept) - 1
         kept = [kept[round(i * last / (limit - 1))] for i in range(limit)]
@@ -136,8 +137,8 @@ def limited(plot: Plot) -> Plot:
 def why_missing(rows: Sequence[Row], what: str, mend: str) -> str:
     """The sentence in place of a chart: nothing was asked for, or everything asked for failed and why.
 
-    >>> why_missing([], "attention", "run `chipassay run --only attention`")
-    'No attention was measured: the rows hold none; run `chipassay run --only attention`.'
+    >>> why_missing([], "attention", "run it")
+    'No attention was measured: the rows hold none; run it.'
     >>> why_missing([Row(status="skipped", reason="one chip")], "all-reduce", "use two chips")
     'No all-reduce has a number: 1 skipped (one chip).'
     """

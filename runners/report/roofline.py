@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
@@ -29,13 +30,12 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
     groups: dict[tuple[str, str, str], list[Point]] = {}
     for row in computing:
         flops, moved, y = row.flops, row.bytes, row.rate_flops_per_s
-        if row.status == "ok" and flops is not None and moved is not None and y is not None:
-            if positive(flops) and positive(moved) and positive(y):
-                key = (row.op or "", row.dtype or "unknown", row.chip_id or "unknown chip")
-                groups.setdefault(key, []).append(Point(flops / moved, y, *per_time(row, flops)))
+        if row.status != "ok" or flops is None or moved is None or y is None or not (positive(flops) and positive(moved) and positive(y)):
+            continue
+        groups.setdefault((row.op or "", row.dtype or "unknown", _chip(row)), []).append(Point(flops / moved, y, *per_time(row, flops)))
     if not groups:
-        missing = why_missing(computing, "matmul, attention or triad", "measure with `chipassay run`")
-        return Plot(plot.name, plot.title, plot.description, plot.x, plot.y, missing=missing)
+        missing = why_missing(computing, "matmul, attention or triad", "measure with: chipassay run")
+        return replace(plot, notes=(), missing=missing)
     several = len({chip for _, _, chip in groups}) > 1
     series = tuple(
         Series(f"{dtype} {op}" + (f" on {chip}" if several else ""), dtype, f"{op} {chip}" if several else op, tuple(points))
@@ -44,7 +44,7 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
     left = min(p.x for s in series for p in s.points)
     right = max(p.x for s in series for p in s.points)
     roofs, notes = _roofs(rows, profile, left / 2, right * 2)
-    return limited(Plot(plot.name, plot.title, plot.description, plot.x, plot.y, series, roofs, (*plot.notes, *notes)))
+    return limited(replace(plot, series=series, roofs=roofs, notes=(*plot.notes, *notes)))
 
 
 def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
@@ -63,35 +63,45 @@ def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
 def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: float) -> tuple[tuple[Roof, ...], list[str]]:
     """The roofs over an axis from ``left`` to ``right``, and what to say about those that are not known."""
     peaks = _peaks(profile)
-    tops = [value for _, value, _ in peaks]
-    slopes: list[tuple[str, str, float, bool]] = []
     known = chips(rows)
+    several = len(known) > 1
+    tops = {chip: max((r.rate_flops_per_s or 0.0 for r in rows if _chip(r) == chip and r.status == "ok"), default=0.0) for chip in known}
+    slopes: list[tuple[str, str, float, bool, float]] = []
+    ridge_bandwidth: float | None = None
+    if profile is not None:
+        tops[profile.chip_id] = max((value for _, value, _ in peaks), default=tops.get(profile.chip_id, 0.0))
     for chip in known:
         best = best_bandwidth(rows, chip)
         if best is not None:
-            label = f"{best[0]} {bandwidth(best[1])}, best measured" + (f" on {chip}" if len(known) > 1 else "")
-            slopes.append((label, _plain(chip) if len(known) > 1 else best[0], best[1], False))
+            label = f"{best[0]} {bandwidth(best[1])}, best measured" + (f" on {chip}" if several else "")
+            slopes.append((label, _plain(chip) if several else best[0], best[1], False, tops[chip]))
+            if profile is not None and chip == profile.chip_id:
+                ridge_bandwidth = best[1]
     datasheet = profile.peak_bandwidth_bytes_per_s if profile is not None else None
-    if datasheet is not None:
-        label = f"memory {bandwidth(datasheet.value)}, {_basis(datasheet.evidence.level)}"
-        slopes.append((label, _basis(datasheet.evidence.level), datasheet.value, True))
+    if profile is not None and datasheet is not None:
+        basis = _basis(datasheet.evidence.level)
+        slopes.append((f"memory {bandwidth(datasheet.value)}, {basis}", basis, datasheet.value, True, tops[profile.chip_id]))
+        ridge_bandwidth = max(datasheet.value, ridge_bandwidth or 0.0)
     roofs = []
-    for label, tag, value, dashed in slopes:
-        end = min(right, max(tops) / value) if tops else right
+    for label, tag, value, dashed, top in slopes:
+        end = min(right, top / value) if top else right
         start = min(left, end / 10)
         roofs.append(Roof(label, tag, ((start, start * value), (end, end * value)), dashed))
-    steepest = max((value for _, _, value, _ in slopes), default=None)
     for dtypes, value, level in peaks:
-        start = value / steepest if steepest else left
-        label = f"{', '.join(dtypes)} peak {rate(value)}, {_basis(level)}"
+        start = value / ridge_bandwidth if ridge_bandwidth else left
+        label = f"{', '.join(dtypes)} peak {rate(value)}, {_basis(level)}" + (f" of {profile.chip_id}" if several and profile else "")
         roofs.append(Roof(label, _tag(dtypes), ((min(start, right / 10), value), (right, value)), True, dtypes[0]))
     notes = ["Solid slope: best measured memory bandwidth. Dashed: what the datasheet allows (dense, without sparsity)."] if roofs else []
     if not peaks:
         whose = "No profile was given" if profile is None else f"The profile of {profile.chip_id} knows no datasheet peak"
         notes.append(f"{whose}, so no compute roof is drawn.")
-    if all(dashed for _, _, _, dashed in slopes):
+    if all(dashed for _, _, _, dashed, _ in slopes):
         notes.append("No copy or triad was measured out of cache, so no measured memory roof is drawn.")
     return tuple(roofs), notes
+
+
+def _chip(row: Row) -> str:
+    return row.chip_id or "unknown chip"
 
 
 def _peaks(profile: Profile | None) -> list[tuple[list[str], float, str]]:

@@ -13,8 +13,9 @@ PALETTE = {
     "orange": "#e69f00",
     "sky": "#56b4e9",
     "yellow": "#f0e442",
+    "grey": "#999999",
 }
-"""Okabe and Ito, "Color Universal Design" (2008). On the page each is a CSS variable: the light ones are darkened on white."""
+"""Okabe and Ito, "Color Universal Design" (2008), and a grey. On the page each is a CSS variable: the light ones are darkened on white."""
 
 INK, FAINT = "#010203", "#040506"
 """Stand-ins that become ``currentColor`` and the colour of grid lines, which follow light and dark mode."""
@@ -27,7 +28,7 @@ DTYPE_COLOURS = {
     "tf32": "orange",
     "fp8_e4m3": "sky",
     "fp8_e5m2": "yellow",
-    "int8": "yellow",
+    "int8": "grey",
 }
 """A dtype has the same colour in every chart, also where the hue says more than the dtype (``bf16, causal``)."""
 

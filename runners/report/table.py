@@ -18,6 +18,10 @@ UNSURE = 0.05
 """A 95 % interval of the median wider than this share of it is worth a mark."""
 
 
+OP_ORDER = ("matmul", "attention", "copy", "triad")
+"""Operations in the order of the charts; others follow by name."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """What is shown, what it sorts by, and the full truth for the tooltip. ``share`` draws a bar."""
@@ -60,7 +64,7 @@ def tables(rows: Sequence[Row], limit: int = MAX_ROWS) -> list[OpTable]:
         groups.setdefault(row.op or "unknown operation", []).append(row)
     several_chips = len({row.chip_id for row in rows}) > 1
     quota = _quotas({op: len(group) for op, group in groups.items()}, limit)
-    return [_table(op, _kept(group, quota[op]), len(group), several_chips) for op, group in sorted(groups.items())]
+    return [_table(op, _kept(group, quota[op]), len(group), several_chips) for op, group in sorted(groups.items(), key=_place)]
 
 
 def marks(row: Row) -> tuple[str, ...]:
@@ -107,6 +111,11 @@ def shape(row: Row) -> str:
     return " ".join(parts)
 
 
+def _place(item: tuple[str, object]) -> tuple[int, str]:
+    op = item[0]
+    return (OP_ORDER.index(op) if op in OP_ORDER else len(OP_ORDER), op)
+
+
 def _known(value: int | None) -> str:
     return "?" if value is None else str(value)
 
@@ -114,21 +123,22 @@ def _known(value: int | None) -> str:
 def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpTable:
     busbw = any(row.busbw_bytes_per_s is not None for row in kept)
     compute = any(row.rate_flops_per_s is not None for row in kept) and not any(row.op in ("copy", "triad") for row in kept)
+    speed_of: Callable[[float], str]
     if busbw:
         speed_name, speed_of, speed = "bus bandwidth", bandwidth, _busbw
     elif compute:
         speed_name, speed_of, speed = "rate", rate, _rate
     else:
         speed_name, speed_of, speed = "bandwidth", bandwidth, _bandwidth
-    headings = ("case", "dtype", "kernel", "median time", "p05 to p95", speed_name, "share of peak", "status and notes")
+    headings: tuple[str, ...] = ("case", "dtype", "kernel", "median time", "p05 to p95", speed_name, "share of peak", "status and notes")
     if several_chips:
         headings = ("chip", *headings)
     lines = []
     for row in kept:
         cells = [
             Cell(shape(row), row.flops or row.size_bytes or row.bytes or 0.0, _details(row)),
-            Cell(_dtype(row), row.dtype or ""),
-            Cell(" ".join(filter(None, (row.kernel or row.backend, row.cache))), row.kernel or "", row.config or ""),
+            Cell(row.dtype or "", row.dtype or "", row.math_mode or ""),
+            Cell(_kernel(row), row.kernel or "", row.config or ""),
             _number(row.time_median_s, seconds, "s"),
             _spread(row),
             _number(speed(row), speed_of, "per s"),
@@ -152,8 +162,11 @@ def _bandwidth(row: Row) -> float | None:
     return row.bandwidth_bytes_per_s
 
 
-def _dtype(row: Row) -> str:
-    return (row.dtype or "") + (f" {row.math_mode}" if row.math_mode not in (None, "ieee") else "")
+def _kernel(row: Row) -> str:
+    """Kernel, backend where the kernel's name does not tell it, and cache."""
+    name = row.kernel or ""
+    backend = row.backend if row.backend and row.backend not in name else None
+    return " ".join(filter(None, (name, backend, row.cache)))
 
 
 def _number(value: float | None, formatted: Callable[[float], str], unit: str) -> Cell:
@@ -164,7 +177,12 @@ def _spread(row: Row) -> Cell:
     low, high = row.time_p05_s, row.time_p95_s
     if low is None or high is None:
         return Cell()
-    return Cell(f"{seconds(low)} to {seconds(high)}", high - low, f"{low!r} s to {high!r} s, {row.sample_count or 'unknown'} samples")
+    (first, unit), last = seconds(low).split(" "), seconds(high)
+    return Cell(
+        f"{first}{'' if last.endswith(f' {unit}') else f' {unit}'} to {last}",
+        high - low,
+        f"{low!r} s to {high!r} s, {row.sample_count or 'unknown'} samples",
+    )
 
 
 def _share(row: Row) -> Cell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,17 @@ def _fields(point: dict[str, Any]) -> dict[str, Any]:
     return point
 
 
+def with_cache(suite: Suite, caches: Sequence[str]) -> Suite:
+    """The suite with each case measured under these cache states instead of its own (none given: as it is)."""
+    if not caches:
+        return suite
+    found: list[Wanted] = []
+    for wanted in suite.wanted:
+        # A case that the suite wants in both states is still one case.
+        found += [one for cache in caches if (one := replace(wanted, cache=cache)) not in found]
+    return Suite(suite.name, suite.min_time_s, tuple(found))
+
+
 def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Suite:
     """The part of the suite whose operations are in ``only`` (None: all). Raises UnknownName for an op nobody knows."""
     if not only:
@@ -106,5 +117,6 @@ def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Su
             raise UnknownName("op", op, operations)
     chosen = tuple(wanted for wanted in suite.wanted if wanted.op in only)
     if not chosen:
-        raise InputError(f"suite {suite.name} has no {' or '.join(only)} for this device; try --suite standard")
+        has = ", ".join(sorted({wanted.op for wanted in suite.wanted}))
+        raise InputError(f"suite {suite.name} has no {' or '.join(only)} for this device; it has {has}")
     return Suite(suite.name, suite.min_time_s, chosen)

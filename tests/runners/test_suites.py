@@ -1,0 +1,92 @@
+"""Suites: data in, wanted measurements out, and words for what is wrong with the data."""
+
+from __future__ import annotations
+
+import pytest
+
+from chipassay.collectives.pattern import patterns
+from chipassay.kernels.kernel import cases
+from chipassay.results.errors import FileError, InputError, UnknownName
+from chipassay.runners.commands.measuring import duration_s
+from chipassay.runners.suites import load_suite, names, select, with_cache
+from chipassay.runners.tasks import collective_tasks
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", names())
+def test_every_case_of_every_suite_that_ships_is_valid_and_wanted_once(name, kind):
+    suite = load_suite(name, kind)
+    assert suite.wanted
+    for wanted in suite.wanted:
+        if wanted.ranks is None:
+            assert cases()[wanted.op](**wanted.axes).bytes > 0
+        else:
+            assert wanted.op in patterns()
+    keys = [(w.op, tuple(w.axes.items()), w.cache, w.backends) for w in suite.wanted]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_block_is_the_product_of_its_axes(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('[[block]]\nop = ["copy", "triad"]\ndtype = ["fp32", "fp64"]\nelements = [1, 2, 3]\n')
+    assert len(load_suite(str(path), "cpu").wanted) == 12
+
+
+def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('[[block]]\nop = "copy"\non = "gpu"\ndtype = ["fp32"]\nelements = [1]\n')
+    assert load_suite(str(path), "cpu").wanted == ()
+    assert len(load_suite(str(path), "rocm").wanted) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[[block]\n", "not TOML"),
+        ('[[block]]\ndtype = ["fp32"]\n', "block 1: 'op'"),
+        ('[[block]]\nop = "copy"\ndtype = "fp32"\n', "axis 'dtype' must be a list"),
+        ('[[block]]\nop = "copy"\ndtype = []\n', "axis 'dtype' must be a list that is not empty"),
+    ],
+)
+def test_a_broken_suite_is_told_by_block(tmp_path, text, complaint):
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(FileError, match=complaint):
+        load_suite(str(tmp_path / "s.toml"), "cpu")
+
+
+def test_a_missing_suite_file_is_told():
+    with pytest.raises(FileError, match="cannot be read"):
+        load_suite("nowhere.toml", "cpu")
+
+
+def test_only_keeps_the_named_operations():
+    suite = select(load_suite("quick", "cpu"), ["copy"], ["copy"])
+    assert {wanted.op for wanted in suite.wanted} == {"copy"}
+    with pytest.raises(UnknownName, match="did you mean copy"):
+        select(suite, ["coppy"], ["copy"])
+    with pytest.raises(InputError, match="has no triad"):
+        select(suite, ["triad"], ["triad"])
+
+
+def test_asking_for_a_cache_state_measures_each_case_once():
+    suite = load_suite("quick", "cpu")
+    warm = with_cache(suite, ["warm"])
+    assert {wanted.cache for wanted in warm.wanted} == {"warm"}
+    assert len(warm.wanted) == len({(w.op, tuple(w.axes.items()), w.backends) for w in suite.wanted})
+    assert with_cache(suite, []) == suite
+
+
+def test_a_collective_on_one_gpu_says_why_it_is_not_measured():
+    tasks = collective_tasks(load_suite("quick", "cuda"), "cuda", 1, None)
+    assert tasks
+    assert all(task.reason == "one chip only: a collective needs at least 2" for task in tasks)
+
+
+def test_a_collective_on_a_cpu_takes_two_ranks():
+    tasks = collective_tasks(load_suite("quick", "cpu"), "cpu", 1, None)
+    assert {(task.ranks, task.reason, task.columns["backend"]) for task in tasks} == {(2, None, "gloo")}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_durations_are_read(text, seconds):
+    assert duration_s(text) == seconds
