@@ -83,7 +83,6 @@ class Row:
     clock_source: str | None = column("method", "`device` (events on the chip) or `host` (monotonic clock around a synchronised call)")
     data: str | None = column("method", "values in the inputs: `normal`, `exact_integers`, ...")
     warmup_count: int | None = column("method", "calls made before the first sample that counts")
-    calls_per_sample: int | None = column("method", "calls timed together as one sample (short calls on a coarse clock)")
     sample_count: int | None = column("method", "samples taken")
     stop_reason: str | None = column("method", "`precise`, `plateau`, `time_cap`, `sample_cap`")
 
@@ -99,8 +98,10 @@ class Row:
     samples_s: tuple[float, ...] | None = column(
         "result", f"raw samples in time order, joined by spaces; at most {SAMPLES_KEPT}, evenly spaced"
     )
-    slowest_rank_time_s: float | None = column("result", "collectives: median on the slowest rank")
-    fastest_rank_time_s: float | None = column("result", "collectives: median on the fastest rank")
+    slowest_rank_time_s: float | None = column(
+        "result", "collectives: the slowest rank's median (`time_median_s`: each call's mean over ranks, as nccl-tests)"
+    )
+    fastest_rank_time_s: float | None = column("result", "collectives: the fastest rank's median")
     flops: float | None = column("result", "floating-point operations of one call, by the textbook count")
     bytes: float | None = column("result", "bytes that one call must move: inputs read once, outputs written once")
     rate_flops_per_s: float | None = column("result", "flops / time_median_s")

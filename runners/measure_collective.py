@@ -21,8 +21,8 @@ from .timing.stopping import PreciseMedian
 
 TILE_ELEMENTS = 1_000_003
 """Exact data repeats after a prime number of elements, so that a chunk that lands in the wrong place shows."""
-SAMPLE_AT_LEAST_S = 2e-3
-"""Short calls are timed several at a time, back to back as training issues them: one alone would measure the barrier's skew."""
+BATCH_S = 20e-3
+"""Calls follow each other for about so long between two control messages. One call alone would measure the barrier's skew."""
 CALLS_AT_MOST = 200
 WARMUP_CALLS = 5
 REFILL_AFTER_ROTATIONS = 4
@@ -37,10 +37,10 @@ def make_timer(facts: DeviceFacts, index: int) -> Timer:
 
 
 @dataclass(frozen=True)
-class LockStep:
-    """Samples that all ranks took together: of the slowest rank each time, and this rank's own."""
+class Taken:
+    """Times of calls that all ranks made together: each call's mean over the ranks, and this rank's own."""
 
-    slowest_s: tuple[float, ...]
+    mean_s: tuple[float, ...]
     own_s: tuple[float, ...]
     stop_reason: str
     conditions: list[Condition]
@@ -57,19 +57,18 @@ class Turns:
         # The check has already summed slot 0 once.
         self._since_refill = self._slots
 
-    def time_s(self, calls: int) -> float:
-        """Seconds of one call, timed over ``calls`` back to back from a barrier."""
+    def times_s(self, calls: int) -> list[float]:
+        """Seconds of each of ``calls`` calls, back to back from a barrier, as training issues them."""
         if self._since_refill + calls > REFILL_AFTER_ROTATIONS * self._slots:
             self._buffer.copy_(self._fresh.expand_as(self._buffer))
             self._since_refill = 0
         self._since_refill += calls
         self._distributed.barrier()
-        return self._timer.time_call(lambda: self._run(calls)) / calls
+        return self._timer.time_each(self._call, calls)
 
-    def _run(self, calls: int) -> None:
-        for _ in range(calls):
-            self._pattern.call(self._distributed, self._buffer[self._next], None)
-            self._next = (self._next + 1) % self._slots
+    def _call(self) -> None:
+        self._pattern.call(self._distributed, self._buffer[self._next], None)
+        self._next = (self._next + 1) % self._slots
 
 
 class CollectiveMeasurer:
@@ -134,9 +133,8 @@ class CollectiveMeasurer:
             }
         begin_s = time.perf_counter()
         turns = Turns(pattern, self.distributed, self.timer, buffer, fresh)
-        calls = self._calls_per_sample(turns)
-        taken = self._sample(turns, calls, PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
-        own_s, time_s = median(taken.own_s), median(taken.slowest_s)
+        taken = self._sample(turns, self._batch(turns), PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
+        own_s, time_s = median(taken.own_s), median(taken.mean_s)
         size_bytes = pattern.counted_bytes(elements * fresh.element_size(), self.ranks)
         return {
             "error": 0.0,
@@ -144,10 +142,9 @@ class CollectiveMeasurer:
             "method_version": METHOD_VERSION,
             "clock_source": self.timer.clock_source,
             "warmup_count": WARMUP_CALLS + 1,
-            "calls_per_sample": calls,
-            "sample_count": len(taken.slowest_s),
+            "sample_count": len(taken.mean_s),
             "stop_reason": taken.stop_reason,
-            **time_columns(taken.slowest_s),
+            **time_columns(taken.mean_s),
             "slowest_rank_time_s": self._highest(own_s),
             "fastest_rank_time_s": self._lowest(own_s),
             "algbw_bytes_per_s": size_bytes / time_s,
@@ -157,24 +154,28 @@ class CollectiveMeasurer:
             "status": "ok",
         }
 
-    def _calls_per_sample(self, turns: Turns) -> int:
-        estimate_s = self._highest(turns.time_s(WARMUP_CALLS))
-        return int(min(CALLS_AT_MOST, max(1, SAMPLE_AT_LEAST_S // max(estimate_s, 1e-9) + 1)))
+    def _batch(self, turns: Turns) -> int:
+        """How many calls to make between two control messages: enough that these cost little, few enough to stop in time."""
+        estimate_s = self._highest(median(turns.times_s(WARMUP_CALLS)))
+        return int(min(CALLS_AT_MOST, max(1, BATCH_S // max(estimate_s, 1e-9))))
 
-    def _sample(self, turns: Turns, calls: int, rule: PreciseMedian) -> LockStep:
+    def _sample(self, turns: Turns, batch: int, rule: PreciseMedian) -> Taken:
         """Sample until rank 0's rule is satisfied; all ranks stop together."""
-        slowest_s: list[float] = []
+        mean_s: list[float] = []
         own_s: list[float] = []
         conditions = [self.timer.condition()]
         rule.start(self.timer.now_s())
         while True:
-            own_s.append(turns.time_s(calls))
-            slowest_s.append(self._highest(own_s[-1]))
-            rule.add(slowest_s[-1], self.timer.now_s())
+            times_s = turns.times_s(batch)
+            own_s += times_s
+            means_s = self._means(times_s)
+            mean_s += means_s
+            for time_s in means_s:
+                rule.add(time_s, self.timer.now_s())
             reason = rule.finished() if self.rank == 0 else None
             if self._highest(0.0 if reason is None else 1.0) > 0:
                 conditions.append(self.timer.condition())
-                return LockStep(tuple(slowest_s), tuple(own_s), reason or "", conditions)
+                return Taken(tuple(mean_s), tuple(own_s), reason or "", conditions)
 
     def _spread(self, tile: np.ndarray, dtype: str, elements: int) -> Any:
         small = self.torch.from_numpy(tile).to(self.dtypes[dtype])
@@ -188,6 +189,11 @@ class CollectiveMeasurer:
         holder = self.torch.tensor([value], dtype=self.torch.float64)
         self.distributed.all_reduce(holder, op=how)
         return float(holder.item())
+
+    def _means(self, values: list[float]) -> list[float]:
+        holder = self.torch.tensor(values, dtype=self.torch.float64)
+        self.distributed.all_reduce(holder)
+        return [float(total) / self.ranks for total in holder]
 
     def _highest(self, value: float) -> float:
         return self._reduced(value, self.distributed.ReduceOp.MAX)

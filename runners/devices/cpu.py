@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
 from collections.abc import Callable
@@ -12,15 +13,18 @@ import numpy as np
 from chipassay.results.cpus import CpuCore, find_cpu
 
 from ..timing.engine import Condition
+from ..timing.statistics import median
 from .facts import DeviceFacts, slug
 from .host import last_level_cache_bytes, memory_bytes, native_dtypes, processor, usable_cores
 
 CHAIN_LENGTHS = (4_000, 12_000)
 """Double additions in the two clock chains; the difference of their times is free of the call's own cost. Both stay near the core."""
-CHAIN_REPEATS = 60
-"""The fastest of these is taken for each length: an interrupted chain is slower, never faster. About 1 ms in all."""
-SETTLING_REPEATS = 3000
-"""For the clock that the peak is derived from: some 40 ms of work lets an idle core reach its highest clock first."""
+CHAIN_REPEATS = 20
+"""The fastest of these is taken for each length: an interrupted chain is slower, never faster."""
+CHAIN_GROUPS = 3
+"""The median of so many such readings is the clock: one where only the short chain was interrupted would read too high. 1 ms in all."""
+SETTLING_GROUPS = 150
+"""For the clock that the peak is derived from: some 50 ms of work lets an idle core reach its highest clock first."""
 
 
 def find_core() -> CpuCore | None:
@@ -34,7 +38,7 @@ def find_core() -> CpuCore | None:
 def cpu_facts() -> DeviceFacts:
     """What this CPU is, with its peak derived from cores x operations per cycle x measured clock where all are known."""
     cpu, core, cores = processor(), find_core(), usable_cores()
-    clock_hz = chain_clock_hz(core, SETTLING_REPEATS)
+    clock_hz = chain_clock_hz(core, SETTLING_GROUPS)
     notes = []
     if core is None:
         notes.append(f"this CPU ({cpu.name}) is not in the catalogue: its peak is unknown")
@@ -56,7 +60,7 @@ def cpu_facts() -> DeviceFacts:
     )
 
 
-def chain_clock_hz(core: CpuCore | None, repeats: int = CHAIN_REPEATS) -> float | None:
+def chain_clock_hz(core: CpuCore | None, groups: int = CHAIN_GROUPS) -> float | None:
     """Clock of one core now: each term of a running sum waits for the one before, so a term takes the adder's latency.
 
     None where the latency is not in the catalogue or torch, whose cumulative sum keeps the chain in a register, is missing.
@@ -67,18 +71,20 @@ def chain_clock_hz(core: CpuCore | None, repeats: int = CHAIN_REPEATS) -> float 
         import torch
     except ImportError:
         return None
-    fastest_s = []
-    for length in CHAIN_LENGTHS:
-        values = torch.ones(length, dtype=torch.float64)
-        out = torch.empty_like(values)
+    short, long = (torch.ones(length, dtype=torch.float64) for length in CHAIN_LENGTHS)
+    out = torch.empty_like(long)
+
+    def fastest_s(values: Any) -> float:
         times_s = []
-        for _ in range(repeats):
+        for _ in range(CHAIN_REPEATS):
             begin_s = time.perf_counter()
-            torch.cumsum(values, 0, out=out)
+            torch.cumsum(values, 0, out=out[: len(values)])
             times_s.append(time.perf_counter() - begin_s)
-        fastest_s.append(min(times_s))
-    additions = CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0]
-    return additions * core.fp_add_latency_cycles / (fastest_s[1] - fastest_s[0])
+        return min(times_s)
+
+    differences_s = [fastest_s(long) - fastest_s(short) for _ in range(groups)]
+    cycles = (CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0]) * core.fp_add_latency_cycles
+    return cycles / max(median(differences_s), 1e-9)
 
 
 class CpuTimer:
@@ -98,6 +104,13 @@ class CpuTimer:
         begin = time.perf_counter_ns()
         call()
         return (time.perf_counter_ns() - begin) * 1e-9
+
+    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
+        marks = [time.perf_counter_ns()]
+        for _ in range(count):
+            call()
+            marks.append(time.perf_counter_ns())
+        return [(end - begin) * 1e-9 for begin, end in itertools.pairwise(marks)]
 
     def evict_cache(self) -> None:
         # Read and write every line: a store alone may bypass the cache.

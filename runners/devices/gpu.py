@@ -5,6 +5,7 @@ Not yet run on a GPU: written against the libraries' documented interfaces.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -150,6 +151,15 @@ class TorchGpuTimer:
         self._module.synchronize()
         return float(start.elapsed_time(end)) * 1e-3
 
+    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
+        marks = [self._module.Event(enable_timing=True) for _ in range(count + 1)]
+        marks[0].record()
+        for mark in marks[1:]:
+            call()
+            mark.record()
+        self._module.synchronize()
+        return [float(begin.elapsed_time(end)) * 1e-3 for begin, end in itertools.pairwise(marks)]
+
     def evict_cache(self) -> None:
         self._eviction.zero_()
 
@@ -187,6 +197,15 @@ class CupyGpuTimer:
         end.record()
         end.synchronize()
         return float(self._cupy.cuda.get_elapsed_time(start, end)) * 1e-3
+
+    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
+        marks = [self._cupy.cuda.Event() for _ in range(count + 1)]
+        marks[0].record()
+        for mark in marks[1:]:
+            call()
+            mark.record()
+        marks[-1].synchronize()
+        return [float(self._cupy.cuda.get_elapsed_time(begin, end)) * 1e-3 for begin, end in itertools.pairwise(marks)]
 
     def evict_cache(self) -> None:
         self._eviction.fill(0)

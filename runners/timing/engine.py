@@ -46,6 +46,9 @@ class Timer(Protocol):
     def time_call(self, call: Callable[[], Any]) -> float:
         """Run ``call`` once and wait for its end; seconds it took by ``clock_source``."""
 
+    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
+        """Run ``call`` so often back to back, without waiting in between where the device can queue; seconds of each."""
+
     def evict_cache(self) -> None:
         """Push everything out of the last-level cache."""
 

@@ -162,7 +162,6 @@ def _timed(noise: random.Random, row: Row, time_s: float, spread: float = 0.04) 
         time_p95_s=median * (1 + spread * 1.6),
         sample_count=50,
         warmup_count=3,
-        calls_per_sample=1,
         stop_reason="precise",
     )
 

@@ -30,6 +30,9 @@ class FakeChip:
         self.now += duration_s
         return duration_s
 
+    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
+        return [self.time_call(call) for _ in range(count)]
+
     def evict_cache(self) -> None:
         self.log.append("evict")
         self.now += 1e-4

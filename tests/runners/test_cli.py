@@ -48,17 +48,30 @@ def rows(tmp_path):
                         device_memory_bytes=32 * 2**30,
                         run_id="r",
                         method_version=1,
-                    )  # fmt: skip
+                    )
                 )
         for elements in (1 << 12, 1 << 26):
             time_s = 1e-6 + 8 * elements / 3e10
             table.append(
                 Row(
-                    op="copy", elements=elements, dtype="fp32", cache="cold", kernel="torch.copy_", backend="torch", status="ok",
-                    bytes=8.0 * elements, time_median_s=time_s, bandwidth_bytes_per_s=8 * elements / time_s, chip_id="cpu-x-2c",
-                    device_name="X", device_kind="cpu", device_memory_bytes=32 * 2**30, run_id="r", method_version=1,
-                )  # fmt: skip
-            )  # fmt: skip
+                    op="copy",
+                    elements=elements,
+                    dtype="fp32",
+                    cache="cold",
+                    kernel="torch.copy_",
+                    backend="torch",
+                    status="ok",
+                    bytes=8.0 * elements,
+                    time_median_s=time_s,
+                    bandwidth_bytes_per_s=8 * elements / time_s,
+                    chip_id="cpu-x-2c",
+                    device_name="X",
+                    device_kind="cpu",
+                    device_memory_bytes=32 * 2**30,
+                    run_id="r",
+                    method_version=1,
+                )
+            )
     return path
 
 

@@ -10,7 +10,7 @@ from chipassay.runners.devices.facts import DeviceFacts, host_hash, slug
 from chipassay.runners.devices.gpu import peaks_of
 from chipassay.runners.devices.host import native_dtypes, processor, usable_cores
 
-EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512f avx512_bf16\n"
+EPYC = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t: fpu avx512f avx512_bf16\n"
 GRAVITON = "processor\t: 0\nFeatures\t: fp asimd asimdhp bf16 i8mm\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd40\n"
 
 
