@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
@@ -89,16 +90,10 @@ def _curves(rows: Sequence[Row], op: str, keep: Callable[[Row], bool] = lambda r
 
 
 def _memory(rows: Sequence[Row]) -> Curve | None:
-    group = [row for row in rows if row.op in ("copy", "triad") and row.cache == "cold" and not _partly_cached(row)]
-    if not group:
+    group = [row for row in rows if measures_memory(row) or measures_overhead(row)]
+    if not any(map(measures_memory, group)):
         return None
     return fit_curve([row.bytes or 0.0 for row in group], [row.time_median_s or 0.0 for row in group], evidence_of(group))
-
-
-def _partly_cached(row: Row) -> bool:
-    """Whether what is written may stay in the cache while the clock runs: such a row flatters the memory. Tiny ones show the overhead."""
-    cache_bytes = row.last_level_cache_bytes or 0
-    return cache_bytes / 16 < (row.bytes or 0) < 4 * cache_bytes
 
 
 def _links(rows: Sequence[Row]) -> Iterable[Link]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from chipassay.results.beyond_cache import measures_memory
 from chipassay.results.errors import ChipassayError
 from chipassay.results.profile import LEVELS, Profile
 from chipassay.results.schema import Row
@@ -42,10 +43,7 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
                 note = f"{_share(best)}; {_shape(best)}, {best.kernel}"
                 found.append(Card(f"{op} {dtype}", rate(best.rate_flops_per_s), note, "measured"))
     for op in ("copy", "triad"):
-        # The largest arrays only: of smaller ones a part stays in the cache, whatever was evicted before.
-        measured = [row for row in rows if row.op == op and row.status == "ok"]
-        largest = max((row.bytes or 0.0 for row in measured), default=0.0)
-        best = _best([row for row in measured if row.bytes == largest], lambda row: row.bandwidth_bytes_per_s)
+        best = _best([row for row in rows if row.op == op and measures_memory(row)], lambda row: row.bandwidth_bytes_per_s)
         if best is not None and best.bandwidth_bytes_per_s:
             found.append(Card(f"memory {op}", bandwidth(best.bandwidth_bytes_per_s), f"{_share(best)}; {_shape(best)}", "measured"))
     best = _best([row for row in rows if row.op == "all_reduce"], lambda row: row.busbw_bytes_per_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from chipassay.results.beyond_cache import measures_memory
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, short
@@ -48,11 +49,11 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
 
 
 def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
-    """The operation and value of the best measured memory bandwidth of a chip. Warm rows measure a cache, so they do not count."""
+    """The operation and value of the best measured memory bandwidth of a chip. What stays in a cache does not count."""
     measured = [
         (row.bandwidth_bytes_per_s, row.op or "")
         for row in of_op(rows, *MEMORY_OPS)
-        if (row.chip_id or "unknown chip") == chip and row.status == "ok" and row.cache != "warm" and row.bandwidth_bytes_per_s is not None
+        if (row.chip_id or "unknown chip") == chip and row.status == "ok" and measures_memory(row) and row.bandwidth_bytes_per_s is not None
     ]
     if not measured:
         return None

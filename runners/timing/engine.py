@@ -21,7 +21,9 @@ WARMUP_CAP_FRACTION = 0.2
 CONDITION_EVERY_S = 0.2
 """Clock and power are read between samples, not for each: reading takes up to milliseconds."""
 THROTTLE_RATIO = 0.75
-"""A clock that falls below this share of the highest seen in the same measurement counts as a slowdown (nvbench's share)."""
+"""A clock that falls below this share of the highest in the same measurement counts as a slowdown (nvbench's share)."""
+THROTTLE_LOOKS = 4
+"""With fewer looks at the clock a single wrong reading would decide; with this many the second lowest and second highest do."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,16 @@ def _warm_up(call: Callable[[], Any], timer: Timer, cap_s: float) -> int:
 def summarise(conditions: list[Condition]) -> dict[str, Any]:
     """Median and lowest clock, median power, highest temperature, and whether the chip was slowed down at any look.
 
-    >>> summarise([Condition(clock_hz=2e9), Condition(clock_hz=1e9), Condition(clock_hz=2e9)])["throttled"]
+    >>> summarise([Condition(clock_hz=clock) for clock in (2e9, 2e9, 1e9, 1e9)])["throttled"]
     True
+    >>> summarise([Condition(clock_hz=clock) for clock in (2e9, 2e9, 2e9, 1e9)])["throttled"]
+    False
     """
     clocks = [c.clock_hz for c in conditions if c.clock_hz is not None]
     powers = [c.power_w for c in conditions if c.power_w is not None]
     temperatures = [c.temperature_c for c in conditions if c.temperature_c is not None]
     flags = [c.throttled for c in conditions if c.throttled is not None]
-    fell = [min(clocks) < THROTTLE_RATIO * max(clocks)] if clocks else []
+    fell = [ordered[1] < THROTTLE_RATIO * ordered[-2]] if len(ordered := sorted(clocks)) >= THROTTLE_LOOKS else []
     return {
         "clock_hz": median(clocks) if clocks else None,
         "clock_min_hz": min(clocks) if clocks else None,

@@ -54,6 +54,20 @@ def test_the_fastest_correct_kernel_of_a_case_counts():
     assert [row.kernel for row in best_rows([slow, fast, wrong])] == ["fast"]
 
 
+def copy(size_bytes, rate, **more):
+    given = {
+        "op": "copy", "bytes": float(size_bytes), "cache": "cold", "status": "ok", "time_median_s": 1e-6 + size_bytes / rate,
+        "elements": size_bytes // 8, "chip_id": "cpu-x-2c", "device_name": "X", "last_level_cache_bytes": 2**25,
+    }  # fmt: skip
+    return Row(**{**given, **more})
+
+
+def test_what_partly_stays_in_the_cache_does_not_flatter_the_memory():
+    rows = [copy(2**16, 3e10), copy(2**24, 9e10), copy(2**26, 6e10), copy(2**28, 3e10), copy(2**30, 3e10)]
+    assert normalise(rows).memory.rate == pytest.approx(3e10, rel=1e-3)
+    assert normalise([copy(2**16, 3e10), copy(2**24, 9e10)]).memory is None
+
+
 def test_what_is_warm_does_not_enter_the_profile():
     assert "fp32" not in normalise([matmul(256, 1e11, cache="warm"), all_reduce(8)]).matmul
 

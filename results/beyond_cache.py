@@ -1,0 +1,26 @@
+"""Which rows measure the memory and not the cache, although the cache was evicted before: what is written may stay in it."""
+
+from __future__ import annotations
+
+from .schema import Row
+
+BEYOND_CACHE = 4.0
+"""Bytes moved over the size of the last-level cache: at least four times it (McCalpin, run rules of STREAM)."""
+HARDLY_CACHED = 1 / 16
+"""Below this share of the cache a call's time is its overhead, not its bytes."""
+
+
+def measures_memory(row: Row) -> bool:
+    """Whether the row's bandwidth is the memory's. A row that does not know its cache is believed, unless it says ``warm``.
+
+    >>> measures_memory(Row(op="copy", bytes=2.0**20, cache="cold", last_level_cache_bytes=2**25))
+    False
+    """
+    cache_bytes = row.last_level_cache_bytes or 0
+    return row.op in ("copy", "triad") and row.cache != "warm" and (row.bytes or 0.0) >= BEYOND_CACHE * cache_bytes
+
+
+def measures_overhead(row: Row) -> bool:
+    """Whether the row is so small that its time shows what a call costs."""
+    cache_bytes = row.last_level_cache_bytes or 0
+    return row.op in ("copy", "triad") and row.cache != "warm" and (row.bytes or 0.0) <= HARDLY_CACHED * cache_bytes
