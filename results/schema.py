@@ -11,7 +11,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 """Raised whenever a column changes meaning, so that old files can be told apart."""
 
-SAMPLES_KEPT = 100
+SAMPLES_KEPT = 128
 """Raw samples stored per row at most; a longer measurement keeps an evenly spaced subset, in time order."""
 
 STATUSES = ("ok", "skipped", "out_of_memory", "incorrect", "timeout", "error")
@@ -84,11 +84,12 @@ class Row:
     data: str | None = column("method", "values in the inputs: `normal`, `exact_integers`, ...")
     warmup_count: int | None = column("method", "calls made before the first sample that counts")
     sample_count: int | None = column("method", "samples taken")
+    round_count: int | None = column("method", "visits to the case, minutes apart, whose samples are pooled")
     stop_reason: str | None = column("method", "`precise`, `plateau`, `time_cap`, `sample_cap`")
 
     # result
     time_median_s: float | None = column("result", "median time of one call")
-    time_low_s: float | None = column("result", "lower end of the 95 % interval of the median")
+    time_low_s: float | None = column("result", "lower end of the 95 % interval of the median, drift between blocks of samples included")
     time_high_s: float | None = column("result", "upper end of the 95 % interval of the median")
     time_min_s: float | None = column("result", "fastest sample")
     time_p05_s: float | None = column("result", "5th percentile")

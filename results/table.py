@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .cells import from_text, row_to_cells, to_text
 from .errors import FileError, InputError, UnknownName
-from .schema import NAMES, SCHEMA_VERSION, TYPES, Row
+from .schema import NAMES, SCHEMA_VERSION, TYPES, Row, case_key
 
 if TYPE_CHECKING:
     import pandas
@@ -162,9 +162,39 @@ def read_rows(path: str | Path) -> list[Row]:
     return list(iterate_rows(path))
 
 
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """The last row of each case of each run, in the order of first appearance: a run that was cut short may hold earlier ones too."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        found[row.run_id, row.chip_id, case_key(row)] = row
+    return list(found.values())
+
+
+def keep_latest(path: str | Path) -> None:
+    """Rewrite a finished file with one row per case and run, in one step: until then the file as it was is there.
+
+    A disk without room for both leaves the file as it is; readers take the latest rows anyway.
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    kept = latest(rows)
+    if len(kept) == len(rows):
+        return
+    whole = b"".join([_line(NAMES), *(_line(row_to_cells(row)) for row in kept)])
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(whole)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
 def read_many(paths: Sequence[str | Path]) -> list[Row]:
-    """The rows of several files, in order. Raises InputError when together they hold no row."""
-    rows = [row for path in paths for row in iterate_rows(path)]
+    """The latest rows of several files, in order. Raises InputError when together they hold no row."""
+    rows = [row for path in paths for row in latest(iterate_rows(path))]
     if not rows:
         raise InputError(f"{', '.join(map(str, paths))}: no row in there; measure some with `chipassay run`")
     return rows
@@ -180,4 +210,4 @@ def to_frame(rows: Sequence[Row]) -> pandas.DataFrame:
     )
 
 
-__all__ = ["TableWriter", "iterate_rows", "read_many", "read_rows", "to_frame", "to_text"]
+__all__ = ["TableWriter", "iterate_rows", "keep_latest", "latest", "read_many", "read_rows", "to_frame", "to_text"]

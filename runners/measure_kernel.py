@@ -94,9 +94,22 @@ class KernelMeasurer:
         return "call" if self.device.facts.kind == "cpu" else "stream"
 
     def measure(
-        self, *, op: str, case: Mapping[str, Any], backend: str, kernel: str, cache: str, seed: int, min_time_s: float, time_cap_s: float
+        self,
+        *,
+        op: str,
+        case: Mapping[str, Any],
+        backend: str,
+        kernel: str,
+        cache: str,
+        seed: int,
+        min_time_s: float,
+        time_cap_s: float,
+        checked: bool = False,
     ) -> dict[str, Any]:
-        """The columns of one row. Never raises for what a kernel may do: failures become the row's status and reason."""
+        """The columns of one row. ``checked``: the same kernel was found correct on the same inputs earlier in this run.
+
+        Never raises for what a kernel may do: failures become the row's status and reason.
+        """
         begin_s = time.perf_counter()
         made = cases()[op](**case)
         chosen = next(k for k in kernels(op, backend) if k.name == kernel)
@@ -113,13 +126,15 @@ class KernelMeasurer:
             "bytes": made.bytes,
         }
         try:
-            columns |= self._measure(made, chosen, cache, seed, min_time_s, time_cap_s)
+            columns |= self._measure(made, chosen, cache, seed, min_time_s, time_cap_s, checked)
         except Exception as error:  # a library may raise anything; the row says what, and the run goes on
             columns |= _failure(error)
         gc.collect()
         return {**columns, "wall_s": time.perf_counter() - begin_s}
 
-    def _measure(self, case: Case, kernel: Kernel, cache: str, seed: int, min_time_s: float, time_cap_s: float) -> dict[str, Any]:
+    def _measure(
+        self, case: Case, kernel: Kernel, cache: str, seed: int, min_time_s: float, time_cap_s: float, checked: bool
+    ) -> dict[str, Any]:
         facts = self.device.facts
         reason = why_not(kernel.backend, facts.target) or kernel.refuses(case, facts.target) or self._hopeless(case, time_cap_s)
         if reason is not None:
@@ -137,12 +152,14 @@ class KernelMeasurer:
         versions = ";".join(f"{name}={version}" for name, version in library_versions(kernel.backend).items())
         inputs, output = case.make_inputs(arrays, seed), case.make_output(arrays)
         call = kernel.prepare(case, arrays, inputs, output)
-        check = case.check(arrays, inputs, call(), seed)
-        columns = {"libraries": versions, "data": "normal", "error": check.error, "error_limit": check.limit}
+        columns: dict[str, Any] = {"libraries": versions, "data": "normal"}
         # Tuned kernels say with which choices they run.
         columns["config"] = getattr(call, "config", None)
-        if not check.passed:
-            return {**columns, "status": "incorrect", "reason": f"error {check.error:.3g} above its limit {check.limit:.3g}; not timed"}
+        if not checked:
+            check = case.check(arrays, inputs, call(), seed)
+            columns |= {"error": check.error, "error_limit": check.limit}
+            if not check.passed:
+                return {**columns, "status": "incorrect", "reason": f"error {check.error:.3g} above its limit {check.limit:.3g}; not timed"}
         samples = measure(
             call,
             self.device.timer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 from chipassay.results.errors import FileError, InputError, NothingMeasured, UnknownName
 from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
-from chipassay.results.table import TableWriter, read_rows
+from chipassay.results.table import TableWriter, keep_latest, read_rows
 
 from .devices.facts import DeviceFacts, host_hash
+from .rounds import pooled
 from .suites import Suite, load_suite, select, with_cache
 from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
 from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, start_worker
@@ -28,7 +29,7 @@ FAIR_SHARE = 0.8
 """Of its fair share of the remaining budget a case may spend this much in the timing engine: inputs and the check need the rest."""
 PATIENCE_S = 60.0
 """Beyond this much over twice its cap a case hangs: inputs and the reference check of the largest take seconds."""
-PATIENCE_AT_LEAST_S = 15.0
+PATIENCE_AT_LEAST_S = 45.0
 PATIENCE_SHARE = 0.1
 """With a budget, the patience shrinks to this share of it."""
 BUDGET_SPENT = "the time budget was spent before its turn"
@@ -53,6 +54,8 @@ class RunOptions:
     resume: bool = False
     device_kind: str | None = None
     seed: int = 1
+    rounds: int = 2
+    """Visits to each case, spread over the run, so that its spread holds the machine's drift over minutes."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Run:
     def __init__(self, options: RunOptions, announce: Callable[[DeviceFacts, int, Path], None], report: Report) -> None:
         self.options, self.announce, self.report = options, announce, report
         self._begin_s = time.monotonic()
+        self._measuring_s = 0.0
+        self._fresh: set[tuple[Any, ...]] = set()
         self._workers: Workers | None = None
         self._workers_ranks = 0
         self._ready: dict[str, Any] = {}
@@ -104,38 +109,71 @@ class Run:
         tasks = self._tasks(facts, reasons)
         path = self.options.out or default_path(facts.chip_id)
         earlier = self._earlier(path, facts)
-        finished = {case_key(row) for row in earlier if row.status not in NOT_FINAL and row.reason != BUDGET_SPENT}
-        rows = list(earlier)
+        rows = {case_key(row): row for row in earlier}
+        visits = self._visits(tasks, rows)
         run_id = earlier[0].run_id if earlier else uuid.uuid4().hex[:12]
-        todo = [task for task in tasks if task.key not in finished]
         interrupted = False
         with TableWriter(path) as table:
-            self.announce(facts, len(todo), path)
-            for position, task in enumerate(todo):
-                self.report(position, len(todo), task, None)
+            self.announce(facts, len({task.key for task in visits}), path)
+            for position, task in enumerate(visits):
+                self.report(position, len(visits), task, None)
                 try:
-                    columns, lost = self._measure(task, facts, len(todo) - position)
+                    row, lost = self._visit(task, rows.get(task.key), facts, run_id, len(visits) - position)
                 except KeyboardInterrupt:
                     interrupted = True
                     break
-                row = self._row(task, columns, facts, run_id)
+                if row is None:
+                    continue
                 table.append(row)
-                rows.append(row)
-                self.report(position + 1, len(todo), task, row)
+                rows[task.key] = row
+                self.report(position + 1, len(visits), task, row)
                 if lost is not None:
                     raise NothingMeasured(
                         f"{facts.name} went away ({lost}) after {len(rows)} rows; they are safe in {path}; "
                         f"when it is back, go on with: chipassay run --out {path} --resume"
                     )
+        keep_latest(path)
         return Outcome(
             path=path,
-            rows=tuple(_latest(rows)),
+            rows=tuple(rows.values()),
             facts=facts,
             wall_s=time.monotonic() - self._begin_s,
-            measuring_s=sum(row.measuring_s or 0.0 for row in rows[len(earlier) :]),
+            measuring_s=self._measuring_s,
             interrupted=interrupted,
             unavailable={backend: reason for backend, reason in reasons.items() if reason is not None},
         )
+
+    def _visits(self, tasks: Sequence[Task], rows: Mapping[tuple[Any, ...], Row]) -> list[Task]:
+        """Tasks in the order they are measured: all of them once, then again, as often as each still needs."""
+
+        def missing(task: Task) -> int:
+            row = rows.get(task.key)
+            if row is None or row.status in NOT_FINAL or row.reason == BUDGET_SPENT:
+                return self.options.rounds
+            return self.options.rounds - (row.round_count or 1) if row.status == "ok" else 0
+
+        needed = [(task, missing(task)) for task in tasks]
+        self._fresh = {task.key for task, count in needed if count == self.options.rounds}
+        return [task for turn in range(self.options.rounds) for task, count in needed if count > turn]
+
+    def _visit(
+        self, task: Task, before: Row | None, facts: DeviceFacts, run_id: str | None, remaining: int
+    ) -> tuple[Row | None, str | None]:
+        """The row that the case has after one more visit (None: it stays as it is), and what the device says if it is lost."""
+        again = before is not None and task.key not in self._fresh
+        self._fresh.discard(task.key)
+        if again and before is not None and before.status != "ok":
+            return None, None
+        columns, lost = self._measure(task, facts, remaining, checked=again)
+        self._measuring_s += columns.get("measuring_s") or 0.0
+        row = self._row(task, columns, facts, run_id)
+        if not again or before is None:
+            return row, lost
+        if row.status == "ok":
+            return pooled(before, row), lost
+        if row.reason == BUDGET_SPENT:
+            return None, None
+        return replace(before, reason=f"a later visit ended as {row.status}: {row.reason}"), lost
 
     def _tasks(self, facts: DeviceFacts, reasons: dict[str, str | None]) -> list[Task]:
         for backend in self.options.backends:
@@ -175,7 +213,7 @@ class Run:
             )
         return rows
 
-    def _measure(self, task: Task, facts: DeviceFacts, remaining: int) -> tuple[dict[str, Any], str | None]:
+    def _measure(self, task: Task, facts: DeviceFacts, remaining: int, checked: bool) -> tuple[dict[str, Any], str | None]:
         """The columns of the task's row, and what the device says if it is lost."""
         if task.reason is not None:
             return {"status": "skipped", "reason": task.reason}, None
@@ -185,7 +223,8 @@ class Run:
         request = {
             **task.request,
             "seed": self.options.seed,
-            "min_time_s": min(task.request["min_time_s"], 0.6 * cap_s),
+            "min_time_s": min(task.request["min_time_s"] / self.options.rounds, 0.6 * cap_s),
+            "checked": checked,
             "time_cap_s": cap_s,
         }
         begin_s = time.monotonic()
@@ -259,12 +298,6 @@ class Run:
         }
         # The task's key columns win: they are what --resume looks for.
         row = Row(**{**identity, **columns, **task.columns})
-        return replace(row, samples_s=None if row.samples_s is None else tuple(row.samples_s))
-
-
-def _latest(rows: Sequence[Row]) -> list[Row]:
-    """The last row of each case, in the order of first appearance: a resumed run may have tried one again."""
-    found: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        found[case_key(row)] = row
-    return list(found.values())
+        return replace(
+            row, samples_s=None if row.samples_s is None else tuple(row.samples_s), round_count=1 if row.status == "ok" else None
+        )

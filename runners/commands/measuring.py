@@ -33,6 +33,13 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def rounds(text: str) -> int:
+    """A number of visits."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of visits; write 1 or more")
+    return int(text)
+
+
 def cache_states(text: str) -> tuple[str, ...]:
     """Cache states joined by commas."""
     found = names(text)
@@ -53,6 +60,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="where the rows go (default: results/<chip>-<utc>.csv)")
     parser.add_argument("--resume", action="store_true", help="go on with the file of --out: only what is not in it is measured")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random inputs (default: 1)")
+    parser.add_argument("--rounds", type=rounds, default=2, metavar="N", help="visits to each case, spread over the run (default: 2)")
     parser.add_argument("--quiet", action="store_true", help="no progress display")
 
 
@@ -82,6 +90,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         resume=arguments.resume,
         device_kind=arguments.device,
         seed=arguments.seed,
+        rounds=arguments.rounds,
     )
     with Progress(quiet=arguments.quiet) as progress:
         return Run(options, announce, progress.report).execute()

@@ -16,7 +16,8 @@ def main(device_kind: str, meeting: str, timeout_s: float) -> None:
     import torch
     import torch.distributed as distributed
 
-    from ..devices.discover import discover
+    from ..devices.cpu import cpu_facts
+    from ..devices.gpu import gpu_facts
     from ..measure_collective import CollectiveMeasurer, make_timer
 
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -30,7 +31,9 @@ def main(device_kind: str, meeting: str, timeout_s: float) -> None:
         world_size=ranks,
         timeout=timedelta(seconds=timeout_s),
     )
-    facts = discover(device_kind if on_cpu else None).facts
+    facts = cpu_facts() if on_cpu else gpu_facts("torch")
+    if facts is None:
+        raise SystemExit("torch sees no GPU")
     if on_cpu:
         # Ranks share the cores: more threads than cores would measure the scheduler.
         torch.set_num_threads(max(1, (facts.threads or 1) // ranks))

@@ -14,7 +14,7 @@ from chipassay.results import schema
 from chipassay.results.cells import from_text, to_text
 from chipassay.results.errors import FileError, InputError
 from chipassay.results.schema import NAMES, Row, case_key
-from chipassay.results.table import TableWriter, read_many, read_rows, to_frame
+from chipassay.results.table import TableWriter, keep_latest, read_many, read_rows, to_frame
 
 FINITE = st.floats(allow_nan=False, allow_infinity=True)
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1).map(str.strip).filter(bool)
@@ -183,3 +183,25 @@ def test_units_are_in_the_names_of_all_measured_columns():
     for field in schema.COLUMNS:
         if field.metadata["group"] in ("result", "condition") and schema.TYPES[field.name] == "float":
             assert field.name in plain or field.name.endswith(units), field.name
+
+
+def test_the_latest_row_of_each_case_of_each_run_counts(tmp_path):
+    rows = [Row(op="copy", status="ok", run_id=run, time_median_s=t) for run, t in (("a", 1.0), ("b", 2.0), ("a", 3.0))]
+    path = written(tmp_path / "t.csv", *rows)
+    assert [(row.run_id, row.time_median_s) for row in read_many([path])] == [("a", 3.0), ("b", 2.0)]
+    keep_latest(path)
+    assert [(row.run_id, row.time_median_s) for row in read_rows(path)] == [("a", 3.0), ("b", 2.0)]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_keeping_the_latest_on_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = written(tmp_path / "t.csv", Row(op="copy", status="ok", m=1), Row(op="copy", status="ok", m=1))
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    keep_latest(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]

@@ -33,7 +33,8 @@ class FakeWorkers:
     """Answers like the measuring process; ``behaviour`` maps elements to a row, an exception, or the message of a lost chip."""
 
     def __init__(self, behaviour, facts=FACTS):
-        self.behaviour, self.facts, self.asked = behaviour, facts, []
+        self.behaviour, self.facts = behaviour, facts
+        self.asked, self.checked = [], []
 
     def ask(self, request, timeout_s):
         if request is None:
@@ -45,12 +46,15 @@ class FakeWorkers:
             return {"answers": answers}
         elements = request["case"]["elements"]
         self.asked.append(elements)
+        self.checked.append(request["checked"])
         what = self.behaviour.get(elements, "fine")
+        what = what() if callable(what) else what
         if isinstance(what, BaseException):
             raise what
         if what != "fine":
             return {"row": {"status": "error", "reason": what}, "device_lost": what}
-        return {"row": {"status": "ok", "time_median_s": 1e-3, "measuring_s": 0.5, "samples_s": [1e-3]}, "device_lost": None}
+        row = {"status": "ok", "time_median_s": 1e-3, "time_min_s": 1e-3, "measuring_s": 0.5, "samples_s": [1e-3]}
+        return {"row": row, "device_lost": None}
 
     def stop(self):
         pass
@@ -63,7 +67,7 @@ def execute(tmp_path, monkeypatch):
     def go(behaviour=None, facts=FACTS, **options):
         fake = FakeWorkers(behaviour or {}, facts)
         monkeypatch.setattr(run_module, "start_worker", lambda kind: fake)
-        given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", **options}
+        given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", "rounds": 1, **options}
         outcome = Run(RunOptions(**given), lambda *_: None, lambda *_: None).execute()
         return outcome, fake
 
@@ -120,7 +124,7 @@ def test_a_crash_and_a_hang_cost_one_row_each_and_resume_tries_them_again(execut
     outcome, fake = execute(resume=True)
     assert fake.asked == [2, 3]
     assert [row.status for row in outcome.rows] == ["ok"] * 4
-    assert len(read_rows(tmp_path / "out.csv")) == 6
+    assert read_rows(tmp_path / "out.csv") == list(outcome.rows)
 
 
 def test_a_child_killed_for_memory_is_out_of_memory(execute):
@@ -149,6 +153,44 @@ def test_a_spent_budget_is_said_in_the_row_and_resume_measures_the_rest(execute,
     assert "budget was spent" in outcome.rows[0].reason
     _, fake = execute(resume=True)
     assert fake.asked == [1, 2, 3, 4]
+
+
+def test_each_case_is_visited_once_before_any_is_visited_again(execute, tmp_path):
+    outcome, fake = execute(rounds=2)
+    assert fake.asked == [1, 2, 3, 4, 1, 2, 3, 4]
+    rows = read_rows(tmp_path / "out.csv")
+    assert elements_of(rows) == [1, 2, 3, 4]
+    assert {row.round_count for row in rows} == {2}
+    assert rows == list(outcome.rows)
+    assert outcome.measuring_s == 4.0
+
+
+def test_only_the_first_visit_checks_the_result(execute):
+    _, fake = execute(rounds=2)
+    assert fake.checked == [False] * 4 + [True] * 4
+
+
+def test_a_run_cut_short_in_its_second_round_goes_on_there(execute, tmp_path):
+    calls = iter(range(100))
+    outcome, _ = execute({2: lambda: KeyboardInterrupt() if next(calls) == 1 else "fine"}, rounds=2)
+    assert outcome.interrupted
+    assert [row.round_count for row in read_rows(tmp_path / "out.csv")] == [2, 1, 1, 1]
+    _, fake = execute(rounds=2, resume=True)
+    assert fake.asked == [2, 3, 4]
+    assert [row.round_count for row in read_rows(tmp_path / "out.csv")] == [2, 2, 2, 2]
+
+
+def test_a_failed_second_visit_keeps_the_first_and_says_so(execute, tmp_path):
+    calls = iter(range(100))
+    execute({3: lambda: WorkerTimeout("no answer within 9 s") if next(calls) == 1 else "fine"}, rounds=2)
+    row = read_rows(tmp_path / "out.csv")[2]
+    assert (row.status, row.round_count) == ("ok", 1)
+    assert "a later visit ended as timeout: no answer within 9 s" in row.reason
+
+
+def test_what_failed_in_the_first_round_is_not_tried_in_the_second(execute):
+    _, fake = execute({3: WorkerDied("the measuring process crashed (SIGSEGV)")}, rounds=2)
+    assert fake.asked == [1, 2, 3, 4, 1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +222,8 @@ elements = [1000, 2000, 3000, 4000, 5000, 6000]
 def test_a_real_run_killed_in_the_middle_is_finished_by_resume(tmp_path):
     (tmp_path / "s.toml").write_text(REAL)
     out = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "chipassay.runners", "run", "--device", "cpu", "--suite", str(tmp_path / "s.toml"), "--out", str(out)]
+    command = [sys.executable, "-m", "chipassay.runners", "run", "--device", "cpu", "--suite", str(tmp_path / "s.toml")]
+    command += ["--out", str(out), "--rounds", "2"]
     child = subprocess.Popen([*command, "--quiet"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (out.exists() and out.read_bytes().count(b"\n") >= 3):
@@ -190,10 +233,13 @@ def test_a_real_run_killed_in_the_middle_is_finished_by_resume(tmp_path):
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     before = read_rows(out)
-    assert 2 <= len(before) < 6
+    assert 2 <= len(before) < 12
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     rows = read_rows(out)
     assert elements_of(rows) == [1000, 2000, 3000, 4000, 5000, 6000]
-    assert rows[: len(before)] == before
-    assert all(row.status == "ok" for row in rows)
+    assert {row.run_id for row in rows} == {before[0].run_id}
+    assert all((row.status, row.round_count) == ("ok", 2) for row in rows)
+    # What was measured before the kill is in the final rows, not measured anew.
+    for old, new in zip(before[:6], rows, strict=False):
+        assert set(old.samples_s[:1]) <= set(new.samples_s)

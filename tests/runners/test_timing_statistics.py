@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -24,6 +25,30 @@ def test_the_interval_covers_the_true_median_at_least_95_times_in_100():
         low, high = median_interval([source.lognormvariate(0.0, 0.7) for _ in range(25)])
         hits += low <= 1.0 <= high
     assert hits / 2000 >= 0.94
+
+
+def test_the_interval_covers_under_drift_that_makes_neighbouring_samples_alike():
+    source = random.Random(5)
+    hits = narrow = 0
+    for _ in range(400):
+        # An autoregressive log time around 0: 200 samples are worth far fewer independent ones.
+        level, samples = 0.0, []
+        for _ in range(200):
+            level = 0.9 * level + source.gauss(0.0, 0.02)
+            samples.append(math.exp(level))
+        low, high = median_interval(samples)
+        hits += low <= 1.0 <= high
+        ordered = sorted(samples)
+        ranks = median_interval_ranks(200)
+        narrow += ordered[ranks[0]] <= 1.0 <= ordered[ranks[1]]
+    assert hits / 400 >= 0.8
+    assert narrow / 400 < 0.5
+
+
+def test_two_visits_that_disagree_give_an_interval_that_holds_both():
+    low, high = median_interval([1.0 + 0.001 * i for i in range(50)] + [1.5 + 0.001 * i for i in range(50)])
+    assert low <= 1.03
+    assert high >= 1.52
 
 
 def test_the_large_sample_rule_meets_the_exact_one():

@@ -1,0 +1,53 @@
+"""Two visits pooled to one row."""
+
+from __future__ import annotations
+
+import pytest
+
+from chipassay.results.schema import SAMPLES_KEPT, Row
+from chipassay.runners.measure_kernel import time_columns
+from chipassay.runners.rounds import pooled
+
+
+def visit(time_s, count=100, **more):
+    samples = tuple(time_s * (1 + 0.001 * (i % 10)) for i in range(count))
+    columns = time_columns(samples)
+    rates = {"rate_flops_per_s": 1e9 / columns["time_median_s"], "peak_fraction": 0.5e-3 / columns["time_median_s"]}
+    return Row(op="matmul", status="ok", flops=1e9, sample_count=count, measuring_s=1.0, wall_s=2.0, **columns, **rates, **more)
+
+
+def test_the_pooled_interval_and_spread_hold_both_visits():
+    slow, fast = visit(2e-3), visit(1e-3)
+    both = pooled(slow, fast)
+    assert both.time_low_s <= 1.01 * fast.time_median_s
+    assert both.time_high_s >= 0.99 * slow.time_median_s
+    assert both.time_p05_s <= fast.time_median_s
+    assert both.time_p95_s >= slow.time_median_s
+    assert both.time_min_s == fast.time_min_s
+
+
+def test_rates_follow_the_pooled_median():
+    both = pooled(visit(2e-3), visit(1e-3))
+    assert both.rate_flops_per_s == pytest.approx(1e9 / both.time_median_s)
+    assert both.peak_fraction == pytest.approx(0.5e-3 / both.time_median_s)
+
+
+def test_counts_and_times_add_up_and_the_first_check_stays():
+    both = pooled(visit(1e-3, error=0.1, error_limit=1.0, throttled=True), visit(1e-3, throttled=False))
+    assert (both.sample_count, both.measuring_s, both.wall_s, both.round_count) == (200, 2.0, 4.0, 2)
+    assert (both.error, both.error_limit) == (0.1, 1.0)
+    assert both.throttled is True
+
+
+def test_a_third_visit_counts_as_much_as_each_of_the_first_two():
+    third = pooled(pooled(visit(1e-3), visit(1e-3)), visit(3e-3))
+    assert third.round_count == 3
+    assert len(third.samples_s) <= SAMPLES_KEPT
+    slow = sum(sample > 2e-3 for sample in third.samples_s)
+    assert slow / len(third.samples_s) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_few_samples_of_long_calls_are_all_kept():
+    both = pooled(visit(1.0, count=3), visit(1.1, count=4))
+    assert len(both.samples_s) == 7
+    assert both.time_median_s == pytest.approx(1.1, rel=0.01)
