@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ WARMUP_CALLS = 5
 REFILL_AFTER_ROTATIONS = 4
 """Sums grow with each in-place call; fresh data after so many rounds keeps every dtype finite."""
 FOOTPRINT_MARGIN = 2.5
-"""Ring buffers of the transport come on top of ours."""
+"""The transport's own buffers come on top of ours."""
 
 
 def make_timer(facts: DeviceFacts, index: int) -> Timer:
@@ -46,12 +47,34 @@ class Taken:
     conditions: list[Condition]
 
 
+def pieces(row: Any, tile: Any) -> Iterator[tuple[Any, Any]]:
+    """A row of elements in pieces, each with the part of the repeating tile that belongs to it: no second buffer as large is needed."""
+    for begin in range(0, row.numel(), tile.numel()):
+        piece = row[begin : begin + tile.numel()]
+        yield piece, tile[: piece.numel()]
+
+
+def fill(buffer: Any, tile: Any) -> None:
+    """Write the repeating tile into every row of the buffer."""
+    if tile.numel() == buffer.shape[1]:
+        buffer.copy_(tile.expand_as(buffer))
+        return
+    for row in buffer:
+        for piece, part in pieces(row, tile):
+            piece.copy_(part)
+
+
+def mismatches(row: Any, tile: Any) -> int:
+    """How many elements of the row differ from the repeating tile."""
+    return sum(int((piece != part).sum().item()) for piece, part in pieces(row, tile))
+
+
 class Turns:
     """Calls the collective on the slots of a large buffer in turn, so that no cache keeps the data of the last call."""
 
-    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, fresh: Any) -> None:
+    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, tile: Any) -> None:
         self._pattern, self._distributed, self._timer = pattern, distributed, timer
-        self._buffer, self._fresh = buffer, fresh
+        self._buffer, self._tile = buffer, tile
         self._slots = buffer.shape[0]
         self._next = 0
         # The check has already summed slot 0 once.
@@ -60,7 +83,7 @@ class Turns:
     def times_s(self, calls: int) -> list[float]:
         """Seconds of each of ``calls`` calls, back to back from a barrier, as training issues them."""
         if self._since_refill + calls > REFILL_AFTER_ROTATIONS * self._slots:
-            self._buffer.copy_(self._fresh.expand_as(self._buffer))
+            fill(self._buffer, self._tile)
             self._since_refill = 0
         self._since_refill += calls
         self._distributed.barrier()
@@ -121,11 +144,11 @@ class CollectiveMeasurer:
     def _measure(
         self, pattern: Pattern, dtype: str, elements: int, slots: int, seed: int, min_time_s: float, time_cap_s: float
     ) -> dict[str, Any]:
-        tile = min(elements, TILE_ELEMENTS)
-        fresh = self._spread(pattern.share(self.rank, self.ranks, tile, dtype, seed), dtype, elements)
-        buffer = fresh.repeat(slots, 1)
+        tile = self._tile(pattern.share, min(elements, TILE_ELEMENTS), dtype, seed)
+        buffer = self.torch.empty((slots, elements), dtype=tile.dtype, device=self.device)
+        fill(buffer, tile)
         pattern.call(self.distributed, buffer[0], None)
-        wrong = self._mismatches(pattern, buffer[0], dtype, tile, seed)
+        wrong = int(self._sum(float(mismatches(buffer[0], self._tile(pattern.expected, len(tile), dtype, seed)))))
         if wrong:
             return {
                 "status": "incorrect",
@@ -134,10 +157,10 @@ class CollectiveMeasurer:
                 "reason": f"{wrong} wrong elements over {self.ranks} ranks; not timed",
             }
         begin_s = time.perf_counter()
-        turns = Turns(pattern, self.distributed, self.timer, buffer, fresh)
+        turns = Turns(pattern, self.distributed, self.timer, buffer, tile)
         taken = self._sample(turns, self._batch(turns), PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
         own_s, time_s = median(taken.own_s), median(taken.mean_s)
-        size_bytes = pattern.counted_bytes(elements * fresh.element_size(), self.ranks)
+        size_bytes = pattern.counted_bytes(elements * tile.element_size(), self.ranks)
         return {
             "error": 0.0,
             "error_limit": 0.0,
@@ -179,13 +202,9 @@ class CollectiveMeasurer:
                 conditions.append(self.timer.condition())
                 return Taken(tuple(mean_s), tuple(own_s), reason or "", conditions)
 
-    def _spread(self, tile: np.ndarray, dtype: str, elements: int) -> Any:
-        small = self.torch.from_numpy(tile).to(self.dtypes[dtype])
-        return small.repeat(-(-elements // len(tile)))[:elements].to(self.device)
-
-    def _mismatches(self, pattern: Pattern, got: Any, dtype: str, tile: int, seed: int) -> int:
-        expected = self._spread(pattern.expected(self.rank, self.ranks, tile, dtype, seed), dtype, got.numel())
-        return int(self._sum(float((got != expected).sum().item())))
+    def _tile(self, data: Callable[[int, int, int, str, int], np.ndarray], elements: int, dtype: str, seed: int) -> Any:
+        """This rank's part of the exact data, on its device."""
+        return self.torch.from_numpy(data(self.rank, self.ranks, elements, dtype, seed)).to(self.dtypes[dtype]).to(self.device)
 
     def _reduced(self, value: float, how: Any) -> float:
         holder = self.torch.tensor([value], dtype=self.torch.float64)

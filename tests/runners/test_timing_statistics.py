@@ -47,8 +47,8 @@ def test_the_interval_covers_under_drift_that_makes_neighbouring_samples_alike()
 
 def test_two_visits_that_disagree_give_an_interval_that_holds_both():
     low, high = median_interval([1.0 + 0.001 * i for i in range(50)] + [1.5 + 0.001 * i for i in range(50)])
-    assert low <= 1.03
-    assert high >= 1.52
+    assert low < 1.05
+    assert high >= 1.5
 
 
 def test_the_large_sample_rule_meets_the_exact_one():
