@@ -74,6 +74,14 @@ def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
     return Summary(cards(rows), worth_sentence(worth), tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level))))
 
 
+SOURCE_SHOWN = 100
+"""Characters of a source on a terminal line; the report and --json have it whole."""
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= SOURCE_SHOWN else f"{text[:SOURCE_SHOWN].rstrip()} ..."
+
+
 def summary_lines(summary: Summary) -> list[str]:
     """The summary as lines for the terminal."""
     width = max((len(card.title) for card in summary.cards), default=0)
@@ -82,5 +90,5 @@ def summary_lines(summary: Summary) -> list[str]:
     lines += ["", summary.sentence]
     if summary.inputs:
         lines.append("inputs of that sentence:")
-        lines += [f"  {given.level:<9}  {given.what}  [{given.source[:110]}]" for given in summary.inputs]
+        lines += [f"  {given.level:<9}  {given.what}  [{_clipped(given.source)}]" for given in summary.inputs]
     return lines

@@ -1,0 +1,58 @@
+"""What a run comes to, in the terminal and as data."""
+
+from __future__ import annotations
+
+from chipassay.results.profile import LEVELS
+from chipassay.results.schema import Row
+from chipassay.runners.normalise import normalise
+from chipassay.runners.summary import cards, summarise, summary_lines
+
+COMMON = {"status": "ok", "cache": "cold", "chip_id": "cpu-x-2c", "device_name": "X", "device_memory_bytes": 64 * 2**30, "kernel": "k"}
+
+
+def matmul(dtype, edge, rate, **more):
+    flops = 2.0 * edge**3
+    given = {"op": "matmul", "dtype": dtype, "m": edge, "n": edge, "k": edge, "flops": flops, "rate_flops_per_s": rate}
+    return Row(**{**COMMON, **given, "time_median_s": flops / rate, **more})
+
+
+def copy(size_bytes, rate):
+    return Row(
+        **COMMON, op="copy", elements=size_bytes // 8, bytes=float(size_bytes), bandwidth_bytes_per_s=rate, time_median_s=size_bytes / rate
+    )
+
+
+ROWS = [
+    matmul("bf16", 512, 3e11),
+    matmul("bf16", 2048, 4e11, peak_fraction=0.8, peak_evidence="derived"),
+    matmul("fp32", 2048, 2e11),
+    matmul("fp16", 2048, 9e15, status="incorrect"),
+    copy(2**29, 3e10),
+]
+
+
+def test_the_best_correct_rate_of_each_dtype_is_told_with_its_share_of_peak():
+    found = {card.title: card for card in cards(ROWS)}
+    assert found["matmul bf16"].value == "400.0 GFLOP/s"
+    assert "80 % of peak (derived); 2048x2048x2048, k" in found["matmul bf16"].note
+    assert "peak unknown" in found["matmul fp32"].note
+    assert "matmul fp16" not in found
+    assert found["memory copy"].value == "30.0 GB/s"
+
+
+def test_the_exchange_rate_comes_with_the_evidence_of_every_input():
+    summary = summarise(ROWS, normalise(ROWS))
+    assert summary.sentence.startswith("For training llama3-8b, one h100-sxm-80gb is worth ")
+    assert summary.sentence.endswith(").")
+    levels = [given.level for given in summary.inputs]
+    assert {"measured", "published", "assumed"} <= set(levels) <= set(LEVELS)
+    text = "\n".join(summary_lines(summary))
+    assert all(given.what in text for given in summary.inputs)
+
+
+def test_a_chip_that_was_measured_too_little_is_told_what_is_missing():
+    few = [matmul("bf16", 2048, 4e11)]
+    summary = summarise(few, normalise(few))
+    assert "cannot be told" in summary.sentence
+    assert "measure copy first" in summary.sentence
+    assert summary.cards
