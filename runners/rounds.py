@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,32 +18,25 @@ def pooled(first: Row, later: Row) -> Row:
     visits = (first.round_count or 1) + 1
     share = SAMPLES_KEPT // visits
     samples_s = (*thin(first.samples_s or (), share * (visits - 1)), *thin(later.samples_s or (), share))
-    columns = time_columns(samples_s)
+    columns: dict[str, Any] = time_columns(samples_s)
     columns["time_min_s"] = min(first.time_min_s or samples_s[0], later.time_min_s or samples_s[0], columns["time_min_s"])
     faster = (later.time_median_s or 1.0) / columns["time_median_s"]
-    per_time = ("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "peak_fraction")
-    rates = {name: value * faster for name in per_time if (value := getattr(later, name)) is not None}
-    totals = {
-        name: (getattr(first, name) or 0) + (getattr(later, name) or 0)
-        for name in ("sample_count", "warmup_count", "measuring_s", "wall_s")
-        if getattr(later, name) is not None
-    }
-    worst = {
-        "clock_min_hz": _both(min, first.clock_min_hz, later.clock_min_hz),
-        "temperature_c": _both(max, first.temperature_c, later.temperature_c),
-        "slowest_rank_time_s": _both(max, first.slowest_rank_time_s, later.slowest_rank_time_s),
-        "fastest_rank_time_s": _both(min, first.fastest_rank_time_s, later.fastest_rank_time_s),
-        "throttled": _both(max, first.throttled, later.throttled),
-    }
-    means = {
-        name: (getattr(first, name) * (visits - 1) + getattr(later, name)) / visits
-        for name in ("clock_hz", "power_w")
-        if getattr(first, name) is not None and getattr(later, name) is not None
-    }
-    checked = {"error": first.error, "error_limit": first.error_limit}
-    return replace(later, **columns, **rates, **totals, **worst, **means, **checked, round_count=visits)
+    for name in ("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "peak_fraction"):
+        rate = getattr(later, name)
+        columns[name] = None if rate is None else rate * faster
+    for name in ("sample_count", "warmup_count", "measuring_s", "wall_s"):
+        columns[name] = _both(operator.add, getattr(first, name), getattr(later, name))
+    for name in ("clock_min_hz", "fastest_rank_time_s"):
+        columns[name] = _both(min, getattr(first, name), getattr(later, name))
+    for name in ("temperature_c", "slowest_rank_time_s", "throttled"):
+        columns[name] = _both(max, getattr(first, name), getattr(later, name))
+    for name in ("clock_hz", "power_w"):
+        columns[name] = _both(lambda a, b: (a * (visits - 1) + b) / visits, getattr(first, name), getattr(later, name))
+    return replace(later, **columns, error=first.error, error_limit=first.error_limit, round_count=visits)
 
 
-def _both(choose: Callable[[Sequence[Any]], Any], a: Any, b: Any) -> Any:
-    known = [value for value in (a, b) if value is not None]
-    return choose(known) if known else None
+def _both(combine: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """The two combined; the known one where the other is unknown."""
+    if a is None or b is None:
+        return b if a is None else a
+    return combine(a, b)
