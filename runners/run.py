@@ -211,6 +211,8 @@ class Run:
             raise FileError(
                 path, f"was measured on {rows[0].chip_id}, this is {facts.chip_id}", mend="resume on the same chip, or name another file"
             )
+        if rows and rows[0].host_hash not in (None, host_hash()):
+            raise FileError(path, "was measured on another machine of this kind", mend="name another file: two machines are two runs")
         return rows
 
     def _measure(self, task: Task, facts: DeviceFacts, remaining: int, checked: bool) -> tuple[dict[str, Any], str | None]:

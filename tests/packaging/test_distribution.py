@@ -67,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     tree = base / "tree"
     run(sys.executable, str(HERE / "tree.py"), str(tree), cwd=HERE)
     known = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
-    made_by_users = {name for name in in_rooms(known) if name.count("/") == 1 and name.endswith((".csv", ".json", ".html"))}
+    made_by_users = {name for name in in_rooms(known) if name.count("/") == 1 and name.endswith((".csv", ".json", ".html", ".png"))}
     for name, text in {**ADDED_AND_SHIPPED, **ADDED_AND_NOT_SHIPPED}.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)

@@ -117,6 +117,13 @@ def test_resume_on_another_chip_is_refused(execute):
         execute(facts=DeviceFacts("cuda", "Other", "other-gpu", 1, 10**9, 10**6, "1.0"), resume=True)
 
 
+def test_resume_on_another_machine_is_refused(execute, monkeypatch):
+    execute()
+    monkeypatch.setattr(run_module, "host_hash", lambda: "another")
+    with pytest.raises(FileError, match="was measured on another machine of this kind"):
+        execute(resume=True)
+
+
 def test_a_crash_and_a_hang_cost_one_row_each_and_resume_tries_them_again(execute, tmp_path):
     outcome, _ = execute({2: WorkerDied("the measuring process crashed (SIGSEGV)"), 3: WorkerTimeout("no answer within 9 s")})
     assert [row.status for row in outcome.rows] == ["ok", "error", "timeout", "ok"]
