@@ -15,7 +15,7 @@ from .devices.cpu import CpuTimer
 from .devices.facts import DeviceFacts
 from .devices.gpu import TorchGpuTimer
 from .devices.host import free_memory_bytes
-from .measure_kernel import time_columns
+from .timing.columns import time_columns
 from .timing.engine import METHOD_VERSION, Condition, Timer, summarise
 from .timing.statistics import median
 from .timing.stopping import PreciseMedian

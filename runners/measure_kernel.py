@@ -11,12 +11,12 @@ from chipassay.kernels.arrays import Arrays
 from chipassay.kernels.backends import BACKENDS, library_versions, make_arrays, why_not
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Kernel, cases, kernels
-from chipassay.results.schema import SAMPLES_KEPT
 
 from .devices.discover import Device
 from .devices.host import free_memory_bytes
-from .timing.engine import METHOD_VERSION, Samples, measure
-from .timing.statistics import median, median_interval, percentile, thin
+from .timing.columns import result_columns
+from .timing.engine import measure
+from .timing.statistics import median
 from .timing.stopping import PreciseMedian
 
 HOPELESS = 20.0
@@ -30,35 +30,6 @@ FOOTPRINT_MARGIN = 1.2
 """Inputs and output, with room for the library's workspace."""
 WARMUP_SHARE = 0.2
 """Warm-up takes at most this share of a case's time cap."""
-
-
-def result_columns(samples: Samples) -> dict[str, Any]:
-    """What the timing engine found, as columns of the row."""
-    return {
-        "method_version": METHOD_VERSION,
-        "cache": samples.cache,
-        "clock_source": samples.clock_source,
-        "warmup_count": samples.warmup_count,
-        "sample_count": len(samples.times_s),
-        "stop_reason": samples.stop_reason,
-        "measuring_s": samples.measuring_s,
-        **time_columns(samples.times_s),
-        **{name: getattr(samples, name) for name in ("clock_hz", "clock_min_hz", "throttled", "power_w", "temperature_c")},
-    }
-
-
-def time_columns(times_s: tuple[float, ...]) -> dict[str, Any]:
-    """Median, its interval, percentiles and the kept samples."""
-    ordered = sorted(times_s)
-    low_s, high_s = median_interval(times_s)
-    return {
-        "time_median_s": median(times_s),
-        "time_low_s": low_s,
-        "time_high_s": high_s,
-        "time_min_s": ordered[0],
-        **{f"time_p{int(100 * q):02d}_s": percentile(ordered, q) for q in (0.05, 0.25, 0.75, 0.95)},
-        "samples_s": thin(times_s, SAMPLES_KEPT),
-    }
 
 
 class KernelMeasurer:

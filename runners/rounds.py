@@ -9,7 +9,7 @@ from typing import Any
 
 from chipassay.results.schema import SAMPLES_KEPT, Row
 
-from .measure_kernel import time_columns
+from .timing.columns import time_columns
 from .timing.statistics import thin
 
 

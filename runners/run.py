@@ -22,7 +22,7 @@ from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, sta
 
 START_TIMEOUT_S = 180.0
 """Importing torch from a cold network disk takes up to minutes on rented machines."""
-CAP_WITHOUT_BUDGET_S = 10.0
+CAP_WITHOUT_BUDGET_S = 5.0
 CAP_AT_MOST_S = 20.0
 CAP_AT_LEAST_S = 0.3
 FAIR_SHARE = 0.8

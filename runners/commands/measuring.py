@@ -6,12 +6,13 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chipassay.results.errors import InputError
 
-from ..devices.facts import DeviceFacts
-from ..progress import Progress
-from ..run import Outcome, Run, RunOptions
+if TYPE_CHECKING:
+    from ..devices.facts import DeviceFacts
+    from ..run import Outcome
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 
@@ -78,6 +79,9 @@ def announce(facts: DeviceFacts, count: int, path: Path) -> None:
 
 def measure(arguments: argparse.Namespace) -> Outcome:
     """Make the run that the arguments ask for."""
+    from ..progress import Progress
+    from ..run import Run, RunOptions
+
     if arguments.resume and arguments.out is None:
         raise InputError("--resume needs the file to go on with: --out FILE.csv")
     options = RunOptions(

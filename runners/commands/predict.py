@@ -40,9 +40,9 @@ def execute(arguments: argparse.Namespace) -> int:
     days = None if arguments.tokens is None else arguments.tokens / prediction.tokens_per_s / 86400
     if arguments.json:
         print(json.dumps({**prediction.to_dict(), "tokens": arguments.tokens, "days": days}, default=str))
-        return 0
+        return 0 if prediction.fits else 1
     print(describe_prediction(prediction))
     if days is not None:
         low, high = (days * bound / prediction.step_time_s for bound in (prediction.low_s, prediction.high_s))
         print(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")
-    return 0
+    return 0 if prediction.fits else 1

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 BACKENDS = ("cupy", "jax", "torch", "triton")
 OPTIONAL = {*BACKENDS, "jinja2", "matplotlib", "pynvml"}
-HEAVY = (*BACKENDS, "matplotlib", "pandas")
+HEAVY = (*BACKENDS, "matplotlib", "pandas", "numpy", "rich")
 RUN_AS_SCRIPTS = {"__main__"}
 
 

@@ -145,6 +145,13 @@ def test_predictions_as_json_carry_breakdown_interval_and_evidence(capsys):
     assert found["days"] == pytest.approx(15e12 / found["tokens_per_s"] / 86400)
 
 
+@pytest.mark.parametrize("plan", [["--plan", "dp=1"], []])
+def test_a_model_that_does_not_fit_ends_with_1_and_says_what_takes_most(capsys, plan):
+    code, out, err = run(capsys, "predict", "--model", "gpt3-175b", "--cluster", "1xh100-sxm-80gb", "--batch", "8", *plan)
+    assert code == 1
+    assert "does NOT fit, most of it" in out if plan else "does not fit" in err
+
+
 def test_errors_as_json_are_json_too(capsys):
     code, out, _ = run(capsys, "profiles", "--json", "nochip")
     assert code == 2

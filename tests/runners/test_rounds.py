@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chipassay.results.schema import SAMPLES_KEPT, Row
-from chipassay.runners.measure_kernel import time_columns
 from chipassay.runners.rounds import pooled
+from chipassay.runners.timing.columns import time_columns
 
 
 def visit(time_s, count=100, **more):
