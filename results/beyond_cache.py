@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .schema import Row
 
 BEYOND_CACHE = 4.0
@@ -24,3 +26,12 @@ def measures_overhead(row: Row) -> bool:
     """Whether the row is so small that its time shows what a call costs."""
     cache_bytes = row.last_level_cache_bytes or 0
     return row.op in ("copy", "triad") and row.cache != "warm" and (row.bytes or 0.0) <= HARDLY_CACHED * cache_bytes
+
+
+def cold_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those that found their data in the cache; all of them where there are no others.
+
+    >>> [row.cache for row in cold_first([Row(cache="cold"), Row(cache="warm")])]
+    ['cold']
+    """
+    return [row for row in rows if row.cache != "warm"] or list(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from chipassay.results.beyond_cache import measures_memory
+from chipassay.results.beyond_cache import cold_first, measures_memory
 from chipassay.results.errors import ChipassayError
 from chipassay.results.profile import LEVELS, Profile
 from chipassay.results.schema import Row
@@ -37,7 +37,7 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
     found = []
     for op in ("matmul", "attention"):
         for dtype in sorted({row.dtype for row in rows if row.op == op and row.dtype}):
-            of_kind = [row for row in rows if row.op == op and row.dtype == dtype]
+            of_kind = cold_first([row for row in rows if row.op == op and row.dtype == dtype])
             best = _best(of_kind, lambda row: row.rate_flops_per_s)
             if best is not None and best.rate_flops_per_s:
                 note = f"{_share(best)}; {_shape(best)}, {best.kernel}"

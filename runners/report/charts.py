@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import exp, log
 from typing import Any
 
+from chipassay.results.beyond_cache import cold_first
 from chipassay.results.profile import Curve, Link, Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import share, short, size
@@ -34,7 +35,7 @@ def chips(rows: Sequence[Row]) -> list[str]:
 
 def matmul(rows: Sequence[Row], profile: Profile | None) -> Plot:
     """Rate against size by dtype, with the profile's curves."""
-    chosen = of_op(rows, "matmul")
+    chosen = cold_first(of_op(rows, "matmul"))
     groups = _grouped(chosen, lambda row: ((row.dtype or "unknown"),))
     series = []
     for (chip, (dtype,)), members in groups.items():
@@ -102,7 +103,7 @@ def memory(rows: Sequence[Row], profile: Profile | None) -> Plot:
 
 def attention(rows: Sequence[Row], profile: Profile | None) -> Plot:
     """Rate against sequence length."""
-    chosen = of_op(rows, "attention")
+    chosen = cold_first(of_op(rows, "attention"))
     groups = _grouped(chosen, lambda row: (row.dtype or "unknown", bool(row.causal), row.direction or "forward"))
     series = []
     for (chip, (dtype, causal, direction)), members in groups.items():

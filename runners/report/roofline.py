@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chipassay.results.beyond_cache import measures_memory
+from chipassay.results.beyond_cache import cold_first, measures_memory
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, short
@@ -27,7 +27,7 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
         y=Axis("FLOP/s", short),
         notes=(BARS,),
     )
-    computing = [row for row in rows if positive(row.flops) or row.op in ("matmul", "attention")]
+    computing = cold_first([row for row in rows if positive(row.flops) or row.op in ("matmul", "attention")])
     groups: dict[tuple[str, str, str], list[Point]] = {}
     for row in computing:
         flops, moved, y = row.flops, row.bytes, row.rate_flops_per_s

@@ -138,3 +138,10 @@ def test_left_out_rows_are_counted_and_failures_come_first() -> None:
     assert (len(copy.lines), copy.left_out) == (16, 87)
     assert (len(triad.lines), triad.left_out) == (4, 0)
     assert sum(line.status == "error" for line in copy.lines) == 3
+
+
+def test_warm_rows_stay_out_of_a_chart_that_has_cold_ones() -> None:
+    cold = [row for row in sample.rows() if row.op == "matmul" and row.status == "ok"]
+    warm = [replace(row, cache="warm", rate_flops_per_s=1e15) for row in cold]
+    assert charts.matmul([*cold, *warm], None).series == charts.matmul(cold, None).series
+    assert charts.matmul(warm, None).series

@@ -26,6 +26,7 @@ ROWS = [
     matmul("bf16", 512, 3e11),
     matmul("bf16", 2048, 4e11, peak_fraction=0.8, peak_evidence="derived"),
     matmul("fp32", 2048, 2e11),
+    matmul("bf16", 2048, 9e11, cache="warm"),
     matmul("fp16", 2048, 9e15, status="incorrect"),
     copy(2**29, 3e10),
 ]
