@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from chipassay.results.profile import Level
+from chipassay.results.profile import Curve, Level, Link
 
 from .cluster import Group
 from .machine import Machine
@@ -28,11 +28,30 @@ MODEL_BIAS = 0.07
 moves the interval, not the prediction, which stays that of a well-tuned stack."""
 
 
+FEWEST_POINTS = 3
+"""With fewer points a fit of two numbers cannot tell its own spread: a measured curve then counts as surely as a derived one."""
+
+
+def curve_sigma(curve: Curve | Link) -> float:
+    """Standard deviation of log(true / used) of a fitted curve: its evidence's, and the standard error of the fit.
+
+    >>> from chipassay.results.profile import Evidence
+    >>> few = Curve(0.0, 1e12, Evidence("measured", "two sizes"), points=2)
+    >>> many = Curve(0.0, 1e12, Evidence("measured", "nine sizes"), points=9, spread=0.3)
+    >>> curve_sigma(few), round(curve_sigma(many), 3)
+    (0.15, 0.112)
+    """
+    sigma = LEVEL_SIGMA[curve.evidence.level]
+    if curve.evidence.level == "measured" and curve.points < FEWEST_POINTS:
+        return LEVEL_SIGMA["derived"]
+    return math.hypot(sigma, curve.spread / math.sqrt(curve.points)) if curve.spread and curve.points else sigma
+
+
 def input_sigmas(machine: Machine, group: Group, plan: Plan) -> dict[str, float]:
     """Kind of the breakdown -> sigma of the input behind it."""
-    matmul, attention, memory = (LEVEL_SIGMA[curve.evidence.level] for curve in (machine.matmul, machine.attention, machine.memory))
+    matmul, attention, memory = (curve_sigma(curve) for curve in (machine.matmul, machine.attention, machine.memory))
     link = machine.link("all_reduce", min(plan.tp, group.chips_per_node))
-    in_node = LEVEL_SIGMA[link.evidence.level] if link is not None else LEVEL_SIGMA["assumed"]
+    in_node = curve_sigma(link) if link is not None else LEVEL_SIGMA["assumed"]
     network = next((LEVEL_SIGMA[found.evidence.level] for found in group.inputs if found.what == "network between nodes"), in_node)
     return {
         "matmul": matmul,
