@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -90,9 +91,26 @@ def _why_not_torch(target: Target) -> str | None:
     built = {"cuda": torch.version.cuda, "rocm": torch.version.hip}.get(target.kind, "unknown")
     if built is None:
         return f"PyTorch {torch.__version__} is built without {target.kind}; install a {target.kind} build of PyTorch"
+    if target.kind == "cuda" and torch.cuda.is_available():
+        reason = torch_runs_on_cuda()
+        if reason is not None:
+            return reason
     module = getattr(torch, {"rocm": "cuda"}.get(target.kind, target.kind), None)
     if module is None or not module.is_available():
         return f"PyTorch {torch.__version__} sees no {target.kind} device; check that the driver is loaded and the device is visible"
+    return None
+
+
+@functools.cache
+def torch_runs_on_cuda() -> str | None:
+    """Why this torch's kernels do not run on the GPU that it sees, None if they do: new builds drop old chips, yet list them."""
+    import torch
+
+    try:
+        torch.zeros(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        words = str(error).splitlines()[0]
+        return f"PyTorch {torch.__version__} cannot run on this GPU ({words}); install a build for it, or use cupy"
     return None
 
 

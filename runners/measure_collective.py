@@ -25,7 +25,7 @@ TILE_ELEMENTS = 1_000_003
 BATCH_S = 20e-3
 """Calls follow each other for about so long between two control messages. One call alone would measure the barrier's skew."""
 CALLS_AT_MOST = 200
-WARMUP_CALLS = 5
+WARMUP_CALLS = 4
 REFILL_AFTER_ROTATIONS = 4
 """Sums grow with each in-place call; fresh data after so many rounds keeps every dtype finite."""
 FOOTPRINT_MARGIN = 2.5
@@ -72,18 +72,26 @@ def mismatches(row: Any, tile: Any) -> int:
 class Turns:
     """Calls the collective on the slots of a large buffer in turn, so that no cache keeps the data of the last call."""
 
-    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, tile: Any) -> None:
-        self._pattern, self._distributed, self._timer = pattern, distributed, timer
+    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, tile: Any, torch: Any) -> None:
+        self._pattern, self._distributed, self._timer, self._torch = pattern, distributed, timer, torch
         self._buffer, self._tile = buffer, tile
         self._slots = buffer.shape[0]
         self._next = 0
         # The check has already summed slot 0 once.
         self._since_refill = self._slots
 
+    @property
+    def calls_between_refills(self) -> int:
+        """The most calls of one batch: sums grow with each."""
+        return REFILL_AFTER_ROTATIONS * self._slots
+
     def times_s(self, calls: int) -> list[float]:
         """Seconds of each of ``calls`` calls, back to back from a barrier, as training issues them."""
         if self._since_refill + calls > REFILL_AFTER_ROTATIONS * self._slots:
             fill(self._buffer, self._tile)
+            if self._buffer.is_cuda:
+                # The barrier is the host's: a rank whose queue is still full would come late to the first call.
+                self._torch.cuda.synchronize()
             self._since_refill = 0
         self._since_refill += calls
         self._distributed.barrier()
@@ -157,7 +165,7 @@ class CollectiveMeasurer:
                 "reason": f"{wrong} wrong elements over {self.ranks} ranks; not timed",
             }
         begin_s = time.perf_counter()
-        turns = Turns(pattern, self.distributed, self.timer, buffer, tile)
+        turns = Turns(pattern, self.distributed, self.timer, buffer, tile, self.torch)
         taken = self._sample(turns, self._batch(turns), PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
         own_s, time_s = median(taken.own_s), median(taken.mean_s)
         size_bytes = pattern.counted_bytes(elements * tile.element_size(), self.ranks)
@@ -182,7 +190,7 @@ class CollectiveMeasurer:
     def _batch(self, turns: Turns) -> int:
         """How many calls to make between two control messages: enough that these cost little, few enough to stop in time."""
         estimate_s = self._highest(median(turns.times_s(WARMUP_CALLS)))
-        return int(min(CALLS_AT_MOST, max(1, BATCH_S // max(estimate_s, 1e-9))))
+        return int(min(CALLS_AT_MOST, turns.calls_between_refills, max(1, BATCH_S // max(estimate_s, 1e-9))))
 
     def _sample(self, turns: Turns, batch: int, rule: PreciseMedian) -> Taken:
         """Sample until rank 0's rule is satisfied; all ranks stop together."""
@@ -195,10 +203,12 @@ class CollectiveMeasurer:
             own_s += times_s
             means_s = self._means(times_s)
             mean_s += means_s
+            reason = None
             for time_s in means_s:
                 rule.add(time_s, self.timer.now_s())
-            reason = rule.finished() if self.rank == 0 else None
-            if self._highest(0.0 if reason is None else 1.0) > 0:
+                reason = reason or rule.finished()
+            # Rank 0 decides alone: the others' clocks differ.
+            if self._highest(1.0 if reason and self.rank == 0 else 0.0) > 0:
                 conditions.append(self.timer.condition())
                 return Taken(tuple(mean_s), tuple(own_s), reason or "", conditions)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import math
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +33,17 @@ FOOTPRINT_MARGIN = 1.2
 """Inputs and output, with room for the library's workspace."""
 WARMUP_SHARE = 0.2
 """Warm-up takes at most this share of a case's time cap."""
+
+
+def release_pools() -> None:
+    """Give back what the libraries' memory pools hold unused: each counts what the other keeps as taken."""
+    # On a chip that no longer answers this raises too; whether it answers is asked next.
+    with contextlib.suppress(Exception):
+        torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        if cupy is not None:
+            cupy.get_default_memory_pool().free_all_blocks()
 
 
 class KernelMeasurer:
@@ -101,6 +115,7 @@ class KernelMeasurer:
         except Exception as error:  # a library may raise anything; the row says what, and the run goes on
             columns |= _failure(error)
         gc.collect()
+        release_pools()
         return {**columns, "wall_s": time.perf_counter() - begin_s}
 
     def _measure(
@@ -128,9 +143,11 @@ class KernelMeasurer:
         columns["config"] = getattr(call, "config", None)
         if not checked:
             check = case.check(arrays, inputs, call(), seed)
-            columns |= {"error": check.error, "error_limit": check.limit}
+            # NaN in the output is an error without bound.
+            error = math.inf if math.isnan(check.error) else check.error
+            columns |= {"error": error, "error_limit": check.limit}
             if not check.passed:
-                return {**columns, "status": "incorrect", "reason": f"error {check.error:.3g} above its limit {check.limit:.3g}; not timed"}
+                return {**columns, "status": "incorrect", "reason": f"error {error:.3g} above its limit {check.limit:.3g}; not timed"}
         samples = measure(
             call,
             self.device.timer,
@@ -166,15 +183,14 @@ class KernelMeasurer:
         kind = self.device.facts.kind
         if kind == "cpu":
             return free_memory_bytes()
+        if kind in ("cuda", "rocm") and why_not("torch", self.device.facts.target) is None:
+            import torch
+
+            return float(torch.cuda.mem_get_info()[0])
         if kind in ("cuda", "rocm"):
-            try:
-                import torch
+            import cupy
 
-                return float(torch.cuda.mem_get_info()[0])
-            except ImportError:
-                import cupy
-
-                return float(cupy.cuda.runtime.memGetInfo()[0])
+            return float(cupy.cuda.runtime.memGetInfo()[0])
         return None
 
     def _hopeless(self, case: Case, time_cap_s: float) -> str | None:

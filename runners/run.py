@@ -184,6 +184,10 @@ class Run:
 
         suite = select(load_suite(self.options.suite, facts.kind), self.options.only, [*cases(), *patterns()])
         suite = with_cache(suite, self.options.cache)
+        for wanted in suite.wanted:
+            known = cases() if wanted.ranks is None else patterns()
+            if wanted.op not in known:
+                raise UnknownName("op" if wanted.ranks is None else "collective", wanted.op, known)
         chosen = self.options.backends or tuple(b for b, reason in reasons.items() if reason is None)
         tasks = self._kernel_tasks(suite, chosen)
         if not self.options.backends or "torch" in self.options.backends:
@@ -206,6 +210,8 @@ class Run:
             return []
         if not self.options.resume:
             raise FileError(path, "already exists", mend="go on with it by --resume, or name another file with --out")
+        if path.is_file() and b"\n" not in path.read_bytes():
+            return []  # cut short before the header was whole: nothing was measured yet
         rows = read_rows(path)
         if rows and rows[0].chip_id != facts.chip_id:
             raise FileError(
@@ -230,10 +236,16 @@ class Run:
             "time_cap_s": cap_s,
         }
         begin_s = time.monotonic()
+        answer: dict[str, Any] = {}
         try:
             workers = self._workers_for(task.ranks, facts)
             answer = workers.ask(request, 2 * cap_s + self._patience_s())
-            return answer["row"], answer["device_lost"]
+            if answer["device_lost"] is not None:
+                # A kernel's bad access poisons its process, not the chip: only a fresh process can tell that the chip is gone.
+                workers.stop()
+                self._workers = None
+                self._workers_for(1, facts)
+            return answer["row"], None
         except WorkerTimeout as error:
             self._workers = None
             failure = {"status": "timeout", "reason": str(error)}
@@ -241,7 +253,8 @@ class Run:
             self._workers = None
             failure = {"status": "out_of_memory" if "out of memory" in str(error) else "error", "reason": str(error)}
         except NothingMeasured as error:
-            return {"status": "error", "reason": str(error)}, str(error)
+            lost = answer.get("device_lost") or str(error)
+            return answer.get("row", {"status": "error", "reason": lost}), lost
         return {**failure, "wall_s": time.monotonic() - begin_s}, None
 
     def _cap_s(self, remaining: int) -> float | None:

@@ -46,10 +46,12 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
         best = _best([row for row in rows if row.op == op and measures_memory(row)], lambda row: row.bandwidth_bytes_per_s)
         if best is not None and best.bandwidth_bytes_per_s:
             found.append(Card(f"memory {op}", bandwidth(best.bandwidth_bytes_per_s), f"{_share(best)}; {_shape(best)}", "measured"))
-    best = _best([row for row in rows if row.op == "all_reduce"], lambda row: row.busbw_bytes_per_s)
+    reduced = cold_first([row for row in rows if row.op == "all_reduce" and row.status == "ok"])
+    best = _best(reduced, lambda row: row.busbw_bytes_per_s)
     if best is not None and best.busbw_bytes_per_s:
-        small = min((row for row in rows if row.op == "all_reduce" and row.status == "ok"), key=lambda row: row.size_bytes or 0)
-        note = f"{best.group_size} ranks, {best.backend}, {size(best.size_bytes or 0)}; {seconds(small.time_median_s or 0)} at 8 B"
+        small = min(reduced, key=lambda row: row.size_bytes or 0)
+        latency = f"{seconds(small.time_median_s or 0)} at {size(small.size_bytes or 0)}"
+        note = f"{best.group_size} ranks, {best.backend}, {size(best.size_bytes or 0)}; {latency}"
         found.append(Card("all-reduce bus bandwidth", bandwidth(best.busbw_bytes_per_s), note, "measured"))
     return tuple(found)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from chipassay.results.schema import Row, case_key
 
-from .suites import Suite, Wanted
+from .suites import COLLECTIVE_DTYPE_BYTES, Suite, Wanted
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def _launch(answer: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str,
 def collective_tasks(suite: Suite, device_kind: str, chips: int, reason: str | None) -> list[Task]:
     """Tasks for collectives: over all chips here; on a CPU over 2 ranks, which stand for nothing but themselves."""
     ranks = 2 if device_kind == "cpu" else chips
+    if reason is None and device_kind not in ("cpu", "cuda", "rocm"):
+        reason = f"collectives over {device_kind} devices are not measured yet"
     if reason is None and ranks < 2:
         reason = "one chip only: a collective needs at least 2"
     transport = {"cpu": "gloo", "rocm": "rccl"}.get(device_kind, "nccl")
@@ -94,7 +96,7 @@ def _collective_task(wanted: Wanted, suite: Suite, ranks: int, transport: str, d
     from chipassay.collectives.pattern import patterns
 
     dtype, size_bytes = wanted.axes["dtype"], wanted.axes["size_bytes"]
-    itemsize = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2}[dtype]
+    itemsize = COLLECTIVE_DTYPE_BYTES[dtype]
     elements = max(1, size_bytes // itemsize)
     columns = {
         "op": wanted.op,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..devices.facts import DeviceFacts
     from ..run import Outcome
 
+MOST_ROUNDS = 32
+"""So that each visit keeps a few samples of those that a row stores."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 
 
@@ -36,8 +38,8 @@ def names(text: str) -> tuple[str, ...]:
 
 def rounds(text: str) -> int:
     """A number of visits."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of visits; write 1 or more")
+    if not text.isdigit() or not 1 <= int(text) <= MOST_ROUNDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of visits; write 1 to {MOST_ROUNDS}")
     return int(text)
 
 

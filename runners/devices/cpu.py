@@ -69,7 +69,7 @@ def chain_clock_hz(core: CpuCore | None, groups: int = CHAIN_GROUPS) -> float | 
         return None
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):
         return None
     short, long = (torch.ones(length, dtype=torch.float64) for length in CHAIN_LENGTHS)
     out = torch.empty_like(long)

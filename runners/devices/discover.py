@@ -38,6 +38,6 @@ def limit_threads(threads: int) -> None:
     """Let torch use exactly the cores that the facts name, so that the row's ``threads`` is true."""
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):
         return
     torch.set_num_threads(threads)

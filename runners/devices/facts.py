@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from chipassay.kernels.kernel import Target
@@ -64,8 +65,16 @@ def _quantity(data: Mapping[str, Any]) -> Quantity:
 
 
 def host_hash() -> str:
-    """Which machine, without its name: 12 hex digits of a hash over its name and network address."""
-    return hashlib.sha256(f"{platform.node()}/{uuid.getnode()}".encode()).hexdigest()[:12]
+    """Which machine, without its name: 12 hex digits of a hash over its machine id, else over its name and network address."""
+    try:
+        identity = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        identity = ""
+    if not identity:
+        node = uuid.getnode()
+        # With the multicast bit set the number is no card's address but drawn anew in each process.
+        identity = f"{platform.node()}/{0 if node >> 40 & 1 else node}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def slug(text: str) -> str:

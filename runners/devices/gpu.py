@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from chipassay.kernels.backends import torch_runs_on_cuda
 from chipassay.results.catalogue import Chip, find_chip, identify
 from chipassay.results.profile import Quantity
 
@@ -67,9 +68,11 @@ def peaks_of(chip_id: str) -> dict[str, Quantity]:
 def _torch_facts() -> DeviceFacts | None:
     try:
         import torch
-    except ImportError:
+    except (ImportError, OSError):
         return None
     if torch.cuda.is_available():
+        if torch_runs_on_cuda() is not None:
+            return None
         properties = torch.cuda.get_device_properties(0)
         rocm = getattr(torch.version, "hip", None)
         return _facts(

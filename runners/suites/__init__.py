@@ -18,6 +18,9 @@ else:
 
 HERE = Path(__file__).parent
 
+COLLECTIVE_DTYPE_BYTES = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2}
+"""Element types of collectives and their size."""
+
 BLOCK_SETTINGS = ("op", "on", "backends", "cache", "ranks")
 """Keys of a block that are not axes."""
 
@@ -63,13 +66,18 @@ def load_suite(name: str, device_kind: str) -> Suite:
         raise FileError(path, f"not TOML: {error}") from error
     side = "cpu" if device_kind == "cpu" else "gpu"
     wanted: list[Wanted] = []
-    for position, block in enumerate(data.get("block", []), start=1):
+    blocks, min_time_s = data.get("block", []), data.get("min_time_s", 1.0)
+    if not isinstance(blocks, list):
+        raise FileError(path, "block is one table where a list of them belongs", mend="write [[block]]")
+    if isinstance(min_time_s, bool) or not isinstance(min_time_s, int | float) or min_time_s < 0:
+        raise FileError(path, f"min_time_s is {min_time_s!r}", mend="write a number of seconds")
+    for position, block in enumerate(blocks, start=1):
         if block.get("on", side) == side:
             try:
                 wanted += _expand(block)
             except (KeyError, TypeError, ValueError) as error:
                 raise FileError(path, f"block {position}: {error}", mend="see runners/suites/README.md") from error
-    return Suite(name=path.stem, min_time_s=float(data.get("min_time_s", 1.0)), wanted=tuple(wanted))
+    return Suite(name=path.stem, min_time_s=float(min_time_s), wanted=tuple(wanted))
 
 
 def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
@@ -79,6 +87,12 @@ def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
         if not isinstance(values, list) or not values:
             raise ValueError(f"axis {name!r} must be a list that is not empty")
     caches = block.get("cache", ["cold"])
+    if not isinstance(caches, list) or not caches or not set(caches) <= {"cold", "warm"}:
+        raise ValueError(f"cache is {caches!r}; write a list of cold and warm")
+    if "ranks" in block and block["ranks"] != "all":
+        raise ValueError(f"ranks is {block['ranks']!r}; write all")
+    if "ranks" in block and not set(axes.get("dtype", [])) <= set(COLLECTIVE_DTYPE_BYTES):
+        raise ValueError(f"dtype {axes['dtype']}: a collective takes {', '.join(COLLECTIVE_DTYPE_BYTES)}")
     for op in ops:
         for values in itertools.product(*axes.values()):
             point = _fields(dict(zip(axes, values, strict=True)))

@@ -29,6 +29,9 @@ elements = [1, 2, 3, 4]
 FACTS = DeviceFacts("cuda", "Fake GPU", "fake-gpu", 1, 10**9, 10**6, "1.0")
 
 
+CPU_INSTEAD = DeviceFacts("cpu", "A CPU", "cpu-a", 1, 10**9, 10**6, "1.0")
+
+
 class FakeWorkers:
     """Answers like the measuring process; ``behaviour`` maps elements to a row, an exception, or the message of a lost chip."""
 
@@ -64,9 +67,11 @@ class FakeWorkers:
 def execute(tmp_path, monkeypatch):
     (tmp_path / "s.toml").write_text(SUITE)
 
-    def go(behaviour=None, facts=FACTS, **options):
+    def go(behaviour=None, facts=FACTS, later=None, **options):
         fake = FakeWorkers(behaviour or {}, facts)
-        monkeypatch.setattr(run_module, "start_worker", lambda kind: fake)
+        starts = iter([fake])
+        # ``later``: what a process started afterwards finds.
+        monkeypatch.setattr(run_module, "start_worker", lambda kind: next(starts, later or fake))
         given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", "rounds": 1, **options}
         outcome = Run(RunOptions(**given), lambda *_: None, lambda *_: None).execute()
         return outcome, fake
@@ -141,11 +146,32 @@ def test_a_child_killed_for_memory_is_out_of_memory(execute):
 
 def test_a_chip_that_vanishes_ends_the_run_with_everything_before_it_safe(execute, tmp_path):
     with pytest.raises(NothingMeasured, match=r"Fake GPU went away \(fell off the bus\) after 3 rows.*--resume") as caught:
-        execute({3: "fell off the bus"})
+        execute({3: "fell off the bus"}, later=FakeWorkers({}, CPU_INSTEAD))
     assert caught.value.exit_code == 3
     assert [row.status for row in read_rows(tmp_path / "out.csv")] == ["ok", "ok", "error"]
     _, fake = execute(resume=True)
     assert fake.asked == [3, 4]
+
+
+def test_a_kernel_that_poisons_its_process_costs_one_row_when_a_fresh_process_finds_the_chip(execute):
+    outcome, fake = execute({3: "illegal memory access"})
+    assert [row.status for row in outcome.rows] == ["ok", "ok", "error", "ok"]
+    assert outcome.rows[2].reason == "illegal memory access"
+    assert fake.asked == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ["", "schema_version,run_"])
+def test_a_file_without_a_whole_header_is_begun_anew_by_resume(execute, tmp_path, content):
+    (tmp_path / "out.csv").write_text(content)
+    _, fake = execute(resume=True)
+    assert fake.asked == [1, 2, 3, 4]
+    assert elements_of(read_rows(tmp_path / "out.csv")) == [1, 2, 3, 4]
+
+
+def test_an_op_that_a_suite_misspells_is_told(execute, tmp_path):
+    (tmp_path / "bad.toml").write_text('[[block]]\nop = "matmull"\nbackends = ["torch"]\nm = [1]\n')
+    with pytest.raises(UnknownName, match="unknown op 'matmull'; did you mean matmul"):
+        execute(suite=str(tmp_path / "bad.toml"))
 
 
 def test_interrupting_keeps_what_was_measured(execute, tmp_path):

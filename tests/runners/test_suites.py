@@ -46,6 +46,12 @@ def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
         ('[[block]]\ndtype = ["fp32"]\n', "block 1: 'op'"),
         ('[[block]]\nop = "copy"\ndtype = "fp32"\n', "axis 'dtype' must be a list"),
         ('[[block]]\nop = "copy"\ndtype = []\n', "axis 'dtype' must be a list that is not empty"),
+        ('[block]\nop = "copy"\n', r"write \[\[block\]\]"),
+        ('[[block]]\nop = "copy"\ncache = "warm"\n', "cache is 'warm'; write a list"),
+        ('[[block]]\nop = "copy"\ncache = ["hot"]\n', "write a list of cold and warm"),
+        ('[[block]]\nop = "all_reduce"\nranks = "all"\ndtype = ["int8"]\n', "a collective takes fp64, fp32, fp16, bf16"),
+        ('[[block]]\nop = "all_reduce"\nranks = 4\n', "ranks is 4; write all"),
+        ('min_time_s = "x"\n', "min_time_s is 'x'; write a number of seconds"),
     ],
 )
 def test_a_broken_suite_is_told_by_block(tmp_path, text, complaint):
@@ -80,6 +86,11 @@ def test_a_collective_on_one_gpu_says_why_it_is_not_measured():
     tasks = collective_tasks(load_suite("quick", "cuda"), "cuda", 1, None)
     assert tasks
     assert all(task.reason == "one chip only: a collective needs at least 2" for task in tasks)
+
+
+def test_a_collective_on_a_device_without_a_transport_says_so():
+    tasks = collective_tasks(load_suite("quick", "xpu"), "xpu", 8, None)
+    assert {task.reason for task in tasks} == {"collectives over xpu devices are not measured yet"}
 
 
 def test_a_collective_on_a_cpu_takes_two_ranks():

@@ -51,6 +51,18 @@ def test_the_exchange_rate_comes_with_the_evidence_of_every_input():
     assert all(given.what in text for given in summary.inputs)
 
 
+def test_the_all_reduce_card_is_of_cold_rows_and_names_its_smallest_size():
+    def reduce(size_bytes, busbw, cache):
+        return Row(
+            **{**COMMON, "cache": cache}, op="all_reduce", size_bytes=size_bytes, group_size=2, backend="gloo",
+            busbw_bytes_per_s=busbw, time_median_s=1e-3,
+        )  # fmt: skip
+
+    (card,) = cards([reduce(2**20, 1e9, "cold"), reduce(2**26, 2e9, "cold"), reduce(2**26, 9e9, "warm"), reduce(8, 1e3, "warm")])
+    assert card.value == "2.00 GB/s"
+    assert card.note.endswith("64 MiB; 1.00 ms at 1 MiB")
+
+
 def test_a_chip_that_was_measured_too_little_is_told_what_is_missing():
     few = [matmul("bf16", 2048, 4e11)]
     summary = summarise(few, normalise(few))
