@@ -69,8 +69,6 @@ class Outcome:
     wall_s: float
     measuring_s: float
     interrupted: bool
-    unavailable: dict[str, str]
-    """Backend -> why it could not be used."""
 
 
 def default_path(chip_id: str, now: datetime | None = None) -> Path:
@@ -140,7 +138,6 @@ class Run:
             wall_s=time.monotonic() - self._begin_s,
             measuring_s=self._measuring_s,
             interrupted=interrupted,
-            unavailable={backend: reason for backend, reason in reasons.items() if reason is not None},
         )
 
     def _visits(self, tasks: Sequence[Task], rows: Mapping[tuple[Any, ...], Row]) -> list[Task]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chipassay.kernels.backends import torch_runs_on_cuda
-from chipassay.results.catalogue import Chip, find_chip, identify
+from chipassay.results.catalogue import Chip, identify
 from chipassay.results.profile import Quantity
 
 from ..timing.engine import Condition
@@ -58,11 +58,6 @@ def catalogue_bandwidth(chip: Chip) -> Quantity | None:
     """Datasheet memory bandwidth, with its evidence."""
     bandwidth = chip.memory_bandwidth_bytes_per_s
     return None if bandwidth is None else Quantity(bandwidth, chip.evidence)
-
-
-def peaks_of(chip_id: str) -> dict[str, Quantity]:
-    """Dense peaks of a chip in the catalogue. Raises UnknownName."""
-    return catalogue_peaks(find_chip(chip_id))
 
 
 def _torch_facts() -> DeviceFacts | None:

@@ -183,7 +183,7 @@ def _all_reduce(
     model: Callable[[Link], Model],
     spread: Callable[[Row], tuple[float | None, float | None]],
 ) -> Plot:
-    chosen = of_op(rows, "all_reduce")
+    chosen = cold_first(of_op(rows, "all_reduce"))
     groups = _grouped(chosen, lambda row: (row.backend or "unknown", row.group_size or 0))
     series, links = [], []
     for (chip, (transport, group)), members in groups.items():

@@ -188,8 +188,9 @@ def _spread(row: Row) -> Cell:
 def _share(row: Row) -> Cell:
     if row.peak_fraction is None:
         return Cell()
+    evidence = "" if row.peak_evidence in (None, "published") else f" ({row.peak_evidence})"
     title = f"{row.peak_fraction!r} of the dense peak, which is {row.peak_evidence or 'of unknown evidence'}"
-    return Cell(share(row.peak_fraction), row.peak_fraction, title, min(max(row.peak_fraction, 0.0), 1.0))
+    return Cell(share(row.peak_fraction) + evidence, row.peak_fraction, title, min(max(row.peak_fraction, 0.0), 1.0))
 
 
 def _details(row: Row) -> str:

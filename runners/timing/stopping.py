@@ -91,20 +91,3 @@ class PreciseMedian:
         low, high = median_interval(self.samples)
         middle = median(self.samples)
         return (high - low) / 2 / middle if middle > 0 else math.inf
-
-
-@dataclass
-class FixedCount:
-    """Stop after ``count`` samples: for tests and for other tools' way of measuring."""
-
-    count: int
-    _seen: int = field(default=0, init=False, repr=False)
-
-    def start(self, now_s: float) -> None:
-        self._seen = 0
-
-    def add(self, sample_s: float, now_s: float) -> None:
-        self._seen += 1
-
-    def finished(self) -> str | None:
-        return "sample_cap" if self._seen >= self.count else None

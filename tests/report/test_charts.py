@@ -145,3 +145,10 @@ def test_warm_rows_stay_out_of_a_chart_that_has_cold_ones() -> None:
     warm = [replace(row, cache="warm", rate_flops_per_s=1e15) for row in cold]
     assert charts.matmul([*cold, *warm], None).series == charts.matmul(cold, None).series
     assert charts.matmul(warm, None).series
+
+
+def test_a_share_of_a_peak_that_no_vendor_published_says_so_in_the_table() -> None:
+    rows = [replace(row, peak_fraction=0.5, peak_evidence=level) for row in sample.rows()[:1] for level in ("derived", "published")]
+    texts = str(tables(rows))
+    assert "50.0 % (derived)" in texts
+    assert texts.count("50.0 %") > texts.count("50.0 % (derived)")

@@ -52,3 +52,20 @@ def noisy(middle_s: float, sigma: float, seed: int = 1) -> Iterator[float]:
     source = random.Random(seed)
     while True:
         yield middle_s * source.lognormvariate(0.0, sigma)
+
+
+@dataclass
+class FixedCount:
+    """Stop after ``count`` samples: whatever they are."""
+
+    count: int
+    _seen: int = field(default=0, init=False, repr=False)
+
+    def start(self, now_s: float) -> None:
+        self._seen = 0
+
+    def add(self, sample_s: float, now_s: float) -> None:
+        self._seen += 1
+
+    def finished(self) -> str | None:
+        return "sample_cap" if self._seen >= self.count else None

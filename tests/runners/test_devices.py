@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from chipassay.results.catalogue import find_chip
 from chipassay.results.profile import Evidence, Quantity
 from chipassay.runners.devices import cpu
 from chipassay.runners.devices.facts import DeviceFacts, host_hash, slug
-from chipassay.runners.devices.gpu import peaks_of
+from chipassay.runners.devices.gpu import catalogue_peaks
 from chipassay.runners.devices.host import native_dtypes, processor, usable_cores
 
 EPYC = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t: fpu avx512f avx512_bf16\n"
@@ -54,7 +55,7 @@ def test_the_host_is_hashed_not_named():
 
 
 def test_peaks_carry_their_evidence():
-    peak = peaks_of("h100-sxm-80gb")["bf16"]
+    peak = catalogue_peaks(find_chip("h100-sxm-80gb"))["bf16"]
     assert peak.value == pytest.approx(989.4e12)
     assert peak.evidence.level in ("published", "measured")
 

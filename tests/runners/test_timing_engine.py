@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from chipassay.runners.timing.engine import measure
-from chipassay.runners.timing.stopping import FixedCount, PreciseMedian
+from chipassay.runners.timing.stopping import PreciseMedian
 
-from .fakes import FakeChip, noisy, steady
+from .fakes import FakeChip, FixedCount, noisy, steady
 
 
 def nothing() -> None:
