@@ -9,11 +9,21 @@ import numpy as np
 Array = Any
 """A torch.Tensor, cupy.ndarray or numpy.ndarray: whatever the Arrays at hand makes."""
 
+Output = Any
+"""An Array, or a tuple of them where the operation has several outputs (the gradients of attention, the state of Adam)."""
+
+
+def each(output: Output) -> tuple[Array, ...]:
+    """The arrays of an output, one or several."""
+    return output if isinstance(output, tuple) else (output,)
+
 
 class Arrays(Protocol):
     """An array library on one device."""
 
     name: str
+    xp: Any
+    """The library's functions under NumPy's names (``torch``, ``cupy`` or ``numpy``), for arithmetic on what ``wide`` gives."""
 
     def refuses(self, dtype: str) -> str | None:
         """Why this library has no such element type; None if it has."""
@@ -21,11 +31,23 @@ class Arrays(Protocol):
     def normal(self, shape: tuple[int, ...], dtype: str, seed: int) -> Array:
         """Standard normal values (int8: uniform over -8..7), the same for the same seed."""
 
+    def integers(self, shape: tuple[int, ...], low: int, high: int, seed: int) -> Array:
+        """Uniform int64 values from ``low`` to ``high - 1``, the same for the same seed."""
+
     def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Values that no right result can have, so that a forgotten element shows: NaN; integers: the lowest there is."""
 
     def refill(self, array: Array) -> None:
         """Overwrite with fresh random values of the kind that ``normal`` makes, in place, cheaply."""
+
+    def wide(self, array: Array) -> Array:
+        """The array's exact values as float64, still on the device (on the host where the device has no fp64): checks compute with it.
+
+        A slice is converted alone: go through large arrays in blocks.
+        """
+
+    def from_host(self, array: np.ndarray) -> Array:
+        """A NumPy array beside what ``wide`` gives, dtype unchanged."""
 
     def float64(self, array: Array) -> np.ndarray:
         """The array's exact values as a NumPy float64 array on the host."""

@@ -19,6 +19,7 @@ class CupyArrays:
         import cupy
 
         self.cupy: Any = cupy
+        self.xp: Any = cupy
         self.device = cupy.cuda.Device(int(device.partition(":")[2] or 0))
         self.device.use()
         self._blocks: dict[str, Array] = {}
@@ -36,6 +37,9 @@ class CupyArrays:
         wide = "float64" if dtype == "fp64" else "float32"
         return random.standard_normal(shape, dtype=wide).astype(NUMPY_DTYPES[dtype], copy=False)
 
+    def integers(self, shape: tuple[int, ...], low: int, high: int, seed: int) -> Array:
+        return self.cupy.random.RandomState(seed).randint(low, high, shape).astype("int64")
+
     def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
         kind = np.dtype(NUMPY_DTYPES[dtype])
         return self.cupy.full(shape, np.iinfo(kind).min if kind.kind == "i" else np.nan, dtype=kind)
@@ -45,6 +49,12 @@ class CupyArrays:
         if name not in self._blocks:
             self._blocks[name] = self.normal((RANDOM_BLOCK_ELEMENTS,), name, seed=0)
         copy_random_pieces(array.reshape(-1), self._blocks[name], self._rng)
+
+    def wide(self, array: Array) -> Array:
+        return array.astype("float64", copy=False)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        return self.cupy.asarray(array)
 
     def float64(self, array: Array) -> np.ndarray:
         return self.cupy.asnumpy(array).astype(np.float64)

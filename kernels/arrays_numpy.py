@@ -13,6 +13,7 @@ class NumpyArrays:
     """Arrays in main memory."""
 
     name = "numpy"
+    xp = np
 
     def __init__(self) -> None:
         self._blocks: dict[np.dtype, np.ndarray] = {}
@@ -31,6 +32,9 @@ class NumpyArrays:
             return rng.standard_normal(shape)
         return rng.standard_normal(shape, dtype=np.float32).astype(NUMPY_DTYPES[dtype], copy=False)
 
+    def integers(self, shape: tuple[int, ...], low: int, high: int, seed: int) -> Array:
+        return np.random.default_rng(seed).integers(low, high, shape, dtype=np.int64)
+
     def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
         kind = np.dtype(NUMPY_DTYPES[dtype])
         return np.full(shape, np.iinfo(kind).min if kind.kind == "i" else np.nan, dtype=kind)
@@ -40,6 +44,12 @@ class NumpyArrays:
             name = next(ours for ours, theirs in NUMPY_DTYPES.items() if theirs == array.dtype.name)
             self._blocks[array.dtype] = self.normal((RANDOM_BLOCK_ELEMENTS,), name, seed=0)
         copy_random_pieces(array.reshape(-1), self._blocks[array.dtype], self._rng)
+
+    def wide(self, array: Array) -> Array:
+        return np.asarray(array, dtype=np.float64)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        return array
 
     def float64(self, array: Array) -> np.ndarray:
         return np.asarray(array, dtype=np.float64)

@@ -36,7 +36,9 @@ class TorchArrays:
         if device.startswith("npu"):
             importlib.import_module("torch_npu")  # which teaches torch the device
         self.torch: Any = torch
+        self.xp: Any = torch
         self.device = torch.device(device.replace("rocm", "cuda"))
+        self._wide_device = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no fp64
         self._blocks: dict[str, Array] = {}
         self._rng = np.random.default_rng(0)
 
@@ -66,6 +68,10 @@ class TorchArrays:
             return torch.randn(shape, dtype=torch.float16, **where).to(self.dtype(dtype))
         return torch.randn(shape, dtype=self.dtype(dtype), **where)
 
+    def integers(self, shape: tuple[int, ...], low: int, high: int, seed: int) -> Array:
+        generator = self.torch.Generator(self.device).manual_seed(seed)
+        return self.torch.randint(low, high, shape, dtype=self.torch.int64, device=self.device, generator=generator)
+
     def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
         kind = self.dtype(dtype)
         lowest = float("nan") if kind.is_floating_point else self.torch.iinfo(kind).min
@@ -81,6 +87,12 @@ class TorchArrays:
 
     def _name(self, dtype: Any) -> str:
         return next(ours for ours, theirs in TORCH_DTYPES.items() if getattr(self.torch, theirs, None) == dtype)
+
+    def wide(self, array: Array) -> Array:
+        return array.detach().to(self._wide_device).to(self.torch.float64)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        return self.torch.from_numpy(array).to(self._wide_device)
 
     def float64(self, array: Array) -> np.ndarray:
         return array.detach().to("cpu").to(self.torch.float64).numpy()

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, Output, each
 
 DTYPE_BYTES: dict[str, int] = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
 
 UNIT_ROUNDOFF: dict[str, float] = {"fp64": 2.0**-53, "fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
-"""Half the gap between 1 and the next number: IEEE 754-2019, table 3.5; bf16 and tf32 from their 7 and 10 mantissa bits."""
+UNIT_ROUNDOFF |= {"fp8_e4m3": 2.0**-4, "fp8_e5m2": 2.0**-3}
+"""Half the gap between 1 and the next number: IEEE 754-2019, table 3.5; bf16, tf32 and fp8 (Micikevicius et al., arXiv 2209.05433, table 1)
+from their 7, 10, 3 and 2 mantissa bits."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,25 @@ class Case(ABC):
         """Random inputs on the device."""
 
     @abstractmethod
-    def make_output(self, arrays: Arrays) -> Array:
-        """An output buffer of values that no right result can have (``Arrays.unwritten``), so that an unwritten element shows.
+    def make_output(self, arrays: Arrays) -> Output:
+        """An output buffer (a tuple of them where there are several outputs) of values that no right result can have
+        (``Arrays.unwritten``), so that an unwritten element shows.
 
-        Make a new one for each kernel: a buffer used twice holds the last kernel's right answer.
+        Make a new one for each kernel: a buffer used twice holds the last kernel's right answer. An operation that updates in place
+        starts from a copy of its inputs instead; its check then has to tell a step that was made from one that was not.
         """
 
     @abstractmethod
-    def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
+    def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Output, seed: int) -> Check:
         """Compare ``output`` with a float64 reference."""
+
+    def refresh(self, arrays: Arrays, output: Output) -> None:
+        """Make the output ready for the next timed call: random values, so that power and caches see no old answer.
+
+        An operation that updates in place keeps its state and overrides this.
+        """
+        for array in each(output):
+            arrays.refill(array)
 
     def _set_math_mode(self) -> None:
         """fp32 matrix arithmetic is IEEE and nothing else, so that no row can mean TF32 by it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, Output
 from .case import Case
 
 
@@ -21,12 +21,14 @@ class Target:
     compute_capability: tuple[int, int] | None = None
     native_dtypes: frozenset[str] | None = None
     """dtypes the chip computes in hardware; None: unknown."""
+    architecture: str | None = None
+    """What the compiler calls the chip where it has no compute capability: ``gfx942``."""
 
 
-Call = Callable[[], Array]
+Call = Callable[[], Output]
 """Runs the operation once and returns its output (the prepared buffer where the library can write into it)."""
 
-Prepare = Callable[[Any, Arrays, tuple[Array, ...], Array], Call]
+Prepare = Callable[[Any, Arrays, tuple[Array, ...], Output], Call]
 """(case, arrays, inputs, output buffer) -> the call that will be timed. Everything that is not the operation happens here."""
 
 

@@ -153,7 +153,7 @@ class KernelMeasurer:
             self.device.timer,
             PreciseMedian(min_time_s=min_time_s, time_cap_s=(1 - WARMUP_SHARE) * time_cap_s),
             cache=cache,
-            before_sample=lambda: arrays.refill(output),
+            before_sample=lambda: case.refresh(arrays, output),
             warmup_cap_s=WARMUP_SHARE * time_cap_s,
         )
         return {**columns, **result_columns(samples), **self._rates(case, median(samples.times_s)), "status": "ok"}

@@ -11,13 +11,9 @@ import pytest
 from chipassay.kernels.backends import BACKENDS, library_versions, make_arrays, why_not
 from chipassay.kernels.kernel import cases, kernels
 
-SMALL = {
-    "matmul": {"m": 256, "n": 256, "k": 256},
-    "attention": {"batch": 1, "heads": 4, "kv_heads": 4, "seq_q": 256, "seq_kv": 256, "head_dim": 64, "causal": True},
-    "copy": {"elements": 1 << 20},
-    "triad": {"elements": 1 << 20},
-}
-DTYPES = {"matmul": ("fp32", "bf16", "fp64"), "attention": ("fp32", "bf16"), "copy": ("fp32",), "triad": ("fp32",)}
+from ..kernels.every_case import gathered
+
+SMALL, DTYPES = gathered("SMALL"), gathered("DTYPES")
 
 
 def test_every_operation_has_a_benchmark():

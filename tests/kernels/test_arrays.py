@@ -95,3 +95,21 @@ def test_an_int32_output_is_refilled_with_fresh_values(backend: str) -> None:
     arrays.refill(array)
     assert len(np.unique(once)) > 3
     assert not np.array_equal(once, arrays.float64(array))
+
+
+@EACH
+def test_wide_values_are_the_exact_ones_and_stay_in_the_library(backend: str, dtype: str) -> None:
+    arrays = make_arrays(backend, "cpu")
+    array = arrays.normal((50, 40), dtype, 1)
+    wide = arrays.wide(array)
+    assert isinstance(wide, type(array))
+    assert np.array_equal(np.asarray(wide), arrays.float64(array))
+    assert float(arrays.xp.sum(wide - arrays.from_host(arrays.float64(array)))) == 0.0
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=needs_torch)])
+def test_integers_fill_their_range(backend: str) -> None:
+    arrays = make_arrays(backend, "cpu")
+    found = arrays.float64(arrays.integers((1000,), 3, 7, seed=1))
+    assert set(found) == {3.0, 4.0, 5.0, 6.0}
+    assert np.array_equal(found, arrays.float64(arrays.integers((1000,), 3, 7, seed=1)))

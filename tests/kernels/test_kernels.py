@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from chipassay.kernels import kernel as kernel_module
 from chipassay.kernels.attention import AttentionCase
 from chipassay.kernels.backends import BACKENDS, installed, make_arrays, why_not
-from chipassay.kernels.case import DTYPE_BYTES, Case
+from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Kernel, Target, cases, kernels
 from chipassay.kernels.matmul import MatmulCase
-from chipassay.kernels.memory import CopyCase, TriadCase
+from chipassay.kernels.memory import CopyCase
 from chipassay.kernels.torch_settings import set_arithmetic, torch_as_it_was
+
+from .every_case import gathered
 
 CPU = Target("cpu")
 TARGETS = (
@@ -33,31 +35,7 @@ TARGETS = (
     Target("npu"),
 )
 
-dtypes = st.sampled_from(sorted(DTYPE_BYTES))
-sizes = st.integers(1, 150)
-
-
-@st.composite
-def attention_cases(draw: st.DrawFn) -> AttentionCase:
-    kv_heads, causal, seq_q = draw(st.integers(1, 2)), draw(st.booleans()), draw(sizes)
-    return AttentionCase(
-        batch=draw(st.integers(1, 2)),
-        heads=kv_heads * draw(st.integers(1, 3)),
-        kv_heads=kv_heads,
-        seq_q=seq_q,
-        seq_kv=seq_q if causal else draw(sizes),
-        head_dim=draw(st.integers(1, 80)),
-        causal=causal,
-        dtype=draw(dtypes),
-    )
-
-
-any_case: st.SearchStrategy[Case] = st.one_of(
-    st.builds(MatmulCase, m=sizes, n=st.integers(1, 600), k=sizes, layout=st.sampled_from(["nn", "nt", "tn"]), dtype=dtypes),
-    attention_cases(),
-    st.builds(CopyCase, elements=st.integers(1, 40_000), dtype=dtypes),
-    st.builds(TriadCase, elements=st.integers(1, 40_000), dtype=dtypes),
-)
+any_case: st.SearchStrategy[Case] = st.one_of(*gathered("STRATEGIES").values())
 
 
 @pytest.fixture(autouse=True)
@@ -95,25 +73,19 @@ def test_every_kernel_accepts_or_gives_its_reason(case: Case, target: Target) ->
         assert reason is None or len(reason) > 10
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        MatmulCase(m=8, n=8, k=8, dtype="fp32"),
-        AttentionCase(batch=1, heads=2, kv_heads=2, seq_q=8, seq_kv=8, head_dim=8, dtype="fp32"),
-        CopyCase(elements=8, dtype="fp32"),
-        TriadCase(elements=8, dtype="fp32"),
-    ],
-    ids=lambda case: case.op,
-)
-def test_every_operation_can_be_done_by_every_backend_and_by_numpy_alone_on_a_cpu(case: Case) -> None:
-    assert {k.backend for k in kernels(op=case.op)} == set(BACKENDS)
-    assert [k for k in kernels(op=case.op, backend="numpy") if k.refuses(case, CPU) is None]
+@pytest.mark.parametrize("op", sorted(cases()))
+def test_every_operation_can_be_done_on_a_gpu_by_torch_and_on_a_cpu_by_numpy_alone(op: str) -> None:
+    found = {k.backend for k in kernels(op=op)}
+    assert found <= set(BACKENDS)
+    assert "torch" in found
+    case = cases()[op](dtype="fp32", **gathered("SMALL")[op])
+    assert [k for k in kernels(op=op, backend="numpy") if k.refuses(case, CPU) is None]
 
 
 def test_kernels_and_cases_are_listed_in_a_stable_order_without_doubles() -> None:
     listed = [(k.op, k.backend, k.name) for k in kernels()]
     assert listed == sorted(set(listed))
-    assert set(cases()) == {k.op for k in kernels()} == {"matmul", "attention", "copy", "triad"}
+    assert set(cases()) == {k.op for k in kernels()} == set(gathered("STRATEGIES"))
 
 
 def test_the_readme_example_is_a_right_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

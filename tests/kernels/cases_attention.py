@@ -1,0 +1,47 @@
+"""Cases of attention for tests; see every_case.py."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import strategies as st
+
+from chipassay.kernels.attention import AttentionCase
+from chipassay.kernels.case import DTYPE_BYTES
+
+dtypes = st.sampled_from(sorted(DTYPE_BYTES))
+sizes = st.integers(1, 150)
+
+
+@st.composite
+def attention_cases(draw: st.DrawFn) -> AttentionCase:
+    kv_heads, causal, seq_q = draw(st.integers(1, 2)), draw(st.booleans()), draw(sizes)
+    return AttentionCase(
+        batch=draw(st.integers(1, 2)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        seq_q=seq_q,
+        seq_kv=seq_q if causal else draw(sizes),
+        head_dim=draw(st.integers(1, 80)),
+        causal=causal,
+        dtype=draw(dtypes),
+    )
+
+
+STRATEGIES: dict[str, Any] = {"attention": attention_cases()}
+SMALL = {"attention": {"batch": 1, "heads": 4, "kv_heads": 4, "seq_q": 256, "seq_kv": 256, "head_dim": 64, "causal": True}}
+DTYPES = {"attention": ("fp32", "bf16")}
+
+SHAPES = (
+    # batch, heads, kv_heads, seq_q, seq_kv, head_dim, causal
+    (1, 1, 1, 1, 1, 1, True),
+    (1, 4, 2, 130, 130, 64, True),
+    (2, 2, 1, 77, 150, 40, False),
+    (1, 2, 2, 64, 64, 32, False),
+)
+NAMES = ("batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "causal")
+INTERPRETED = [
+    AttentionCase(dtype=dtype, **dict(zip(NAMES, shape, strict=True)))  # type: ignore[arg-type]
+    for dtype, shape in itertools.product(("fp32", "tf32", "fp16", "bf16"), SHAPES)
+]
