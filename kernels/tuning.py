@@ -1,0 +1,213 @@
+"""Which configuration of a kernel is fastest on this chip: searched once, kept in one file per chip, reused by the next run.
+
+The search (``search``) prunes early: candidates are ordered by a predicted cost and the hopeless ones are never compiled; those left
+are timed by successive halving (Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
+AISTATS 2016): all of them shortly, the better third longer, the last few longest. Choices (``Choices``) are kept as JSON by kernel,
+key and Triton version: another version of the compiler makes other code, so it searches anew. Not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+Config = Mapping[str, int]
+Key = Mapping[str, "str | int | bool"]
+
+FORMAT_VERSION = 1
+COSTLIER = 2.5
+"""Candidates predicted this many times slower than the best prediction are never compiled: predictions are rough, not that rough."""
+MOST_CANDIDATES = 16
+"""At most so many are compiled: a compilation takes seconds, and rented time is money."""
+ROUND_MS = (2, 15, 60)
+"""Milliseconds of samples in each round of halving: a look, a comparison, a decision."""
+KEPT_SHARE = 3
+"""After each round one in so many stays."""
+FEWEST_KEPT = 2
+
+
+class NothingRuns(RuntimeError):
+    """No configuration of a kernel compiles and runs on this chip; the message tells why the first one does not."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The configuration chosen for one kernel and key, with its birth certificate."""
+
+    config: dict[str, int]
+    time_s: float
+    """Median time of the winner in the last round of the search (cold cache)."""
+    tried: int
+    """Candidates that were timed."""
+    failed: int
+    """Candidates that did not compile or run."""
+    triton: str
+    searched_at_utc: str
+
+
+def name_of(kernel: str, key: Key) -> str:
+    """How a choice is called in the file.
+
+    >>> name_of("triton.matmul", {"dtype": "bf16", "m": 4096})
+    'triton.matmul dtype=bf16 m=4096'
+    """
+    return " ".join([kernel, *(f"{name}={value}" for name, value in key.items())])
+
+
+@dataclass
+class Choices:
+    """The choices known for one chip: those that ship, those of earlier runs, and those found now, written to ``path`` at once.
+
+    A file that cannot be read or written costs a new search, never the run: ``problem`` says what was wrong.
+    """
+
+    path: Path | None = None
+    known: dict[str, Choice] = field(default_factory=dict)
+    problem: str | None = None
+    _own: dict[str, Choice] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, path: Path | None, shipped: Iterable[Path] = ()) -> Choices:
+        """Choices from ``shipped`` files, then from ``path``, which wins and is where new ones go (None: nowhere)."""
+        made = cls(path=path)
+        for file in shipped:
+            made.known.update(made._read(file))
+        if path is not None:
+            made._own = made._read(path)
+            made.known.update(made._own)
+        return made
+
+    def _read(self, path: Path) -> dict[str, Choice]:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["version"] != FORMAT_VERSION:
+                raise ValueError(f"version {data['version']} where {FORMAT_VERSION} is read")
+            return {name: Choice(**choice) for name, choice in data["choices"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.problem = f"{path}: not a file of tuned choices ({error}); it is made anew"
+            return {}
+
+    def find(self, name: str, candidates: Sequence[Config], triton: str) -> Choice | None:
+        """The choice kept under ``name`` if it was made with this Triton and is still a candidate."""
+        choice = self.known.get(name)
+        fits = choice is not None and choice.triton == triton and any(dict(candidate) == choice.config for candidate in candidates)
+        return choice if fits else None
+
+    def keep(self, name: str, choice: Choice) -> None:
+        """Remember the choice, and write the file whole or not at all."""
+        self.known[name] = self._own[name] = choice
+        if self.path is None:
+            return
+        data = {"version": FORMAT_VERSION, "choices": {name: asdict(found) for name, found in sorted(self._own.items())}}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False, encoding="utf-8"
+            ) as file:
+                file.write(json.dumps(data, indent=1) + "\n")
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, self.path)
+        except OSError as error:
+            self.problem = f"{self.path}: tuned choices cannot be written ({error.strerror}); the next run searches again"
+
+
+_choices = Choices()
+
+
+def use(choices: Choices) -> None:
+    """Take and keep choices there from now on. Per process, as one process measures one chip."""
+    global _choices
+    _choices = choices
+
+
+def tuned(
+    kernel: str,
+    key: Key,
+    configs: Sequence[Config],
+    run: Callable[[Config], object],
+    cost: Callable[[Config], float] | None = None,
+) -> dict[str, int]:
+    """The configuration to run ``kernel`` with: the kept choice for this key, else the winner of a search.
+
+    ``key`` names what decides the choice (dtype, layout, sizes or classes of sizes). ``run`` launches the kernel with a configuration
+    on scratch outputs. ``cost`` predicts the time of one (any unit), for pruning; without it all count alike, in the order given.
+    In Triton's interpreter the first configuration is taken. Raises NothingRuns when none works, ValueError when there is none.
+    """
+    from .backends import interpreting
+
+    if not configs:
+        raise ValueError(f"{kernel} has no configuration for {dict(key)}")
+    if interpreting():
+        return dict(configs[0])
+    import triton
+
+    name, version = name_of(kernel, key), str(triton.__version__)
+    found = _choices.find(name, configs, version)
+    if found is None:
+        found = search(prune(configs, cost), functools.partial(_time_s, run), triton=version)
+        _choices.keep(name, found)
+    return dict(found.config)
+
+
+def prune(configs: Sequence[Config], cost: Callable[[Config], float] | None) -> list[Config]:
+    """The candidates worth compiling, cheapest prediction first.
+
+    >>> prune([{"a": 1}, {"a": 2}, {"a": 9}], lambda config: config["a"])
+    [{'a': 1}, {'a': 2}]
+    """
+    if cost is None:
+        return list(configs)[:MOST_CANDIDATES]
+    costs = [cost(config) for config in configs]
+    best = min(costs)
+    ordered = sorted(range(len(configs)), key=lambda i: (costs[i], i))
+    return [configs[i] for i in ordered if costs[i] <= COSTLIER * best][:MOST_CANDIDATES]
+
+
+def search(candidates: Sequence[Config], time_s: Callable[[Config, int], float], triton: str) -> Choice:
+    """The fastest candidate by successive halving; ``time_s(config, milliseconds)`` measures one and raises if it does not work.
+
+    Raises NothingRuns when no candidate works.
+    """
+    failures: list[str] = []
+    alive, times = list(candidates), dict.fromkeys(range(len(candidates)), math.inf)
+    indices = list(range(len(alive)))
+    for milliseconds in ROUND_MS:
+        for index in indices:
+            try:
+                times[index] = time_s(alive[index], milliseconds)
+            except Exception as error:  # what a compiler or a launch raises is its own; a candidate that fails is no candidate
+                failures.append(f"{dict(alive[index])}: {type(error).__name__}: {error}")
+                times[index] = math.inf
+        indices = sorted((i for i in indices if times[i] < math.inf), key=lambda i: times[i])
+        if not indices:
+            raise NothingRuns(f"none of {len(candidates)} configurations runs; the first: {failures[0][:300]}")
+        if len(indices) == 1:
+            break
+        indices = indices[: max(FEWEST_KEPT, -(-len(indices) // KEPT_SHARE))]
+    winner = indices[0]
+    return Choice(
+        config=dict(alive[winner]),
+        time_s=times[winner],
+        tried=len(candidates),
+        failed=len(failures),
+        triton=triton,
+        searched_at_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _time_s(run: Callable[[Config], object], config: Config, milliseconds: int) -> float:
+    """Median time of one call with cold cache, by Triton's own benchmark function."""
+    import triton.testing
+
+    call: Callable[[], Any] = functools.partial(run, config)
+    return float(triton.testing.do_bench(call, warmup=max(1, milliseconds // 4), rep=milliseconds, return_mode="median")) * 1e-3
