@@ -8,12 +8,14 @@ key and Triton version: another version of the compiler makes other code, so it 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -154,7 +156,9 @@ def tuned(
     name, version = name_of(kernel, key), str(triton.__version__)
     found = _choices.find(name, configs, version)
     if found is None:
-        found = search(prune(configs, cost), functools.partial(_time_s, run), triton=version)
+        candidates = prune(configs, cost)
+        compile_all(candidates, run)
+        found = search(candidates, functools.partial(_time_s, run), triton=version)
         _choices.keep(name, found)
     return dict(found.config)
 
@@ -171,6 +175,21 @@ def prune(configs: Sequence[Config], cost: Callable[[Config], float] | None) -> 
     best = min(costs)
     ordered = sorted(range(len(configs)), key=lambda i: (costs[i], i))
     return [configs[i] for i in ordered if costs[i] <= COSTLIER * best][:MOST_CANDIDATES]
+
+
+def compile_all(candidates: Sequence[Config], run: Callable[[Config], object]) -> None:
+    """Run each candidate once, in as many threads as there are cores: Triton compiles outside Python's lock.
+
+    The first goes alone, for it sets up what the others share. What fails here fails again in the search, which counts it.
+    """
+
+    def attempt(config: Config) -> None:
+        with contextlib.suppress(Exception):
+            run(config)
+
+    attempt(candidates[0])
+    with ThreadPoolExecutor(max(1, min(len(candidates), os.cpu_count() or 1))) as threads:
+        list(threads.map(attempt, candidates[1:]))
 
 
 def search(candidates: Sequence[Config], time_s: Callable[[Config, int], float], triton: str) -> Choice:

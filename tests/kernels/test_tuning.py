@@ -10,7 +10,19 @@ import pytest
 
 from chipassay.kernels import tuning
 from chipassay.kernels.backends import installed
-from chipassay.kernels.tuning import COSTLIER, MOST_CANDIDATES, ROUND_MS, Choice, Choices, Config, NothingRuns, prune, search, tuned
+from chipassay.kernels.tuning import (
+    COSTLIER,
+    MOST_CANDIDATES,
+    ROUND_MS,
+    Choice,
+    Choices,
+    Config,
+    NothingRuns,
+    compile_all,
+    prune,
+    search,
+    tuned,
+)
 
 CONFIGS: list[Config] = [{"BLOCK": block, "num_warps": warps} for block in (32, 64, 128) for warps in (4, 8)]
 
@@ -47,6 +59,19 @@ def test_candidates_that_do_not_compile_drop_out_and_are_counted() -> None:
     choice = search(CONFIGS, time_s, triton="x")
     assert choice.config == {"BLOCK": 32, "num_warps": 4}
     assert choice.failed == 2
+
+
+def test_every_candidate_is_compiled_before_the_search_though_some_fail() -> None:
+    seen: list[Config] = []
+
+    def run(config: Config) -> None:
+        seen.append(config)
+        if config["num_warps"] == 4:
+            raise RuntimeError("out of registers")
+
+    compile_all(CONFIGS, run)
+    assert seen[0] == CONFIGS[0]
+    assert len(seen) == len(CONFIGS)
 
 
 def test_when_nothing_runs_the_first_reason_is_told() -> None:
