@@ -1,4 +1,4 @@
-"""The matmul case: shape, layout, FLOPs, bytes and inputs of C = A B."""
+"""The matmul case: shape, layout, scales, FLOPs, bytes and inputs of C = A B."""
 
 from __future__ import annotations
 
@@ -6,47 +6,54 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..arrays import Array, Arrays
-from ..case import DTYPE_BYTES, Case, Check
+from ..case import Check
 from .check import check_product
+from .product import FLOAT8, Product
 
-LAYOUTS = ("nn", "nt", "tn")
-
-OUTPUT_DTYPE = {"int8": "int32", "tf32": "fp32"}
-"""What comes out where it is not what goes in: int8 products are summed, and kept, in int32."""
-
-OUTPUT_BYTES = {"int32": 4, **DTYPE_BYTES}
+SCALINGS = ("per_tensor", "row_wise")
+SCALE_SEED = 2**33
+"""Keeps the random numbers of the scales apart from those of A and B."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatmulCase(Case):
-    """C (m x n) = A (m x k) times B (k x n). ``layout``: how A and B lie in memory, row by row as written (n) or transposed (t).
+class MatmulCase(Product):
+    """C (m x n) = A (m x k) times B (k x n), in fp8 with scales.
 
-    2 m n k FLOPs: a multiplication and an addition for each term, as BLAS benchmarks have always counted.
+    2 m n k FLOPs: a multiplication and an addition for each term, as BLAS benchmarks have always counted; scales are not counted.
+
+    In fp8 C = (A scale_a) (B scale_b) in bf16, with ``scaling`` ``per_tensor`` (the default: one fp32 scale for all of A and one for all
+    of B) or ``row_wise`` (one for each row of A and each column of B). ``fp8_e4m3`` is e4m3 times e4m3, the forward pass.
+    ``fp8_e5m2`` is a gradient in e5m2 (A) times weights or activations in e4m3 (B), as in the backward pass (Micikevicius et al., "FP8
+    formats for deep learning", arXiv 2209.05433, section 3.1); no library offers e5m2 times e5m2 (cuBLASLt's table of fp8 types).
 
     >>> case = MatmulCase(m=2, n=3, k=4, dtype="bf16")
     >>> case.flops, case.bytes
     (48.0, 52.0)
+    >>> MatmulCase(m=2, n=3, k=4, dtype="fp8_e5m2").input_dtypes()
+    ('fp8_e5m2', 'fp8_e4m3')
     """
 
     op: ClassVar[str] = "matmul"
-    limited_by: ClassVar[str] = "compute"
 
-    m: int
-    n: int
-    k: int
-    layout: str = "nn"
+    scaling: str | None = None
 
     def __post_init__(self) -> None:
-        if min(self.m, self.n, self.k) < 1:
-            raise ValueError(f"matmul of m={self.m}, n={self.n}, k={self.k}: each must be at least 1")
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"matmul layout {self.layout!r}: use one of {', '.join(LAYOUTS)}")
-        self._set_math_mode()
+        self._check_sides()
+        if self.dtype in FLOAT8 and self.scaling is None:
+            object.__setattr__(self, "scaling", "per_tensor")
+        if self.dtype in FLOAT8 and self.scaling not in SCALINGS:
+            raise ValueError(f"matmul scaling {self.scaling!r}: use one of {', '.join(SCALINGS)}")
+        if self.dtype not in FLOAT8 and self.scaling is not None:
+            raise ValueError(f"matmul of {self.dtype} with scaling {self.scaling!r}: only fp8 has scales; leave scaling out")
 
-    @property
-    def output_dtype(self) -> str:
-        """Element type of C."""
-        return OUTPUT_DTYPE.get(self.dtype, self.dtype)
+    def input_dtypes(self) -> tuple[str, str]:
+        return self.dtype, "fp8_e4m3" if self.dtype in FLOAT8 else self.dtype
+
+    def scale_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Shapes of the scales of A and B: (1,) each, or (m, 1) and (1, n)."""
+        if self.scaling is None:
+            return None
+        return ((1,), (1,)) if self.scaling == "per_tensor" else ((self.m, 1), (1, self.n))
 
     @property
     def flops(self) -> float:
@@ -54,23 +61,26 @@ class MatmulCase(Case):
 
     @property
     def bytes(self) -> float:
-        inputs = (self.m * self.k + self.k * self.n) * DTYPE_BYTES[self.dtype]
-        return float(inputs + self.m * self.n * OUTPUT_BYTES[self.output_dtype])
+        scales = 0 if self.scaling is None else 2 if self.scaling == "per_tensor" else self.m + self.n
+        return float(sum(self.matrix_bytes()) + 4 * scales)
 
     @property
     def footprint_bytes(self) -> float:
         return self.bytes
 
     def make_inputs(self, arrays: Arrays, seed: int) -> tuple[Array, ...]:
-        """A and B as they lie in memory: transposed where the layout says so."""
-        a_shape = (self.k, self.m) if self.layout[0] == "t" else (self.m, self.k)
-        b_shape = (self.n, self.k) if self.layout[1] == "t" else (self.k, self.n)
-        return arrays.normal(a_shape, self.dtype, 2 * seed), arrays.normal(b_shape, self.dtype, 2 * seed + 1)
+        """A and B as they lie in memory (transposed where the layout says so); in fp8 also scale_a and scale_b, from 0.5 to 1.5."""
+        a_dtype, b_dtype = self.input_dtypes()
+        matrices = arrays.normal(self.a_shape, a_dtype, 2 * seed), arrays.normal(self.b_shape, b_dtype, 2 * seed + 1)
+        shapes = self.scale_shapes()
+        if shapes is None:
+            return matrices
+        normals = (arrays.normal(shape, "fp32", SCALE_SEED + 2 * seed + i) for i, shape in enumerate(shapes))
+        return (*matrices, *(arrays.xp.clip(normal, -2.0, 2.0) * 0.25 + 1.0 for normal in normals))
 
-    def operands(self, inputs: tuple[Array, ...]) -> tuple[Array, Array]:
-        """A (m x k) and B (k x n) as views of the inputs."""
-        a, b = inputs
-        return (a.T if self.layout[0] == "t" else a), (b.T if self.layout[1] == "t" else b)
+    def scales(self, inputs: tuple[Array, ...]) -> tuple[Array, Array] | None:
+        """scale_a and scale_b, fp32; None where the dtype has none."""
+        return None if self.scaling is None else (inputs[2], inputs[3])
 
     def make_output(self, arrays: Arrays) -> Array:
         return arrays.unwritten((self.m, self.n), self.output_dtype)
