@@ -1,6 +1,7 @@
-"""Runs every Triton kernel in Triton's interpreter and prints one JSON list a check: name, case, passed or the reason it was refused.
+"""Runs every Triton kernel in Triton's interpreter and prints one JSON list a check: name, case, ``passed``, ``refused`` or ``wrong``, why.
 
-Started by test_triton.py in a process of its own, for TRITON_INTERPRET must be set before Triton is imported.
+Started by test_triton.py in a process of its own, for TRITON_INTERPRET must be set before Triton is imported. Names of kernels as
+arguments run those alone.
 """
 
 from __future__ import annotations
@@ -10,18 +11,32 @@ import sys
 from pathlib import Path
 
 from chipassay.kernels.backends import make_arrays
-from chipassay.kernels.kernel import Target, kernels
+from chipassay.kernels.case import Case
+from chipassay.kernels.kernel import Kernel, Target, kernels
 
 sys.path.insert(0, str(Path(__file__).parent))
 from every_case import interpreted  # (a script has no package to import from)
 
+ARRAYS = make_arrays("triton", "cpu")
+
+
+def verdict(kernel: Kernel, case: Case) -> tuple[str, str]:
+    """Whether the kernel computes the case rightly, and the reason or the check."""
+    reason = kernel.refuses(case, Target("cpu"))
+    if reason is not None:
+        return "refused", reason
+    inputs, buffer = case.make_inputs(ARRAYS, seed=1), case.make_output(ARRAYS)
+    call = kernel.prepare(case, ARRAYS, inputs, buffer)
+    for name in ("first", "second"):  # a kernel that leaves its workspace dirty is right only once
+        check = case.check(ARRAYS, inputs, call(), seed=0)
+        if not check.passed:
+            return "wrong", f"the {name} call: {check}"
+        case.refresh(ARRAYS, buffer)
+    return "passed", str(check)
+
+
 if __name__ == "__main__":
-    arrays = make_arrays("triton", "cpu")
     for case in interpreted():
         for kernel in kernels(op=case.op, backend="triton"):
-            reason = kernel.refuses(case, Target("cpu"))
-            if reason is None:
-                inputs, buffer = case.make_inputs(arrays, seed=1), case.make_output(arrays)
-                check = case.check(arrays, inputs, kernel.prepare(case, arrays, inputs, buffer)(), seed=0)
-                reason = "passed" if check.passed else str(check)
-            print(json.dumps([kernel.name, str(case), reason]))
+            if len(sys.argv) == 1 or kernel.name in sys.argv[1:]:
+                print(json.dumps([kernel.name, str(case), *verdict(kernel, case)]), flush=True)
