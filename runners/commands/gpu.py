@@ -1,0 +1,100 @@
+"""Everything on one GPU in one go: check every kernel, tune, measure, and write rows, profile, report and summary into a folder.
+
+Stages share the budget in order; what one leaves, the next has. Run it again with the same folder and it goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .measuring import announce, duration_s
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chipassay.results.schema import Row
+
+    from ..run import Outcome
+
+HELP = "one GPU in one go: check every kernel, tune, measure, profile, report (`make gpu`)"
+
+BUDGET_S = 530.0
+"""9 minutes with room for starting and for the last case."""
+CLOSING_S = 15.0
+"""For the profile, the report and the summary."""
+STAGES = (("checks", "check", 0.25), ("rows", None, 0.85), ("shapes", "shapes", 1.0))
+"""(file, suite, share of the time that is left); None: the suite of --suite."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where everything goes; a second call goes on with it")
+    parser.add_argument("--suite", default="standard", help="what is measured after the checks (default: standard)")
+    parser.add_argument(
+        "--budget", type=duration_s, default=BUDGET_S, metavar="TIME", help="for all of it (default: 530s, under 9 minutes)"
+    )
+    parser.add_argument("--device", choices=["cpu"], help="go through the same stages on the CPU")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    end_s = time.monotonic() + max(1.0, arguments.budget - CLOSING_S)
+    outcomes: dict[str, Outcome] = {}
+    for name, suite, share in STAGES:
+        outcomes[name] = _stage(name, suite or arguments.suite, share * (end_s - time.monotonic()), arguments)
+        if outcomes[name].interrupted:
+            return 130
+    from ..gpu_summary import summary_markdown
+
+    files = _write(outcomes["rows"], arguments.out)
+    text = summary_markdown(*(outcomes[name].rows for name, _, _ in STAGES))
+    (arguments.out / "summary.md").write_text(text, encoding="utf-8")
+    if arguments.json:
+        counts = {name: Counter(str(row.status) for row in outcome.rows) for name, outcome in outcomes.items()}
+        print(json.dumps({"folder": str(arguments.out), "rows": counts, "files": files}))
+    else:
+        print(text)
+        print("\n".join(f"{what}: {where}" for what, where in files.items()))
+    return _exit_code(outcomes["checks"].rows, outcomes["rows"].rows)
+
+
+def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> Outcome:
+    from ..progress import Progress
+    from ..run import Run, RunOptions
+
+    options = RunOptions(
+        suite=suite,
+        out=arguments.out / f"{name}.csv",
+        resume=True,
+        budget_s=max(1.0, budget_s),
+        device_kind=arguments.device,
+        rounds=1,
+    )
+    with Progress(quiet=arguments.quiet) as progress:
+        return Run(options, announce, progress.report).execute()
+
+
+def _write(outcome: Outcome, folder: Path) -> dict[str, str]:
+    """Profile and report of what was measured; a reason in place of a path where there is none."""
+    if not any(row.status == "ok" for row in outcome.rows):
+        return {"rows": str(outcome.path), "profile": "none: no row is ok", "report": "none: no row is ok"}
+    from ..normalise import normalise
+    from ..summary import summarise
+    from ..writing import write_text
+    from .report import write_page
+
+    profile = normalise(outcome.rows)
+    write_text(folder / "profile.json", profile.to_json())
+    unwritten = write_page(outcome.rows, profile, summarise(outcome.rows, profile), folder / "report.html")
+    return {"rows": str(outcome.path), "profile": str(folder / "profile.json"), "report": unwritten or str(folder / "report.html")}
+
+
+def _exit_code(checks: Sequence[Row], rows: Sequence[Row]) -> int:
+    """1 when a kernel is wrong or breaks, 3 when nothing was measured."""
+    if not any(row.status == "ok" for row in (*checks, *rows)):
+        return 3
+    return int(any(row.status in ("incorrect", "error", "timeout") for row in (*checks, *rows)))

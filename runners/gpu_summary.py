@@ -1,0 +1,93 @@
+"""What a run of one GPU came to, as Markdown: which kernels are right, which goals are reached, the best of each operation."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from chipassay.results.schema import Row
+from chipassay.results.units import bandwidth, rate, seconds
+
+from .goals import goal_lines, goals
+
+SHOWN_REASONS = 3
+"""Different reasons told for each kernel that is not right."""
+
+
+def summary_markdown(checks: Sequence[Row], rows: Sequence[Row], shapes: Sequence[Row]) -> str:
+    """The whole summary."""
+    known = [row for row in (*rows, *checks) if row.device_name]
+    title = f"# {known[0].device_name} ({known[0].chip_id})" if known else "# No device"
+    parts = [title, _about(rows or checks), "## Is every kernel right?", *check_lines([*checks, *rows])]
+    parts += ["", "## Goals", *goal_lines(goals(rows, _searched(shapes)))]
+    parts += ["", "## Best of each operation", *best_lines([*rows, *shapes])]
+    return "\n".join(parts) + "\n"
+
+
+def _about(rows: Sequence[Row]) -> str:
+    libraries = sorted({part for row in rows for part in (row.libraries or "").split(";") if part})
+    dates = sorted(row.measured_at_utc for row in rows if row.measured_at_utc)
+    driver = next((row.driver for row in rows if row.driver), "unknown")
+    return f"\n{dates[0] if dates else 'never'} to {dates[-1] if dates else 'never'}; driver {driver}; {', '.join(libraries) or 'no library'}\n"
+
+
+def check_lines(rows: Sequence[Row]) -> list[str]:
+    """Per kernel how many cases were right, wrong, broken or left out, with the reasons of those that were not right."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    reasons: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        key = (row.op or "", row.kernel or row.backend or "")
+        counts[key][row.status or "unknown"] += 1
+        if row.status != "ok":
+            reasons[key][f"{row.status}: {row.reason}"] = None
+    lines = ["| operation | kernel | right | wrong | broken | left out | why |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for key, count in sorted(counts.items()):
+        broken = count["error"] + count["timeout"] + count["out_of_memory"]
+        why = "; ".join(list(reasons[key])[:SHOWN_REASONS]).replace("|", "/")
+        lines.append(f"| {key[0]} | `{key[1]}` | {count['ok']} | {count['incorrect']} | {broken} | {count['skipped']} | {why} |")
+    return lines
+
+
+def _searched(shapes: Sequence[Row]) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for row in shapes:
+        if row.op == "matmul" and row.status == "ok" and row.dtype and row.rate_flops_per_s:
+            best[row.dtype] = max(best.get(row.dtype, 0.0), row.rate_flops_per_s)
+    return best
+
+
+def best_lines(rows: Sequence[Row]) -> list[str]:
+    """For each operation, dtype and direction the best rate (or bandwidth, or time) and which kernel, on which shape, reached it."""
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status == "ok" and row.time_median_s and row.cache == "cold":
+            groups[row.op or "", row.dtype or "", row.direction or row.path or ""].append(row)
+    lines = ["| operation | dtype | best | of peak | kernel | case |", "| --- | --- | --- | --- | --- | --- |"]
+    for (op, dtype, variant), group in sorted(groups.items()):
+        best, shown = _best(group)
+        share = "" if best.peak_fraction is None else f"{100 * best.peak_fraction:.1f} %"
+        lines.append(f"| {op}{' ' + variant if variant else ''} | {dtype} | {shown} | {share} | `{best.kernel}` | {_case(best)} |")
+    return lines
+
+
+def _best(group: Sequence[Row]) -> tuple[Row, str]:
+    by_rate: Callable[[Row], float] = lambda row: row.rate_flops_per_s or 0.0  # noqa: E731 (named for the two calls of max)
+    by_bandwidth: Callable[[Row], float] = lambda row: row.bandwidth_bytes_per_s or 0.0  # noqa: E731
+    if group[0].op in ("matmul", "batched_matmul", "grouped_matmul", "attention"):
+        best = max(group, key=by_rate)
+        return best, rate(best.rate_flops_per_s or 0.0)
+    if any(map(by_bandwidth, group)):
+        best = max(group, key=by_bandwidth)
+        return best, bandwidth(best.bandwidth_bytes_per_s or 0.0)
+    best = min(group, key=lambda row: row.time_median_s or 0.0)
+    return best, seconds(best.time_median_s or 0.0)
+
+
+CASE_COLUMNS = (
+    "groups", "m", "n", "k", "layout", "scaling", "split", "batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "head_dim_v",
+    "causal", "window", "rows", "width", "table_rows", "host_memory", "elements",
+)  # fmt: skip
+
+
+def _case(row: Row) -> str:
+    return " ".join(f"{name}={getattr(row, name)}" for name in CASE_COLUMNS if getattr(row, name) not in (None, False))
