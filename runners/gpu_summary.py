@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
 from .goals import goal_lines, goals
 
+COMPUTE_OPS = ("matmul", "batched_matmul", "grouped_matmul", "attention")
 SHOWN_REASONS = 3
 """Different reasons told for each kernel that is not right."""
 
@@ -28,7 +29,8 @@ def _about(rows: Sequence[Row]) -> str:
     libraries = sorted({part for row in rows for part in (row.libraries or "").split(";") if part})
     dates = sorted(row.measured_at_utc for row in rows if row.measured_at_utc)
     driver = next((row.driver for row in rows if row.driver), "unknown")
-    return f"\n{dates[0] if dates else 'never'} to {dates[-1] if dates else 'never'}; driver {driver}; {', '.join(libraries) or 'no library'}\n"
+    when = f"{dates[0]} to {dates[-1]}" if dates else "never"
+    return f"\n{when}; driver {driver}; {', '.join(libraries) or 'no library'}\n"
 
 
 def check_lines(rows: Sequence[Row]) -> list[str]:
@@ -71,13 +73,11 @@ def best_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _best(group: Sequence[Row]) -> tuple[Row, str]:
-    by_rate: Callable[[Row], float] = lambda row: row.rate_flops_per_s or 0.0  # noqa: E731 (named for the two calls of max)
-    by_bandwidth: Callable[[Row], float] = lambda row: row.bandwidth_bytes_per_s or 0.0  # noqa: E731
-    if group[0].op in ("matmul", "batched_matmul", "grouped_matmul", "attention"):
-        best = max(group, key=by_rate)
+    if group[0].op in COMPUTE_OPS:
+        best = max(group, key=lambda row: row.rate_flops_per_s or 0.0)
         return best, rate(best.rate_flops_per_s or 0.0)
-    if any(map(by_bandwidth, group)):
-        best = max(group, key=by_bandwidth)
+    if any(row.bandwidth_bytes_per_s for row in group):
+        best = max(group, key=lambda row: row.bandwidth_bytes_per_s or 0.0)
         return best, bandwidth(best.bandwidth_bytes_per_s or 0.0)
     best = min(group, key=lambda row: row.time_median_s or 0.0)
     return best, seconds(best.time_median_s or 0.0)

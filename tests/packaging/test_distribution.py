@@ -20,6 +20,7 @@ ADDED_AND_SHIPPED = {
     "kernels/added/body.cu": "// a kernel\n",
     "results/data/added.csv": "chip_id\n",
     "results/profiles/added.json": "{}\n",
+    "results/tuned/added.json": "{}\n",
     "results/README.md": "# results\n",
     "scaling/models/added.toml": "layers = 1\n",
     "runners/suites/added.toml": "ops = []\n",
@@ -28,6 +29,8 @@ ADDED_AND_SHIPPED = {
 ADDED_AND_NOT_SHIPPED = {
     "results/h100-20260101T000000Z.csv": "op\n",
     "results/report.html": "<html>\n",
+    "results/gpu/rows.csv": "op\n",
+    "results/gpu/tuned/h100.json": "{}\n",
     "results/data/.hidden.csv": "chip_id\n",
     "kernels/added/__pycache__/body.cpython-311.pyc": "",
     "tests/test_added.py": "",
