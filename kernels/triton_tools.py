@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .arrays import Array
@@ -11,7 +12,11 @@ from .backends import INTERPRETER_ONLY, interpreting
 from .kernel import Call, Target
 
 TRITON_DTYPES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "i8", "int32": "i32", "fp64": "fp64"}
+TRITON_DTYPES |= {"fp8_e4m3": "fp8e4nv", "fp8_e5m2": "fp8e5"}
 """Our dtypes as Triton writes them in a signature."""
+
+INTERPRETED_PROGRAMS = 3
+"""Programs of a persistent kernel in the interpreter: few enough that each has several turns."""
 
 
 def options() -> dict[str, bool]:
@@ -19,21 +24,65 @@ def options() -> dict[str, bool]:
     return {} if interpreting() else {"enable_fp_fusion": True}
 
 
+def launch_options(config: Mapping[str, int]) -> dict[str, int]:
+    """What a configuration tells the compiler (its keys in lower case: num_warps, waves_per_eu); nothing in the interpreter."""
+    return {**options(), **({} if interpreting() else {name: value for name, value in config.items() if name.islower()})}
+
+
+def constants(config: Mapping[str, int]) -> dict[str, int]:
+    """What a configuration tells the kernel (its keys in upper case: BLOCK_M).
+
+    >>> constants({"BLOCK_M": 128, "num_warps": 8})
+    {'BLOCK_M': 128}
+    """
+    return {name: value for name, value in config.items() if name.isupper()}
+
+
+class Inlined:
+    """A function that kernels call; it takes its jitted form when the first of them is compiled."""
+
+    def __init__(self, body: Callable[..., Any]) -> None:
+        self.body = body
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        return _jitted(self.body)
+
+    def __call__(self, *arguments: Any, **named_arguments: Any) -> Any:
+        raise TypeError(f"{self.body.__name__} is called by Triton kernels only")
+
+
 def jit(body: Callable[..., Any]) -> Callable[[], Any]:
     """``triton.jit`` that waits: calling the result gives the compiled kernel, and only then Triton is imported.
 
-    The body writes ``tl`` for ``triton.language`` without importing it.
+    The body writes ``tl`` for ``triton.language`` without importing it, and calls functions decorated with ``inlined``.
     """
+    return functools.cache(functools.partial(_jitted, body))
 
-    @functools.cache
-    def compiled() -> Any:
-        import triton
-        import triton.language
 
-        body.__globals__["tl"] = triton.language
-        return triton.jit(body)
+def inlined(body: Callable[..., Any]) -> Any:
+    """A function for kernels of this or another module to call."""
+    return Inlined(body)
 
-    return compiled
+
+def _jitted(body: Callable[..., Any]) -> Any:
+    import triton
+    import triton.language
+
+    names = body.__globals__
+    names["tl"] = triton.language
+    for name in body.__code__.co_names:
+        if isinstance(names.get(name), Inlined):
+            names[name] = names[name].compiled
+    return triton.jit(body)
+
+
+def triton_version() -> tuple[int, int]:
+    """Major and minor version of the installed Triton, without importing it."""
+    from importlib.metadata import version
+
+    major, minor = re.findall(r"\d+", version("triton"))[:2]
+    return int(major), int(minor)
 
 
 def refuses_target(target: Target) -> str | None:
@@ -59,9 +108,56 @@ def refuses_tensor_dtype(dtype: str, target: Target) -> str | None:
     return None
 
 
+def refuses_descriptors(target: Target) -> str | None:
+    """Why a kernel that loads through tensor descriptors (TMA) cannot run: the chip or the installed Triton has none."""
+    if target.kind not in ("cuda", "cpu"):
+        return "TMA is hardware of NVIDIA chips"
+    if target.kind == "cuda" and (target.compute_capability or (9, 0)) < (9, 0):
+        return "TMA needs compute capability 9.0"
+    try:
+        version = triton_version()
+    except ImportError:  # then the backend as a whole says so
+        return None
+    if version < (3, 4):
+        return f"tensor descriptors came with Triton 3.4, and {version[0]}.{version[1]} is installed; upgrade triton"
+    return None
+
+
 def dot_precision(dtype: str) -> str:
     """``input_precision`` of tl.dot: matters for fp32 storage only."""
     return "tf32" if dtype == "tf32" else "ieee"
+
+
+def target_of(array: Array) -> Target:
+    """The device that a tensor is on, as kernels see it."""
+    import torch
+
+    if array.device.type != "cuda":
+        return Target(array.device.type)
+    if torch.version.hip:
+        name = str(torch.cuda.get_device_properties(array.device).gcnArchName)
+        return Target("rocm", architecture=name.split(":")[0])
+    major, minor = torch.cuda.get_device_capability(array.device)
+    return Target("cuda", (major, minor), architecture=f"sm_{major}{minor}")
+
+
+def multiprocessors(array: Array) -> int:
+    """How many programs of a persistent kernel run side by side on the tensor's device, one on each multiprocessor."""
+    import torch
+
+    if array.device.type == "cpu":
+        return INTERPRETED_PROGRAMS
+    if array.device.type == "xpu":
+        return int(torch.xpu.get_device_properties(array.device).gpu_subslice_count)
+    return int(torch.cuda.get_device_properties(array.device).multi_processor_count)
+
+
+def widened(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The inputs of a kernel. Triton's interpreter (3.9) multiplies bf16 wrongly and lacks fp8: there they are fp32, exactly."""
+    import torch
+
+    narrow = (torch.bfloat16, *(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name)))
+    return tuple(array.float() if interpreting() and array.dtype in narrow else array for array in arrays)
 
 
 def launcher(launch: Callable[[Array], Any], output: Array) -> Call:
@@ -69,18 +165,29 @@ def launcher(launch: Callable[[Array], Any], output: Array) -> Call:
 
     Triton's interpreter (3.9) truncates to bf16 where hardware rounds: there the kernel writes fp32, and torch rounds.
     """
+    return bound_launcher(lambda out: functools.partial(launch, out), output)
+
+
+def bound_launcher(bind: Callable[[Array], Callable[[], Any]], output: Array) -> Call:
+    """``launcher`` for a kernel with work to do once for each output buffer, such as making its tensor descriptor."""
     import torch
 
+    if interpreting() and output.dtype == torch.bfloat16:
+
+        def run_interpreted() -> Array:
+            wide = torch.full_like(output, float("nan"), dtype=torch.float32)
+            bind(wide)()
+            return output.copy_(wide)
+
+        return run_interpreted
+
+    launch = bind(output)
+
     def run() -> Array:
-        launch(output)
+        launch()
         return output
 
-    def run_interpreted() -> Array:
-        wide = torch.full_like(output, float("nan"), dtype=torch.float32)
-        launch(wide)
-        return output.copy_(wide)
-
-    return run_interpreted if interpreting() and output.dtype == torch.bfloat16 else run
+    return run
 
 
 def choose(body: Any, configs: tuple[dict[str, int], ...], key: list[str], try_one: Callable[[Any], Any]) -> dict[str, int]:
