@@ -35,7 +35,7 @@ class Case(ABC):
     op: ClassVar[str]
     """Name of the operation, the ``op`` column."""
     limited_by: ClassVar[str]
-    """``compute`` or ``memory``: which peak the result is a share of."""
+    """Which peak the result is a share of: ``compute`` or ``memory``; ``link`` (between host and device) and ``overhead`` have none."""
 
     dtype: str
     math_mode: str | None = None

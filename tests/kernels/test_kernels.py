@@ -73,11 +73,18 @@ def test_every_kernel_accepts_or_gives_its_reason(case: Case, target: Target) ->
         assert reason is None or len(reason) > 10
 
 
+NOT_ON_A_CPU = {"transfer": "no link lies between a CPU and its memory"}
+"""Operation -> why no kernel does it on a CPU; all others can be done there by NumPy alone."""
+
+
 @pytest.mark.parametrize("op", sorted(cases()))
 def test_every_operation_can_be_done_on_a_gpu_by_torch_and_on_a_cpu_by_numpy_alone(op: str) -> None:
     found = {k.backend for k in kernels(op=op)}
     assert found <= set(BACKENDS)
     assert "torch" in found
+    if op in NOT_ON_A_CPU:
+        assert "numpy" not in found
+        return
     case = cases()[op](dtype="fp32", **gathered("SMALL")[op])
     assert [k for k in kernels(op=op, backend="numpy") if k.refuses(case, CPU) is None]
 
