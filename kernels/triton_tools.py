@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .arrays import Array
+from .arrays import Array, Output, each
 from .backends import INTERPRETER_ONLY, interpreting
 from .kernel import Call, Target
 
@@ -160,30 +160,34 @@ def widened(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(array.float() if interpreting() and array.dtype in narrow else array for array in arrays)
 
 
-def launcher(launch: Callable[[Array], Any], output: Array) -> Call:
-    """A call that launches the kernel on the output buffer.
+def launcher(launch: Callable[[Output], Any], output: Output) -> Call:
+    """A call that launches the kernel on the output buffer, or on the tuple of them.
 
     Triton's interpreter (3.9) truncates to bf16 where hardware rounds: there the kernel writes fp32, and torch rounds.
     """
     return bound_launcher(lambda out: functools.partial(launch, out), output)
 
 
-def bound_launcher(bind: Callable[[Array], Callable[[], Any]], output: Array) -> Call:
+def bound_launcher(bind: Callable[[Output], Callable[[], Any]], output: Output) -> Call:
     """``launcher`` for a kernel with work to do once for each output buffer, such as making its tensor descriptor."""
     import torch
 
-    if interpreting() and output.dtype == torch.bfloat16:
+    outputs = each(output)
+    if interpreting() and any(array.dtype == torch.bfloat16 for array in outputs):
 
-        def run_interpreted() -> Array:
-            wide = torch.full_like(output, float("nan"), dtype=torch.float32)
-            bind(wide)()
-            return output.copy_(wide)
+        def run_interpreted() -> Output:
+            wide = tuple(x.float() if x.dtype == torch.bfloat16 else x for x in outputs)
+            bind(wide if isinstance(output, tuple) else wide[0])()
+            for narrow, written in zip(outputs, wide, strict=True):
+                if written is not narrow:
+                    narrow.copy_(written)
+            return output
 
         return run_interpreted
 
     launch = bind(output)
 
-    def run() -> Array:
+    def run() -> Output:
         launch()
         return output
 
