@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
+from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import InputError, UnknownName
@@ -14,18 +14,9 @@ from chipassay.results.schema import Row
 
 from .fit import fit_curve, fit_time
 
-SHAPE = ("m", "n", "k", "layout", "batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "causal", "direction", "elements")
-
-
-def best_rows(rows: Iterable[Row]) -> list[Row]:
-    """Of each case the fastest correct implementation: a profile says what the chip can do, the CSV keeps who did it."""
-    best: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        if row.status == "ok" and row.time_median_s:
-            key = (row.op, row.dtype, row.cache, row.group_size, row.size_bytes, *(getattr(row, name) for name in SHAPE))
-            if key not in best or row.time_median_s < (best[key].time_median_s or 0.0):
-                best[key] = row
-    return list(best.values())
+TILE = 128
+"""Products with fewer rows, columns or terms do not fill a matrix unit's tile: their time is that of the weights' bytes, not of FLOPs."""
+USUAL_HEAD_DIM = 128
 
 
 def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
@@ -51,11 +42,12 @@ def evidence_of(rows: Sequence[Row]) -> Evidence:
 
 
 def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
-    """The profile of the chip that ``rows`` measured.
+    """The profile of the chip that ``rows`` measured: cold, and launched as programs launch, not replayed as a graph.
 
     Raises InputError when the rows are of several chips and none is chosen, or when none of them holds a measurement.
     """
-    chosen = best_rows(choose_chip(rows, chip_id))
+    own = choose_chip(rows, chip_id)
+    chosen = best_rows(row for row in own if row.launch != "graph")
     if not chosen:
         raise InputError("no row with status ok: there is nothing to make a profile of")
     first = chosen[0]
@@ -65,8 +57,8 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
     return Profile(
         chip_id=first.chip_id or "unknown",
         name=first.device_name or "unknown",
-        matmul=_curves(chosen, "matmul"),
-        attention=_curves(chosen, "attention", lambda row: row.direction == "forward"),
+        matmul=_curves(chosen, _products),
+        attention=_curves(chosen, _attention),
         memory=_memory(chosen),
         links=tuple(_links(chosen)),
         peak_flops_per_s=_peaks(chosen),
@@ -78,14 +70,36 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
     )
 
 
-def _curves(rows: Sequence[Row], op: str, keep: Callable[[Row], bool] = lambda row: True) -> dict[str, Curve]:
+def _products(rows: Sequence[Row]) -> list[Row]:
+    """The plain products that fill the chip's matrix units. Batched and grouped ones are operations of their own; fp8 counts with one scale
+    a tensor where it was measured so, since finer scales cost time of their own."""
+    full = [row for row in rows if row.op == "matmul" and min(row.m or TILE, row.n or TILE, row.k or TILE) >= TILE]
+    return _preferred(full, lambda row: row.scaling in (None, "per_tensor"))
+
+
+def _attention(rows: Sequence[Row]) -> list[Row]:
+    """Forward passes of the kind that training is made of, as far as there are such: causal over the whole sequence, head size 128."""
+    forward = [row for row in rows if row.op == "attention" and row.direction in (None, "forward")]
+    whole = _preferred(forward, lambda row: row.window is None and row.head_dim_v is None)
+    return _preferred(_preferred(whole, lambda row: bool(row.causal)), lambda row: row.head_dim == USUAL_HEAD_DIM)
+
+
+def _preferred(rows: list[Row], wanted: Callable[[Row], bool]) -> list[Row]:
+    """The rows that are wanted; all of them where none is."""
+    return [row for row in rows if wanted(row)] or rows
+
+
+def _curves(rows: Sequence[Row], choose: Callable[[Sequence[Row]], list[Row]]) -> dict[str, Curve]:
+    """A curve a dtype through the rows that ``choose`` finds fit for it."""
     grouped: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.op == op and row.dtype and row.cache == "cold" and keep(row):
+        if row.dtype and row.cache == "cold":
             grouped[row.dtype].append(row)
+    chosen = {dtype: choose(group) for dtype, group in sorted(grouped.items())}
     return {
         dtype: fit_curve([row.flops or 0.0 for row in group], [row.time_median_s or 0.0 for row in group], evidence_of(group))
-        for dtype, group in sorted(grouped.items())
+        for dtype, group in chosen.items()
+        if group
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.results.schema import Row
-from chipassay.runners.normalise import best_rows, normalise
+from chipassay.runners.normalise import normalise
 
 
 def matmul(edge, rate, **more):
@@ -51,7 +51,65 @@ def test_every_fitted_number_says_it_was_measured_when_and_by_which_run():
 def test_the_fastest_correct_kernel_of_a_case_counts():
     slow, fast = matmul(256, 1e10, kernel="slow"), matmul(256, 1e11, kernel="fast")
     wrong = matmul(256, 1e13, kernel="wrong", status="incorrect")
-    assert [row.kernel for row in best_rows([slow, fast, wrong])] == ["fast"]
+    assert normalise([slow, fast, wrong]).matmul["fp32"].rate == pytest.approx(fast.rate_flops_per_s)
+
+
+def test_a_row_above_a_physical_limit_gives_way_to_one_below_it():
+    impossible = matmul(512, 1e15, flags="above the peak")
+    assert normalise([impossible, matmul(512, 1e11)]).matmul["fp32"].rate < 1e11
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"launch": "graph"},
+        {"m": 16, "flops": 2.0 * 16 * 1024**2},
+        {"op": "batched_matmul", "groups": 8},
+        {"op": "grouped_matmul", "groups": 8, "split": "even"},
+    ],
+    ids=str,
+)
+def test_products_of_another_kind_do_not_bend_the_matmul_curve(other):
+    rows = [matmul(edge, 2e11, launch="stream") for edge in (256, 512, 1024, 2048)]
+    alone = normalise(rows).matmul["fp32"]
+    with_other = normalise([*rows, matmul(1024, 1e9, launch="stream", **other) if "launch" not in other else matmul(1024, 1e9, **other)])
+    assert with_other.matmul["fp32"].rate == alone.rate
+    assert set(with_other.matmul) == {"fp32"}
+
+
+def test_fp8_counts_with_one_scale_a_tensor_where_there_is_such_a_row():
+    coarse, fine = (matmul(1024, rate, dtype="fp8_e4m3", scaling=s) for s, rate in (("per_tensor", 2e12), ("row_wise", 1e12)))
+    assert normalise([coarse, fine]).matmul["fp8_e4m3"].rate == pytest.approx(coarse.rate_flops_per_s)
+    assert normalise([fine]).matmul["fp8_e4m3"].rate == pytest.approx(fine.rate_flops_per_s)
+
+
+def attention(seq, rate, **more):
+    flops = 2.0 * 32 * seq * seq * 128
+    given = {
+        "op": "attention", "dtype": "bf16", "batch": 1, "heads": 32, "kv_heads": 8, "seq_q": seq, "seq_kv": seq, "head_dim": 128,
+        "causal": True, "direction": "forward", "cache": "cold", "status": "ok", "flops": flops, "time_median_s": flops / rate,
+        "chip_id": "cpu-x-2c", "device_name": "X",
+    }  # fmt: skip
+    return Row(**{**given, **more})
+
+
+@pytest.mark.parametrize(
+    "other", [{"direction": "backward"}, {"window": 4096}, {"head_dim_v": 64}, {"causal": False}, {"head_dim": 64}], ids=str
+)
+def test_the_attention_curve_is_of_causal_forward_passes_with_heads_of_128(other):
+    rows = [attention(seq, 4e11) for seq in (1024, 2048, 4096)]
+    assert normalise([*rows, attention(8192, 1e11, **other)]).attention["bf16"].rate == pytest.approx(4e11, rel=1e-6)
+
+
+def test_attention_of_one_other_head_size_still_makes_a_curve():
+    assert normalise([attention(1024, 1e11, head_dim=64, causal=False)]).attention["bf16"].rate == pytest.approx(1e11)
+    assert normalise([attention(1024, 1e11, direction="backward"), all_reduce(8)]).attention == {}
+
+
+def test_two_transports_make_two_links():
+    rows = [all_reduce(s, backend=b, busbw=r) for s in (8, 2**20, 2**26) for b, r in (("gloo", 1e9), ("mpi", 2e9))]
+    links = {link.transport: link.busbw_bytes_per_s for link in normalise(rows).links}
+    assert links == {"gloo": pytest.approx(1e9, rel=1e-6), "mpi": pytest.approx(2e9, rel=1e-6)}
 
 
 def copy(size_bytes, rate, **more):
@@ -66,6 +124,12 @@ def test_what_partly_stays_in_the_cache_does_not_flatter_the_memory():
     rows = [copy(2**16, 3e10), copy(2**24, 9e10), copy(2**26, 6e10), copy(2**28, 3e10), copy(2**30, 3e10)]
     assert normalise(rows).memory.rate == pytest.approx(3e10, rel=1e-3)
     assert normalise([copy(2**16, 3e10), copy(2**24, 9e10)]).memory is None
+
+
+def test_only_operations_that_read_and_write_everything_say_how_fast_the_memory_is():
+    streams = [copy(2**16, 3e10), copy(2**28, 3e10), copy(2**30, 3e10, op="scale")]
+    others = [copy(2**30, 9e10, op="read"), copy(2**30, 1e10, op="adam"), copy(2**30, 1e9, op="transfer")]
+    assert normalise([*streams, *others]).memory.rate == pytest.approx(3e10, rel=1e-3)
 
 
 def test_what_is_warm_does_not_enter_the_profile():
