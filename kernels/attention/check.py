@@ -33,9 +33,10 @@ DEVIATIONS = 6.0
 
 
 def check_attention(
-    arrays: Arrays, q: Array, k: Array, v: Array, output: Array, *, causal: bool, scale: float, dtype: str, seed: int
+    arrays: Arrays, inputs: tuple[Array, ...], output: Array, *, causal: bool, window: int | None, scale: float, dtype: str, seed: int
 ) -> Check:
     """Compare ``output`` with softmax(Q K' scale) V. The error is in units of the limit, so the limit is 1."""
+    q, k, v = inputs
     batch, heads, seq_q, _ = q.shape
     kv_heads = k.shape[1]
     rng = np.random.default_rng(seed)
@@ -49,6 +50,8 @@ def check_attention(
                 rows = sampled_rows(seq_q, rng)
                 queries = arrays.float64(q[b, head])[rows]
                 mask = np.arange(len(keys)) <= rows[:, None] if causal else None
+                if window is not None:
+                    mask &= np.arange(len(keys)) > rows[:, None] - window
                 reference, limit = attention_rows(queries, keys, values, mask, scale, dtype)
                 ratio = np.max(np.abs(found[rows] - reference) / limit)
                 possible = np.max(np.abs(found)) / ceiling  # NaN if any element is

@@ -14,16 +14,19 @@ def refuses(case: AttentionCase, target: Target) -> str | None:
         return "NumPy computes on the CPU only"
     if case.dtype not in ("fp64", "fp32"):
         return f"NumPy has a BLAS for fp64 and fp32 only, not for {case.dtype}"
-    return None
+    return "no backward kernel of NumPy yet" if case.backward else None
 
 
+@kernel("decode", "numpy", "numpy.attention.unfused", refuses)
 @kernel("attention", "numpy", "numpy.attention.unfused", refuses)
 def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     q, k, v = inputs
     scale = q.dtype.type(case.scale)
     scores = np.empty((case.seq_q, case.seq_kv), dtype=q.dtype)  # of one head, so that it can stay in cache
     future = np.triu(np.ones((case.seq_q, case.seq_kv), dtype=bool), k=1) if case.causal else None
-    group = case.heads // case.kv_heads
+    if case.window is not None:
+        future |= np.tri(case.seq_q, k=-case.window, dtype=bool)
+    group = case.group
 
     def run() -> Array:
         for b in range(case.batch):

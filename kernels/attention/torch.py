@@ -26,6 +26,12 @@ def _version() -> tuple[int, int]:
 def _common(case: AttentionCase, target: Target) -> str | None:
     if case.dtype == "int8":
         return "torch has no int8 attention"
+    if case.backward:
+        return "no backward kernel of torch yet"
+    if case.window is not None:
+        return "scaled_dot_product_attention knows no window; use torch.flex_attention"
+    if case.dim_v != case.head_dim:
+        return "head_dim_v other than head_dim: not yet"
     if case.kv_heads != case.heads and _version() < (2, 5):
         return "grouped heads (kv_heads < heads) need torch 2.5"
     return refuses_dtype(case, target)
@@ -96,4 +102,5 @@ def _sdpa(backend: str) -> Prepare:
 
 
 for _name, _refuses in {"flash": flash_refuses, "cudnn": cudnn_refuses, "efficient": efficient_refuses, "math": math_refuses}.items():
-    kernel("attention", "torch", f"torch.sdpa.{_name}", _refuses)(_sdpa(_name))
+    for _op in ("attention", "decode"):
+        kernel(_op, "torch", f"torch.sdpa.{_name}", _refuses)(_sdpa(_name))

@@ -32,7 +32,10 @@ def test_bytes_count_fewer_keys_and_values_with_grouped_heads() -> None:
     [
         ({"kv_heads": 3}, "multiple of kv_heads"),
         ({"causal": True, "seq_kv": 100}, "must be equal"),
-        ({"direction": "backward"}, "only 'forward'"),
+        ({"direction": "sideways"}, "use one of forward, backward"),
+        ({"window": 8}, "set causal=true"),
+        ({"window": 0, "causal": True}, "1 or more"),
+        ({"head_dim_v": 0}, "below 1"),
         ({"head_dim": 0}, "below 1"),
         ({"math_mode": "tf32"}, "write dtype='tf32'"),
     ],
