@@ -10,8 +10,9 @@ import numpy as np
 from ..arrays import Array, Arrays
 from ..case import DTYPE_BYTES, Case, Check
 
-KERNELS = 1000
-"""Kernels in one call of ``launch``: so many that the 0.1 ms for which a timer may hold the stream is a small part of the call."""
+KERNELS = 256
+"""Kernels in one call of ``launch``: so many that the few microseconds around them (the first launch, the last event) are a small part of
+the call, so few that a stream that is held takes them all before the host has to wait for room."""
 
 PATHS = ("host_to_device", "device_to_host", "device_to_device")
 HOST_MEMORY = ("pageable", "pinned")
@@ -27,8 +28,8 @@ class LaunchCase(Case):
 
     The time of the call divided by KERNELS is what one more kernel costs a program. Which cost it is depends on the row's ``launch``:
 
-    * ``stream``: the host issues each kernel by itself, as eager code does. Where issuing takes longer than running (a few microseconds
-      from Python against one or two on the chip) this is the library's cost on the host; else it is the chip's.
+    * ``stream``: the host issues each kernel by itself, as eager code does, and nothing holds the chip back. Where issuing takes longer
+      than running (a few microseconds from Python against one or two on the chip) this is the library's cost on the host; else the chip's.
     * ``graph``: the whole chain is replayed with one request, so this is the chip's own cost: from the end of one kernel to the start of
       the next that waits for it, and the start itself. What remains when the host is out of the way.
     * ``call``, on a CPU: what calling the library's smallest operation costs.
@@ -36,7 +37,7 @@ class LaunchCase(Case):
     No FLOPs. Bytes: the numbers stored, so ``bytes`` over the size of an element is the number of kernels.
 
     >>> LaunchCase(dtype="fp32").bytes
-    4000.0
+    1024.0
     """
 
     op: ClassVar[str] = "launch"
