@@ -20,10 +20,18 @@ SDPA_SWITCHES = {
 }
 
 
+def torch_version() -> tuple[int, int]:
+    """Of the installed torch, the two numbers that decide what it has."""
+    import torch
+
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
 def refuses_dtype(case: Case, target: Target) -> str | None:
     """Why torch on the target cannot compute in the dtype at all."""
     if case.dtype.startswith("fp8"):
-        return f"no torch kernel for {case.dtype} yet: torch multiplies fp8 only with scales"
+        return f"torch computes in {case.dtype} only in products with scales, which is torch.scaled_mm"
     if case.dtype == "tf32" and (target.kind != "cuda" or (target.compute_capability or (8, 0)) < (8, 0)):
         return "TF32 is arithmetic of NVIDIA tensor cores from compute capability 8.0 on"
     if case.dtype == "fp64" and target.kind == "mps":

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..arrays import Array, Arrays
 from ..case import Check
-from .check import check_product
+from .check import Allowed, Operand, check_products
 from .product import FLOAT8, Product
 
 
@@ -56,8 +56,5 @@ class BatchedMatmulCase(Product):
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
         """Every element takes part; see ``matmul/check.py`` for what is caught."""
         a, b = self.operands(inputs)
-        errors = [
-            check_product(arrays, a[g], b[g], output[g], dtype=self.dtype, output_dtype=self.output_dtype, seed=seed)
-            for g in range(self.groups)
-        ]
-        return max(errors, key=lambda check: check.error)
+        stacks = Operand(arrays, a), Operand(arrays, b), Operand(arrays, output)
+        return check_products(arrays, [stacks], Allowed.of(self.dtype, self.output_dtype, self.k), seed)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..arrays import Array, Arrays
 from ..case import Check
-from .check import check_product
+from .check import Allowed, check_product
 from .product import FLOAT8, Product
 
 SCALINGS = ("per_tensor", "row_wise")
@@ -25,6 +25,8 @@ class MatmulCase(Product):
     of B) or ``row_wise`` (one for each row of A and each column of B). ``fp8_e4m3`` is e4m3 times e4m3, the forward pass.
     ``fp8_e5m2`` is a gradient in e5m2 (A) times weights or activations in e4m3 (B), as in the backward pass (Micikevicius et al., "FP8
     formats for deep learning", arXiv 2209.05433, section 3.1); no library offers e5m2 times e5m2 (cuBLASLt's table of fp8 types).
+    By default fp8 sums move to fp32 again and again; ``math_mode`` ``fast_accum`` lets Ada and Hopper keep them in the tensor core,
+    which is faster and keeps about 14 bits (``kernels/rounding.py``). Training uses both: usually fast in the forward pass only.
 
     >>> case = MatmulCase(m=2, n=3, k=4, dtype="bf16")
     >>> case.flops, case.bytes
@@ -45,6 +47,8 @@ class MatmulCase(Product):
             raise ValueError(f"matmul scaling {self.scaling!r}: use one of {', '.join(SCALINGS)}")
         if self.dtype not in FLOAT8 and self.scaling is not None:
             raise ValueError(f"matmul of {self.dtype} with scaling {self.scaling!r}: only fp8 has scales; leave scaling out")
+        if self.dtype in FLOAT8 and self.math_mode not in (None, "fast_accum"):
+            raise ValueError(f"matmul of {self.dtype} with math_mode {self.math_mode!r}: use 'fast_accum' or leave it out")
 
     def input_dtypes(self) -> tuple[str, str]:
         return self.dtype, "fp8_e4m3" if self.dtype in FLOAT8 else self.dtype
@@ -88,4 +92,6 @@ class MatmulCase(Product):
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
         """Every element takes part; see ``matmul/check.py`` for what is caught."""
         a, b = self.operands(inputs)
-        return check_product(arrays, a, b, output, dtype=self.dtype, output_dtype=self.output_dtype, seed=seed)
+        fast = self.math_mode == "fast_accum"
+        allowed = Allowed.of(self.dtype, self.output_dtype, self.k, scaled=self.scaling is not None, fast=fast)
+        return check_product(arrays, a, b, output, allowed, seed, self.scales(inputs))

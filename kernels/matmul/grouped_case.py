@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Array, Arrays
 from ..case import Check
-from .check import check_product
+from .check import Allowed, Operand, check_products
 from .product import FLOAT8, Product
 
 SPLITS = ("even", "uneven")
@@ -97,8 +97,8 @@ class GroupedMatmulCase(Product):
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
         """Every element takes part; see ``matmul/check.py`` for what is caught."""
         a, b = self.operands(inputs)
-        errors = [
-            check_product(arrays, a[rows], b[expert], output[rows], dtype=self.dtype, output_dtype=self.output_dtype, seed=seed)
+        experts = [
+            (Operand(arrays, a[None, rows]), Operand(arrays, b[expert : expert + 1]), Operand(arrays, output[None, rows]))
             for expert, rows in self.expert_rows()
         ]
-        return max(errors, key=lambda check: check.error)
+        return check_products(arrays, experts, Allowed.of(self.dtype, self.output_dtype, self.k), seed)

@@ -40,6 +40,8 @@ class Product(Case, ABC):
         if self.layout not in LAYOUTS:
             raise ValueError(f"{self.op} layout {self.layout!r}: use one of {', '.join(LAYOUTS)}")
         self._set_math_mode()
+        if self.math_mode == "fast_accum" and self.dtype not in FLOAT8:
+            raise ValueError(f"{self.op} of {self.dtype} with math_mode 'fast_accum': only fp8 has it; leave math_mode out")
 
     def input_dtypes(self) -> tuple[str, str]:
         """Element types of A and B."""

@@ -1,4 +1,4 @@
-"""torch.mm, and torch._int_mm for int8: cuBLAS, rocBLAS, MKL or whatever the device's torch calls."""
+"""torch.mm, and torch._int_mm for int8: cuBLAS, rocBLAS, MKL or whatever the device's torch calls. For fp8 see ``scaled_torch.py``."""
 
 from __future__ import annotations
 

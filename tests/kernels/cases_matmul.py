@@ -27,6 +27,7 @@ STRATEGIES: dict[str, Any] = {
             layout=layouts,
             dtype=st.sampled_from(FLOAT8),
             scaling=st.sampled_from(["per_tensor", "row_wise"]),
+            math_mode=st.sampled_from([None, "fast_accum"]),
         ),
     ),
     "batched_matmul": st.builds(BatchedMatmulCase, groups=st.integers(1, 9), m=sizes, n=sizes, k=sizes, layout=layouts, dtype=wide_dtypes),
