@@ -1,26 +1,26 @@
-"""Copy and triad: two of the STREAM operations, with their bytes, inputs and checks.
+"""Read, copy, scale and triad: how fast memory streams, with bytes, inputs and checks.
 
-Bytes are counted as STREAM does (McCalpin, "Memory bandwidth and machine balance in current high performance computers", 1995):
-what the program reads plus what it writes. A cache that reads a line before it overwrites it moves more; that is the chip's affair.
+Copy, scale and triad are operations of STREAM (McCalpin, "Memory bandwidth and machine balance in current high performance computers",
+1995), and bytes are counted as there: what the program reads plus what it writes. A cache that reads a line before it overwrites it
+moves more; that is the chip's affair. Read is what a decoder does with its weights: everything comes in, next to nothing goes out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from ..arrays import Array, Arrays
 from ..case import DTYPE_BYTES, UNIT_ROUNDOFF, Case, Check
 from ..rounding import HALF_SMALLEST
+from .checking import arithmetic_dtype, blocks, farthest, larger
 
-TRIAD_SCALAR = 0.4
-"""As in BabelStream (``startScalar`` in its Stream.h)."""
+SCALAR = 0.4
+"""The factor of scale and triad, as in BabelStream (``startScalar`` in its Stream.h)."""
+TRIAD_SCALAR = SCALAR
 
-BLOCK_ELEMENTS = 2**22
-"""Elements held as float64 at a time: 32 MB."""
+PARTIAL_SUMS = 8192
+"""Most sums that a read may leave: 62 for each multiprocessor of an H100, and no more than 32 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,49 @@ class _StreamCase(Case):
     def make_output(self, arrays: Arrays) -> Array:
         return arrays.unwritten((self.elements,), self.dtype)
 
-    def _blocks(self, arrays: Arrays, *whole: Array) -> Iterator[tuple[np.ndarray, ...]]:
-        for start in range(0, self.elements, BLOCK_ELEMENTS):
-            yield tuple(arrays.float64(array[start : start + BLOCK_ELEMENTS]) for array in whole)
+
+@dataclass(frozen=True, kw_only=True)
+class ReadCase(_StreamCase):
+    """The sum of an array. One read, an addition for each element; the few sums that are written are not counted.
+
+    The input holds odd integers from -15 to 15, all equally likely. Every sum of some of them, in whatever order, is an integer of about
+    9.2 sqrt(elements): below 2^24, so exact in fp32, by six standard deviations for 9e10 elements. The check needs no tolerance and sees
+    one forgotten element, for none is zero.
+
+    The output has room for 8192 sums in fp32 (fp64: in fp64). A kernel returns those it wrote (a slice of the buffer, one or more): the
+    check adds them up. They must not be of the dtype read: sums in fp16 or bf16 are not exact.
+
+    >>> case = ReadCase(elements=1000, dtype="bf16")
+    >>> case.bytes, case.flops
+    (2000.0, 1000.0)
+    """
+
+    op: ClassVar[str] = "read"
+    arrays_moved: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dtype not in ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8_e4m3", "int8"):
+            raise ValueError(f"read of {self.dtype}: its data, odd integers up to 15, do not fit the format; read another dtype")
+
+    @property
+    def flops(self) -> float:
+        return float(self.elements)
+
+    def make_inputs(self, arrays: Arrays, seed: int) -> tuple[Array, ...]:
+        values = arrays.unwritten((self.elements,), self.dtype)
+        for part in blocks(self.elements):
+            eighths = arrays.normal((part.stop - part.start,), "int8", seed + part.start)  # uniform over -8..7
+            values[part] = eighths * 2 + 1
+        return (values,)
+
+    def make_output(self, arrays: Arrays) -> Array:
+        return arrays.unwritten((PARTIAL_SUMS,), arithmetic_dtype(self.dtype))
+
+    def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
+        """The error is the distance of the sum of sums from the exact sum; there may be none."""
+        exact = sum(float(arrays.wide(inputs[0][part]).sum()) for part in blocks(self.elements))
+        return Check(error=abs(float(arrays.wide(output).sum()) - exact), limit=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +113,36 @@ class CopyCase(_StreamCase):
 
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
         """The error is the number of elements that differ; none may."""
-        differ = sum(np.count_nonzero(a != c) for a, c in self._blocks(arrays, inputs[0], output))
-        return Check(error=float(differ), limit=0.0)
+        a, c = inputs[0], output
+        differ = sum(float(arrays.xp.count_nonzero(arrays.wide(a[part]) != arrays.wide(c[part]))) for part in blocks(self.elements))
+        return Check(error=differ, limit=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleCase(_StreamCase):
+    """c = s a with s = 0.4. One read, one write, a multiplication for each element.
+
+    >>> case = ScaleCase(elements=1000, dtype="fp32")
+    >>> case.bytes, case.flops
+    (8000.0, 1000.0)
+    """
+
+    op: ClassVar[str] = "scale"
+    arrays_moved: ClassVar[int] = 2
+
+    @property
+    def flops(self) -> float:
+        return float(self.elements)
+
+    def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Array, seed: int) -> Check:
+        """Every element, in units of its limit 3 u |s a|: s and the product are rounded (Higham, Accuracy and Stability, eq. 2.4), the
+        third is for the product of the two errors and for the reference in float64."""
+        xp, worst = arrays.xp, 0.0
+        for part in blocks(self.elements):
+            reference = SCALAR * arrays.wide(inputs[0][part])
+            limit = 3 * UNIT_ROUNDOFF[self.dtype] * xp.abs(reference) + _smallest(self.dtype)
+            worst = larger(worst, farthest(xp, arrays.wide(output[part]), reference, limit))
+        return Check(error=worst, limit=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +167,16 @@ class TriadCase(_StreamCase):
         Rounding s, the product and the sum to the dtype costs one u each of what they are (Higham, Accuracy and Stability, eq. 2.4);
         the rest is for their products and for a fused multiply-add, which rounds less.
         """
-        roundoff, worst = UNIT_ROUNDOFF[self.dtype], 0.0
-        for a, b, c in self._blocks(arrays, *inputs, output):
-            scaled = TRIAD_SCALAR * b
+        xp, roundoff, worst = arrays.xp, UNIT_ROUNDOFF[self.dtype], 0.0
+        for part in blocks(self.elements):
+            a, b = (arrays.wide(array[part]) for array in inputs)
+            scaled = SCALAR * b
             reference = a + scaled
-            limit = roundoff * (3 * np.abs(scaled) + 2 * np.abs(reference)) + 2 * HALF_SMALLEST.get(self.dtype, 0.0)
-            with np.errstate(invalid="ignore"):
-                worst = float(np.maximum(worst, np.max(np.abs(c - reference) / limit)))
+            limit = roundoff * (3 * xp.abs(scaled) + 2 * xp.abs(reference)) + _smallest(self.dtype)
+            worst = larger(worst, farthest(xp, arrays.wide(output[part]), reference, limit))
         return Check(error=worst, limit=1.0)
+
+
+def _smallest(dtype: str) -> float:
+    """What fp16 may lose near zero, and above zero for all, so that a right zero is not 0 / 0."""
+    return 2 * HALF_SMALLEST.get(dtype, 2.0**-127)

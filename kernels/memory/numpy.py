@@ -1,26 +1,40 @@
-"""Copy and triad in NumPy, which computes on one thread: the bandwidth of one core."""
+"""Read, copy, scale and triad in NumPy, which computes on one thread: the bandwidth of one core."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..arrays import Array, Arrays
-from ..kernel import Call, Target, kernel
-from .case import TRIAD_SCALAR, CopyCase, TriadCase
+from ..kernel import Call, kernel
+from .case import SCALAR, CopyCase, ReadCase, ScaleCase, TriadCase
+from .refusing import not_numpy, not_numpy_moves
 
 CACHED_BYTES = 2**17
-"""A piece of each array that stays in a core's second-level cache while both halves of the triad pass over it."""
+"""A piece of each array that stays in a core's second-level cache while the passes of an operation go over it."""
 
 
-def copy_refuses(case: CopyCase, target: Target) -> str | None:
-    if target.kind != "cpu":
-        return "NumPy computes on the CPU only"
-    if case.dtype not in ("fp64", "fp32", "fp16", "int8"):
-        return f"NumPy has no {case.dtype}"
-    return None
+def pieces(elements: int, itemsize: int) -> list[slice]:
+    """Slices of CACHED_BYTES each.
+
+    >>> pieces(elements=3, itemsize=2**16)
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    step = max(1, CACHED_BYTES // itemsize)
+    return [slice(start, min(start + step, elements)) for start in range(0, elements, step)]
 
 
-@kernel("copy", "numpy", "numpy.copyto", copy_refuses)
+@kernel("read", "numpy", "numpy.sum", not_numpy)
+def read(case: ReadCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    (a,) = inputs
+
+    def run() -> Array:
+        output[0] = np.sum(a)
+        return output[:1]
+
+    return run
+
+
+@kernel("copy", "numpy", "numpy.copyto", not_numpy_moves)
 def copy(case: CopyCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     (a,) = inputs
 
@@ -31,22 +45,19 @@ def copy(case: CopyCase, arrays: Arrays, inputs: tuple[Array, ...], output: Arra
     return run
 
 
-def triad_refuses(case: TriadCase, target: Target) -> str | None:
-    if target.kind != "cpu":
-        return "NumPy computes on the CPU only"
-    if case.dtype not in ("fp64", "fp32"):
-        return f"NumPy adds at the speed of memory in fp64 and fp32 only, not in {case.dtype}"
-    return None
+@kernel("scale", "numpy", "numpy.multiply", not_numpy)
+def scale(case: ScaleCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    (a,) = inputs
+    scalar = output.dtype.type(SCALAR)
+    return lambda: np.multiply(a, scalar, out=output)
 
 
-@kernel("triad", "numpy", "numpy.triad.blocked", triad_refuses)
+@kernel("triad", "numpy", "numpy.triad.blocked", not_numpy)
 def triad(case: TriadCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     """NumPy has no fused multiply and add: done piece by piece, so that the product never leaves the cache and memory sees three arrays."""
     a, b = inputs
-    step = CACHED_BYTES // output.itemsize
-    scalar = output.dtype.type(TRIAD_SCALAR)
-    pieces = [slice(start, start + step) for start in range(0, case.elements, step)]
-    parts = [(a[piece], b[piece], output[piece]) for piece in pieces]
+    scalar = output.dtype.type(SCALAR)
+    parts = [(a[piece], b[piece], output[piece]) for piece in pieces(case.elements, output.itemsize)]
 
     def run() -> Array:
         for a_part, b_part, c_part in parts:
