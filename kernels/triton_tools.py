@@ -71,8 +71,8 @@ def _jitted(body: Callable[..., Any]) -> Any:
 
     names = body.__globals__
     names["tl"] = triton.language
-    for name in body.__code__.co_names:
-        if isinstance(names.get(name), Inlined):
+    for name in body.__code__.co_names:  # attributes are among them: tl.store must not make a function `store` call itself
+        if isinstance(names.get(name), Inlined) and names[name].body is not body:
             names[name] = names[name].compiled
     return triton.jit(body)
 

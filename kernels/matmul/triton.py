@@ -1,82 +1,149 @@
-"""A tiled matmul in Triton: grouped tile order, masks for ragged edges, fp32 sums."""
+"""Tiled matmul in Triton: one program a tile, pointer loads, masks only where the shape needs them. Runs wherever Triton compiles.
+
+The kernel also takes a share of k (``triton.matmul.split_k``) and one of many products (``triton.batched_matmul``). Not yet run on a GPU.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import Array, Arrays
-from ..backends import interpreting
 from ..kernel import Call, Target, kernel
-from ..triton_tools import choose, dot_precision, jit, launcher, named, options, refuses_target, refuses_tensor_dtype
+from ..triton_tools import bound_launcher, constants, inlined, jit, launch_options, named
+from ..tuning import tuned
+from .batched_case import BatchedMatmulCase
 from .case import MatmulCase
+from .product import Product
+from .triton_common import Operands, fixed, key_of, multiply, refuses, scaled, tile_place, tiles_of, wide_offsets, zeros
+from .triton_configs import Machine, tile_configs, tile_cost
 
 if TYPE_CHECKING:
     import triton.language as tl
 
-GROUP_M = 8
-"""Rows of tiles computed together, so that their columns of B are found in cache."""
+MOST_BATCHES = 65535
+"""Largest second and third side of a grid: CUDA C++ Programming Guide, technical specifications per compute capability."""
 
-CONFIGS: tuple[dict[str, int], ...] = (
-    {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
-    {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4},
-    {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 4},
-    {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 4},
-    {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 4},
-    {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
-    {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
-    {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
-)
-"""Tiles to try on a GPU; those that do not fit its shared memory drop out. The first is what the interpreter runs."""
+
+@inlined
+def operand_tiles(  # type: ignore[no-untyped-def]
+    a, b, row, column, low, M, N, stride_am, stride_ak, stride_bk, stride_bn,
+    EVEN_M: tl.constexpr, EVEN_N: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Rows and columns of a tile, and pointers to its operands at ``low`` of k.
+
+    Rows and columns past the edge start over at 0: they are loaded, computed and never stored, which needs no mask in the loop.
+    """
+    m, n = row * BLOCK_M + tl.arange(0, BLOCK_M), column * BLOCK_N + tl.arange(0, BLOCK_N)
+    if not EVEN_M:
+        m = m % M
+    if not EVEN_N:
+        n = n % N
+    k = low + tl.arange(0, BLOCK_K)
+    if WIDE:
+        m, n, k = m.to(tl.int64), n.to(tl.int64), k.to(tl.int64)
+    a_tile = a + m[:, None] * stride_am + k[None, :] * stride_ak
+    b_tile = b + k[:, None] * stride_bk + n[None, :] * stride_bn
+    return m, n, a_tile, b_tile
+
+
+@inlined
+def store_tile(  # type: ignore[no-untyped-def]
+    c, total, row, column, M, N, EVEN_M: tl.constexpr, EVEN_N: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Write a tile of C."""
+    m, n = row * BLOCK_M + tl.arange(0, BLOCK_M), column * BLOCK_N + tl.arange(0, BLOCK_N)
+    inside = (m < M)[:, None] & (n < N)[None, :]
+    if WIDE:
+        m = m.to(tl.int64)
+    place = c + m[:, None] * N + n[None, :]
+    if EVEN_M and EVEN_N:
+        tl.store(place, total.to(c.dtype.element_ty))
+    else:
+        tl.store(place, total.to(c.dtype.element_ty), mask=inside)
 
 
 @jit
 def tile(  # type: ignore[no-untyped-def]
-    a, b, c, M, N, K, stride_am, stride_ak, stride_bk, stride_bn,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr, GROUP: tl.constexpr,
+    a, b, c, scale_a, scale_b, M, N, K, PART_K, stride_am, stride_ak, stride_bk, stride_bn, stride_ag, stride_bg,
+    PRECISION: tl.constexpr, SCALING: tl.constexpr, SUM: tl.constexpr, GROUP: tl.constexpr,
+    EVEN_M: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """One BLOCK_M x BLOCK_N tile of C."""
-    program = tl.program_id(0)
-    tiles_m, tiles_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
-    group = program // (GROUP * tiles_n)
-    rows_in_group = min(tiles_m - group * GROUP, GROUP)
-    within = program % (GROUP * tiles_n)
-    tile_m = group * GROUP + within % rows_in_group
-    tile_n = within // rows_in_group
+    """One BLOCK_M x BLOCK_N tile (grid axis 0) of the sum over one part of k (axis 1) of one product (axis 2).
 
-    m = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
-    n = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
-    k = tl.arange(0, BLOCK_K).to(tl.int64)
-    a_tile = a + m[:, None] * stride_am + k[None, :] * stride_ak
-    b_tile = b + k[:, None] * stride_bk + n[None, :] * stride_bn
-    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for start in range(0, K, BLOCK_K):
-        inside = k < K - start
-        x = tl.load(a_tile, mask=(m < M)[:, None] & inside[None, :], other=0.0)
-        y = tl.load(b_tile, mask=inside[:, None] & (n < N)[None, :], other=0.0)
-        if WIDEN:
-            x, y = x.to(tl.float32), y.to(tl.float32)
-        total = tl.dot(x, y, total, input_precision=PRECISION)
-        a_tile += BLOCK_K * stride_ak
-        b_tile += BLOCK_K * stride_bk
-    tl.store(c + m[:, None] * N + n[None, :], total.to(c.dtype.element_ty), mask=(m < M)[:, None] & (n < N)[None, :])
+    Parts lie one after the other in ``c``, as products do; there is never more than one of both.
+    """
+    row, column = tile_place(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N), GROUP)
+    product = tl.program_id(2).to(tl.int64)
+    low = tl.program_id(1) * PART_K
+    high = min(low + PART_K, K)
+    m, n, a_tile, b_tile = operand_tiles(
+        a + product * stride_ag, b + product * stride_bg, row, column, low, M, N, stride_am, stride_ak, stride_bk, stride_bn,
+        EVEN_M, EVEN_N, WIDE, BLOCK_M, BLOCK_N, BLOCK_K,
+    )  # fmt: skip
+    total = zeros(BLOCK_M, BLOCK_N, SUM)
+    total = multiply(total, a_tile, b_tile, low, high, stride_ak, stride_bk, EVEN_K, PRECISION, BLOCK_K)
+    total = scaled(total, scale_a, scale_b, m, n, SCALING)
+    part = product + tl.program_id(1)
+    store_tile(c + part * M * N, total, row, column, M, N, EVEN_M, EVEN_N, WIDE, BLOCK_M, BLOCK_N)
 
 
-def refuses(case: MatmulCase, target: Target) -> str | None:
-    return refuses_target(target) or refuses_tensor_dtype(case.dtype, target)
+def launch_of(
+    case: Product, operands: Operands, config: Mapping[str, int], out: Array, *, batches: int = 1, scaling: str | None = None
+) -> Callable[[], Any]:
+    """The launch of ``tile`` with this configuration. With SPLIT parts ``out`` has the shape (SPLIT, m, n).
+
+    ``scaling``: instead of the case's.
+    """
+    a, b = operands.a, operands.b
+    parts = config.get("SPLIT", 1)
+    part_k = -(-case.k // (parts * config["BLOCK_K"])) * config["BLOCK_K"]
+    batch_strides = (a.stride(0), b.stride(0)) if a.dim() == 3 else (0, 0)
+    arguments = (a, b, out, *operands.scales, case.m, case.n, case.k, part_k, *a.stride()[-2:], *b.stride()[-2:], *batch_strides)
+    blocks = {name: value for name, value in constants(config).items() if name.startswith("BLOCK")}
+    flags = {
+        "EVEN_M": case.m % config["BLOCK_M"] == 0,
+        "EVEN_N": case.n % config["BLOCK_N"] == 0,
+        "EVEN_K": case.k % config["BLOCK_K"] == 0,
+        "WIDE": wide_offsets(*(x[0] if x.dim() == 3 else x for x in (a, b, out))),
+    }
+    launched = tile()[(tiles_of(case, config), parts, batches)]
+    named_arguments = {**fixed(case), **flags, **blocks, **launch_options(config)}
+    if scaling is not None:
+        named_arguments["SCALING"] = scaling
+    return lambda: launched(*arguments, **named_arguments)
 
 
 @kernel("matmul", "triton", "triton.matmul", refuses)
 def matmul(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
-    a, b = case.operands(inputs)
-    sizes = (case.m, case.n, case.k, *a.stride(), *b.stride())
-    fixed: dict[str, Any] = {"PRECISION": dot_precision(case.dtype), "WIDEN": interpreting(), "GROUP": GROUP_M}
+    operands, machine = Operands.of(case, inputs), Machine.of(output)
+    config = tuned(
+        "triton.matmul",
+        key_of(case),
+        tile_configs(case, machine),
+        lambda config: launch_of(case, operands, config, output.new_empty(output.shape))(),
+        lambda config: tile_cost(case, config, machine),
+    )
+    return named(bound_launcher(lambda out: launch_of(case, operands, config, out), output), config)
 
-    def grid(meta: dict[str, int]) -> tuple[int]:
-        return (-(-case.m // meta["BLOCK_M"]) * -(-case.n // meta["BLOCK_N"]),)
 
-    def launch(kernel: Any, out: Array, **config: int) -> None:
-        kernel[grid](a, b, out, *sizes, **fixed, **config, **options())
+def batched_refuses(case: BatchedMatmulCase, target: Target) -> str | None:
+    if case.groups > MOST_BATCHES:
+        return f"a grid has at most {MOST_BATCHES} products, not {case.groups}"
+    return refuses(case, target)
 
-    config = choose(tile(), CONFIGS, ["M", "N", "K"], lambda tuned: launch(tuned, output.new_empty(output.shape)))
-    return named(launcher(lambda out: launch(tile(), out, **config), output), config)
+
+@kernel("batched_matmul", "triton", "triton.batched_matmul", batched_refuses)
+def batched_matmul(case: BatchedMatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    operands, machine = Operands.of(case, inputs), Machine.of(output)
+    config = tuned(
+        "triton.batched_matmul",
+        key_of(case),
+        tile_configs(case, machine),
+        lambda config: launch_of(case, operands, config, output.new_empty(output.shape), batches=case.groups)(),
+        lambda config: tile_cost(case, config, machine, case.groups),
+    )
+    return named(bound_launcher(lambda out: launch_of(case, operands, config, out, batches=case.groups), output), config)
