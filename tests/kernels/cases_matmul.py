@@ -49,9 +49,24 @@ SMALL = {
 }
 DTYPES = {"matmul": ("fp32", "bf16", "fp64"), "batched_matmul": ("fp32", "bf16"), "grouped_matmul": ("fp32", "bf16")}
 
+LAYOUTS = ("nn", "nt", "tn")
+ODD = {"m": 70, "n": 130, "k": 45}
+
 INTERPRETED = [
-    MatmulCase(m=m, n=n, k=k, dtype=dtype, layout=layout)
-    for dtype, layout, (m, n, k) in itertools.product(
-        ("fp32", "tf32", "fp16", "bf16"), ("nn", "nt", "tn"), ((1, 1, 1), (70, 130, 45), (600, 64, 32))
-    )
+    *(
+        MatmulCase(m=m, n=n, k=k, dtype=dtype, layout=layout)
+        for dtype, layout, (m, n, k) in itertools.product(
+            ("fp32", "tf32", "fp16", "bf16"), LAYOUTS, ((1, 1, 1), (70, 130, 45), (600, 64, 32))
+        )
+    ),
+    *(MatmulCase(dtype="int8", layout=layout, **ODD) for layout in LAYOUTS),
+    *(
+        MatmulCase(dtype=dtype, layout=layout, scaling=scaling, math_mode=mode, **ODD)
+        for dtype, layout, scaling, mode in itertools.product(FLOAT8, ("nn", "nt"), ("per_tensor", "row_wise"), (None, "fast_accum"))
+    ),
+    *(BatchedMatmulCase(groups=3, dtype=dtype, layout=layout, **ODD) for dtype, layout in itertools.product(("fp32", "bf16"), LAYOUTS)),
+    *(
+        GroupedMatmulCase(groups=groups, split=split, dtype=dtype, layout=layout, **ODD)
+        for groups, split, dtype, layout in itertools.product((1, 7), ("even", "uneven"), ("fp32", "bf16"), ("nn", "nt"))
+    ),
 ]

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from chipassay.kernels.arrays_numpy import NumpyArrays
-from chipassay.kernels.matmul import MatmulCase
+from chipassay.kernels.matmul import MatmulCase, check
 from chipassay.kernels.matmul.check import GROUP
 
 ARRAYS = NumpyArrays()
+
+
+@pytest.fixture(autouse=True, params=["whole", "sampled"])
+def _by_both_tests_of_the_check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products are compared whole, large ones by samples and signed sums: all that follows holds for both, over many blocks."""
+    monkeypatch.setattr(check, "WHOLE_FLOPS", 0.0 if request.param == "sampled" else 2.0**40)
+    monkeypatch.setattr(check, "BLOCK_ELEMENTS", 60_000)
 
 
 def test_flops_are_two_for_each_term() -> None:
