@@ -1,82 +1,79 @@
-"""The CuPy kernels without a GPU: their array code with NumPy in CuPy's place, their CUDA source as C++ with the threads as a loop."""
+"""The CuPy kernels without a GPU: what Python prepares with NumPy in CuPy's place, what the CUDA source computes on ``cuda_on_cpu.h``."""
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chipassay.kernels.arrays_numpy import NumpyArrays
-from chipassay.kernels.attention import AttentionCase
+from chipassay.kernels.arrays_cupy import CupyArrays
 from chipassay.kernels.case import Case
-from chipassay.kernels.kernel import kernels
+from chipassay.kernels.kernel import Target, kernels
 from chipassay.kernels.matmul import MatmulCase
 from chipassay.kernels.memory import CopyCase, TriadCase
-from chipassay.kernels.memory import cupy as source
 
-ARRAYS = NumpyArrays()
+from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
+
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler"),
+    pytest.mark.skipif(sys.platform != "linux", reason="fibers and guard pages as Linux has them"),
+]
 
 
+@pytest.fixture(autouse=True)
+def _cupy_on_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "cupy", CUPY)
+    monkeypatch.setattr(RawModule, "folder", tmp_path_factory.getbasetemp())
+    yield
+
+
+def run(name: str, case: Case, capability: tuple[int, int], order: int = 1, seed: int = 0) -> tuple[GuardedArrays, Any, Any]:
+    """Arrays, inputs and output of a kernel that must accept the case on such a chip."""
+    (kernel,) = (k for k in kernels(op=case.op, backend="cupy") if k.name == name)
+    reason = kernel.refuses(case, Target("cuda", capability))
+    assert reason is None, reason
+    RawModule.capability, RawModule.order = capability[0] * 10 + capability[1], order
+    arrays = GuardedArrays("cuda")
+    inputs, buffer = case.make_inputs(arrays, seed), case.make_output(arrays)
+    return arrays, inputs, kernel.prepare(case, arrays, inputs, buffer)()
+
+
+def assert_right(name: str, case: Case, capability: tuple[int, int], order: int = 1) -> None:
+    arrays, inputs, output = run(name, case, capability, order)
+    check = case.check(arrays, inputs, output, 0)
+    assert check.passed, check
+
+
+@pytest.mark.parametrize("elements", [1, 7, 1024, 40_003])
+@pytest.mark.parametrize("dtype", ["int8", "bf16", "fp16", "fp32", "fp64"])
+def test_copy_is_right_as_cpp(dtype: str, elements: int) -> None:
+    assert_right("cupy.copy.16byte", CopyCase(elements=elements, dtype=dtype), (6, 0))
+
+
+@pytest.mark.parametrize("elements", [1, 7, 1024, 40_003])
+@pytest.mark.parametrize("dtype", ["fp16", "fp32", "fp64"])
+def test_triad_is_right_as_cpp(dtype: str, elements: int) -> None:
+    assert_right("cupy.triad.16byte", TriadCase(elements=elements, dtype=dtype), (6, 0))
+
+
+@pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(
-    "case",
+    ("dtype", "layout", "m", "n", "k"),
     [
-        *(MatmulCase(m=30, n=50, k=20, dtype="fp32", layout=layout) for layout in ("nn", "nt", "tn")),
-        AttentionCase(batch=2, heads=6, kv_heads=2, seq_q=40, seq_kv=40, head_dim=8, causal=True, dtype="fp32"),
-        AttentionCase(batch=2, heads=4, kv_heads=4, seq_q=40, seq_kv=70, head_dim=8, dtype="fp64"),
+        ("fp32", "nn", 130, 264, 40),
+        ("fp32", "nt", 128, 128, 8),
+        ("fp32", "tn", 256, 136, 24),
+        ("fp32", "nt", 129, 130, 41),
+        ("fp32", "tn", 1, 1, 1),
+        ("fp64", "nn", 130, 200, 30),
+        ("fp64", "nt", 61, 131, 7),
+        ("fp16", "tn", 136, 144, 40),
+        ("fp16", "nn", 131, 77, 51),
     ],
-    ids=str,
 )
-def test_matmul_and_attention_are_right_with_numpy_in_place_of_cupy(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", np)
-    (kernel,) = kernels(op=case.op, backend="cupy")
-    inputs, buffer = case.make_inputs(ARRAYS, 0), case.make_output(ARRAYS)
-    output = kernel.prepare(case, ARRAYS, inputs, buffer)()
-    assert case.check(ARRAYS, inputs, output, 0).passed
-
-
-THREADS_AS_A_LOOP = """
-#include <cstddef>
-#define __global__
-struct Dim { unsigned x; };
-static Dim blockIdx, blockDim, threadIdx;
-typedef %s T;
-%s
-template <class F> void launch(unsigned blocks, unsigned threads, F call) {
-    blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) call();
-}
-extern "C" void run_copy(unsigned g, unsigned t, const T* a, T* c, size_t n) { launch(g, t, [&] { copy(a, c, n); }); }
-extern "C" void run_triad(unsigned g, unsigned t, const T* a, const T* b, T* c, T s, size_t n) {
-    launch(g, t, [&] { triad(a, b, c, s, n); });
-}
-"""
-
-
-@pytest.mark.parametrize("elements", [1, 3, 1024, 1027, 5000])
-@pytest.mark.parametrize(("dtype", "op"), [("int8", "copy"), ("fp32", "copy"), ("fp32", "triad"), ("fp64", "triad")])
-def test_the_cuda_source_is_right_as_cpp(dtype: str, op: str, elements: int, tmp_path: Path) -> None:
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    c_type = source.STORAGE[dtype] if op == "copy" else source.ARITHMETIC[dtype]
-    text = THREADS_AS_A_LOOP % (c_type, source.SOURCE)
-    library = tmp_path / "kernel.so"
-    subprocess.run([compiler, "-x", "c++", "-std=c++14", "-shared", "-fPIC", "-o", library, "-"], input=text, text=True, check=True)
-
-    case: Any = (CopyCase if op == "copy" else TriadCase)(elements=elements, dtype=dtype)
-    inputs, output = case.make_inputs(ARRAYS, 0), case.make_output(ARRAYS)
-    (grid,), (block,) = source.launch_size(elements, output.itemsize)
-    number = {"fp32": ctypes.c_float, "fp64": ctypes.c_double}.get(dtype, ctypes.c_float)
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*inputs, output)]
-    scalar = [number(0.4)] if op == "triad" else []
-    getattr(ctypes.CDLL(str(library)), f"run_{op}")(
-        ctypes.c_uint(grid), ctypes.c_uint(block), *pointers, *scalar, ctypes.c_size_t(elements)
-    )
-    assert case.check(ARRAYS, inputs, output, 0).passed
+def test_matmul_without_tensor_cores_is_right(dtype: str, layout: str, m: int, n: int, k: int, order: int) -> None:
+    assert_right("cupy.matmul.simt", MatmulCase(m=m, n=n, k=k, layout=layout, dtype=dtype), (6, 0), order)
