@@ -10,10 +10,13 @@ from .schema import KEY_NAMES, Row
 CASE_NAMES = tuple(name for name in KEY_NAMES if name not in ("backend", "kernel"))
 """What tells cases apart; two rows that agree in these did the same work under the same conditions."""
 
+IMPOSSIBLE = "above "
+"""Flags that begin so say that the row is above a physical limit: a wrong number that would always win."""
+
 
 def best_rows(rows: Iterable[Row]) -> list[Row]:
-    """Of each case the fastest correct implementation. A row with flags counts only where all of its case have some: what is above a
-    physical limit would always win. Cache and launch are part of the case, and so is a collective's transport.
+    """Of each case the fastest correct implementation. A row above a physical limit counts only where all of its case are.
+    Cache and launch are part of the case, and so is a collective's transport.
 
     >>> slow, fast = (Row(op="copy", kernel=k, status="ok", time_median_s=t) for k, t in (("slow", 2.0), ("fast", 1.0)))
     >>> [row.kernel for row in best_rows([slow, fast])]
@@ -29,4 +32,4 @@ def best_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def _cost(row: Row) -> tuple[bool, float]:
-    return bool(row.flags), row.time_median_s or 0.0
+    return any(flag.strip().startswith(IMPOSSIBLE) for flag in (row.flags or "").split(";")), row.time_median_s or 0.0

@@ -38,6 +38,12 @@ LEAST_INTENSITY = 10.0
 """FLOPs a byte above which an operation that is not in the table is taken for arithmetic: element-wise ones do a few, a product of 256
 squares in fp32 does 43."""
 
+TILE = 128
+"""Products with fewer rows, columns or terms do not fill a matrix unit's tile: their time is that of the bytes, not of the FLOPs."""
+
+USUAL_HEAD_DIM = 128
+"""Head size of Llama 3, GPT-3 175B and most models since: what an attention curve is of where several were measured."""
+
 LAUNCH_BYTES = 4
 """Each kernel of a ``launch`` call stores one number of this size, and ``bytes`` is their sum."""
 
@@ -54,6 +60,15 @@ def limited_by(row: Row) -> str:
     if known is not None:
         return known
     return "compute" if (row.flops or 0.0) > LEAST_INTENSITY * (row.bytes or 0.0) else "memory"
+
+
+def fills_matrix_unit(row: Row) -> bool:
+    """Whether a product is large enough in each direction that arithmetic decides its time. An edge that is not told is believed.
+
+    >>> fills_matrix_unit(Row(m=4096, n=4096, k=4096)), fills_matrix_unit(Row(m=1, n=4096, k=4096))
+    (True, False)
+    """
+    return all(edge is None or edge >= TILE for edge in (row.m, row.n, row.k))
 
 
 def place(op: str) -> tuple[int, str]:

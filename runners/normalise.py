@@ -9,14 +9,11 @@ from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import InputError, UnknownName
+from chipassay.results.operations import USUAL_HEAD_DIM, fills_matrix_unit
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 from chipassay.results.schema import Row
 
 from .fit import fit_curve, fit_time
-
-TILE = 128
-"""Products with fewer rows, columns or terms do not fill a matrix unit's tile: their time is that of the weights' bytes, not of FLOPs."""
-USUAL_HEAD_DIM = 128
 
 
 def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
@@ -73,7 +70,7 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
 def _products(rows: Sequence[Row]) -> list[Row]:
     """The plain products that fill the chip's matrix units. Batched and grouped ones are operations of their own; fp8 counts with one scale
     a tensor where it was measured so, since finer scales cost time of their own."""
-    full = [row for row in rows if row.op == "matmul" and min(row.m or TILE, row.n or TILE, row.k or TILE) >= TILE]
+    full = [row for row in rows if row.op == "matmul" and fills_matrix_unit(row)]
     return _preferred(full, lambda row: row.scaling in (None, "per_tensor"))
 
 

@@ -12,7 +12,7 @@ from chipassay.results.errors import FileError
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 
-from . import charts, facts
+from . import charts, charts_between, charts_memory, facts
 from .draw import draw, missing_library
 from .plot import Plot
 from .roofline import roofline
@@ -91,7 +91,8 @@ def render(rows: Sequence[Row], profile: Profile | None, summary: Summary | None
 
 
 def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot]]]:
-    """The charts in the order of the page, as (heading, one line to read first, plots)."""
+    """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them."""
+    waiting, transfer = charts_memory.waiting_for_memory(rows), charts_memory.transfer(rows)
     return [
         (
             "Compute",
@@ -101,12 +102,12 @@ def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, st
         (
             "Memory and attention",
             "Bytes per second from and to memory, and the rate of attention as sequences grow.",
-            [charts.memory(rows, profile), charts.attention(rows, profile)],
+            [charts_memory.memory(rows, profile), charts.attention(rows, profile), *(plot for plot in (waiting, transfer) if plot.series)],
         ),
         (
             "Between chips",
             "Bus bandwidth counts what each link carries, so it can be compared between group sizes.",
-            [charts.all_reduce_bandwidth(rows, profile), charts.all_reduce_time(rows, profile)],
+            [charts_between.all_reduce_bandwidth(rows, profile), charts_between.all_reduce_time(rows, profile)],
         ),
     ]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chipassay.results.beyond_cache import cold_first, measures_memory
+from chipassay.results.best import best_rows
+from chipassay.results.beyond_cache import measures_memory
+from chipassay.results.operations import STREAM_OPS, limited_by
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, short
 
-from .charts import BARS, MEMORY_OPS, chips, of_op
+from .charting import BARS, chips, of_op, usual
 from .plot import Axis, Plot, Point, Roof, Series, clipped, limited, per_time, positive, why_missing
 
 SAME_PEAK = 1.02
@@ -27,11 +29,11 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
         y=Axis("FLOP/s", short),
         notes=(BARS,),
     )
-    computing = cold_first([row for row in rows if positive(row.flops) or row.op in ("matmul", "attention")])
+    computing = usual([row for row in rows if _computes(row)])
     groups: dict[tuple[str, str, str], list[Point]] = {}
-    for row in computing:
+    for row in best_rows(computing):
         flops, moved, y = row.flops, row.bytes, row.rate_flops_per_s
-        if row.status != "ok" or flops is None or moved is None or y is None or not (positive(flops) and positive(moved) and positive(y)):
+        if flops is None or moved is None or y is None or not (positive(flops) and positive(moved) and positive(y)):
             continue
         groups.setdefault((row.op or "", row.dtype or "unknown", _chip(row)), []).append(Point(flops / moved, y, *per_time(row, flops)))
     if not groups:
@@ -52,7 +54,7 @@ def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
     """The operation and value of the best measured memory bandwidth of a chip. What stays in a cache does not count."""
     measured = [
         (row.bandwidth_bytes_per_s, row.op or "")
-        for row in of_op(rows, *MEMORY_OPS)
+        for row in of_op(rows, *STREAM_OPS)
         if (row.chip_id or "unknown chip") == chip and row.status == "ok" and measures_memory(row) and row.bandwidth_bytes_per_s is not None
     ]
     if not measured:
@@ -99,6 +101,11 @@ def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: flo
     if all(dashed for _, _, _, dashed, _ in slopes):
         notes.append("No copy or triad was measured out of cache, so no measured memory roof is drawn.")
     return tuple(roofs), notes
+
+
+def _computes(row: Row) -> bool:
+    """Arithmetic, and of what waits for memory the two that have a place of their own in a roofline: triad and decoding."""
+    return limited_by(row) == "compute" or row.op in ("triad", "decode")
 
 
 def _chip(row: Row) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chipassay.results.operations import limited_by, place, time_per_kernel_s
 from chipassay.results.schema import Row
-from chipassay.results.units import bandwidth, rate, seconds, share, size
+from chipassay.results.units import bandwidth, rate, seconds, share
 
 from .plot import clipped
+from .shape import shape
 
 MAX_ROWS = 1500
 """Rows shown in all: a page with more is slow to open on a phone."""
@@ -16,10 +18,6 @@ WIDE_SPREAD = 0.2
 """p95 - p05 above this share of the median is worth a mark."""
 UNSURE = 0.05
 """A 95 % interval of the median wider than this share of it is worth a mark."""
-
-
-OP_ORDER = ("matmul", "attention", "copy", "triad")
-"""Operations in the order of the charts; others follow by name."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,8 @@ def marks(row: Row) -> tuple[str, ...]:
 
     >>> marks(Row(native=False, throttled=True))
     ('throttled', 'emulated dtype')
+    >>> marks(Row(flags="faster than the clock allows;no clock"))
+    ('faster than the clock allows', 'no clock')
     """
     found = []
     if row.throttled:
@@ -85,54 +85,40 @@ def marks(row: Row) -> tuple[str, ...]:
             found.append("wide spread")
         if row.time_high_s is not None and row.time_low_s is not None and row.time_high_s - row.time_low_s > UNSURE * row.time_median_s:
             found.append("unsure median")
-    return tuple(found)
-
-
-def shape(row: Row) -> str:
-    """The shape of a case in one phrase.
-
-    >>> shape(Row(op="matmul", m=256, n=512, k=128, layout="nt"))
-    '256 x 512 x 128 nt'
-    """
-    parts = []
-    if row.m is not None or row.n is not None or row.k is not None:
-        parts.append(f"{_known(row.m)} x {_known(row.n)} x {_known(row.k)}" + (f" {row.layout}" if row.layout else ""))
-    if row.seq_q is not None or row.seq_kv is not None:
-        same = row.seq_q == row.seq_kv
-        parts.append(f"b{_known(row.batch)} h{_known(row.heads)}" + (f"/{row.kv_heads}" if row.kv_heads not in (None, row.heads) else ""))
-        parts.append(f"s{_known(row.seq_q)}" if same else f"s{_known(row.seq_q)}/{_known(row.seq_kv)}")
-        parts.append(f"d{_known(row.head_dim)}" + (" causal" if row.causal else ""))
-    if row.direction not in (None, "forward"):
-        parts.append(str(row.direction))
-    if row.size_bytes is not None:
-        parts.append(size(row.size_bytes) + (f", {row.group_size} ranks" if row.group_size is not None else ""))
-    elif row.elements is not None:
-        parts.append(f"{row.elements:,} elements")
-    return " ".join(parts)
+    flags = [flag.strip() for flag in (row.flags or "").split(";")]
+    return (*found, *(clipped(flag, 80) for flag in flags if flag and flag not in found))
 
 
 def _place(item: tuple[str, object]) -> tuple[int, str]:
-    op = item[0]
-    return (OP_ORDER.index(op) if op in OP_ORDER else len(OP_ORDER), op)
+    return place(item[0])
 
 
-def _known(value: int | None) -> str:
-    return "?" if value is None else str(value)
+@dataclass(frozen=True)
+class Figure:
+    """The column that says how fast: which it is depends on what limits the operation."""
+
+    name: str
+    text: Callable[[float], str]
+    of: Callable[[Row], float | None]
+    unit: str = "per s"
+
+
+FIGURES = {
+    "compute": Figure("rate", rate, lambda row: row.rate_flops_per_s),
+    "memory": Figure("bandwidth", bandwidth, lambda row: row.bandwidth_bytes_per_s),
+    "link": Figure("bandwidth", bandwidth, lambda row: row.bandwidth_bytes_per_s),
+    "collective": Figure("bus bandwidth", bandwidth, lambda row: row.busbw_bytes_per_s),
+    "overhead": Figure("time per kernel", seconds, time_per_kernel_s, "s"),
+}
 
 
 def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpTable:
-    busbw = any(row.busbw_bytes_per_s is not None for row in kept)
-    compute = any(row.rate_flops_per_s is not None for row in kept) and not any(row.op in ("copy", "triad") for row in kept)
-    speed_of: Callable[[float], str]
-    if busbw:
-        speed_name, speed_of, speed = "bus bandwidth", bandwidth, _busbw
-    elif compute:
-        speed_name, speed_of, speed = "rate", rate, _rate
-    else:
-        speed_name, speed_of, speed = "bandwidth", bandwidth, _bandwidth
-    headings: tuple[str, ...] = ("case", "dtype", "kernel", "median time", "p05 to p95", speed_name, "share of peak", "status and notes")
-    if several_chips:
-        headings = ("chip", *headings)
+    kinds = [limited_by(row) for row in kept]
+    figure = FIGURES[max(kinds, key=kinds.count, default="memory")]
+    roofed = any(row.roofline_fraction is not None for row in kept)
+    headings = ["case", "dtype", "kernel", "median time", "p05 to p95", figure.name, "share of peak", "status and notes"]
+    headings[7:7] = ["share of roofline"] if roofed else []
+    headings[:0] = ["chip"] if several_chips else []
     lines = []
     for row in kept:
         cells = [
@@ -141,32 +127,22 @@ def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpT
             Cell(_kernel(row), row.kernel or "", row.config or ""),
             _number(row.time_median_s, seconds, "s"),
             _spread(row),
-            _number(speed(row), speed_of, "per s"),
+            _number(figure.of(row), figure.text, figure.unit),
             _share(row),
         ]
+        if roofed:
+            cells.append(_roofline(row))
         if several_chips:
             cells.insert(0, Cell(row.chip_id or "unknown chip", row.chip_id or "", row.device_name or ""))
         lines.append(Line(tuple(cells), row.status or "unknown", marks(row), clipped(row.reason or "", 400)))
-    return OpTable(op, headings, tuple(lines), total)
-
-
-def _busbw(row: Row) -> float | None:
-    return row.busbw_bytes_per_s
-
-
-def _rate(row: Row) -> float | None:
-    return row.rate_flops_per_s
-
-
-def _bandwidth(row: Row) -> float | None:
-    return row.bandwidth_bytes_per_s
+    return OpTable(op, tuple(headings), tuple(lines), total)
 
 
 def _kernel(row: Row) -> str:
-    """Kernel, backend where the kernel's name does not tell it, and cache."""
+    """Kernel, backend where the kernel's name does not tell it, cache, and launch where it is not the usual one."""
     name = row.kernel or ""
     backend = row.backend if row.backend and row.backend not in name else None
-    return " ".join(filter(None, (name, backend, row.cache)))
+    return " ".join(filter(None, (name, backend, row.cache, "graph" if row.launch == "graph" else None)))
 
 
 def _number(value: float | None, formatted: Callable[[float], str], unit: str) -> Cell:
@@ -191,6 +167,13 @@ def _share(row: Row) -> Cell:
     evidence = "" if row.peak_evidence in (None, "published") else f" ({row.peak_evidence})"
     title = f"{row.peak_fraction!r} of the dense peak, which is {row.peak_evidence or 'of unknown evidence'}"
     return Cell(share(row.peak_fraction) + evidence, row.peak_fraction, title, min(max(row.peak_fraction, 0.0), 1.0))
+
+
+def _roofline(row: Row) -> Cell:
+    if row.roofline_fraction is None:
+        return Cell()
+    title = f"{row.roofline_fraction!r} of what peak rate and peak bandwidth together allow"
+    return Cell(share(row.roofline_fraction), row.roofline_fraction, title)
 
 
 def _details(row: Row) -> str:

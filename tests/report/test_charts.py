@@ -8,10 +8,11 @@ import pytest
 
 from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
-from chipassay.runners.report import charts
+from chipassay.runners.report import charts, charts_between, charts_memory
 from chipassay.runners.report.draw import MAX_TICKS, ticks_of
 from chipassay.runners.report.plot import Axis, Plot, Point, Series, failures, limited, thin
 from chipassay.runners.report.roofline import best_bandwidth, roofline
+from chipassay.runners.report.shape import shape
 from chipassay.runners.report.style import MARKERS, PALETTE, looks
 from chipassay.runners.report.table import marks, tables
 
@@ -28,16 +29,16 @@ def test_the_fitted_curve_is_drawn_through_the_measured_points() -> None:
 
 
 def test_the_link_fit_counts_the_bus_factor() -> None:
-    assert charts.bus_factor(2) == 1.0
-    assert charts.bus_factor(8) == 1.75
-    (series,) = charts.all_reduce_bandwidth(sample.rows(), sample.profile()).series
+    assert charts_between.bus_factor(2) == 1.0
+    assert charts_between.bus_factor(8) == 1.75
+    (series,) = charts_between.all_reduce_bandwidth(sample.rows(), sample.profile()).series
     assert series.model[-1][1] == pytest.approx(sample.LINK_BUSBW, rel=0.02)
-    (times,) = charts.all_reduce_time(sample.rows(), sample.profile()).series
+    (times,) = charts_between.all_reduce_time(sample.rows(), sample.profile()).series
     assert times.model[0][1] == pytest.approx(sample.LINK_LATENCY_S, rel=0.001)
 
 
 def test_error_bars_are_the_rates_at_the_95th_and_5th_percentile_of_time() -> None:
-    row = Row(op="matmul", status="ok", dtype="fp32", flops=2e9, rate_flops_per_s=2e9, time_p05_s=0.5, time_p95_s=2.0)
+    row = Row(op="matmul", status="ok", dtype="fp32", flops=2e9, rate_flops_per_s=2e9, time_median_s=1.0, time_p05_s=0.5, time_p95_s=2.0)
     (series,) = charts.matmul([row], None).series
     assert series.points == (Point(1000.0, 2e9, 1e9, 4e9),)
 
@@ -45,7 +46,8 @@ def test_error_bars_are_the_rates_at_the_95th_and_5th_percentile_of_time() -> No
 def test_rows_that_are_not_ok_are_never_drawn() -> None:
     plot = charts.matmul(sample.rows(), sample.profile())
     assert "fp16" not in {series.label for series in plot.series}
-    assert sum(len(series.points) for series in plot.series) == sum(r.op == "matmul" and r.status == "ok" for r in sample.rows())
+    drawn = {(r.m, r.n, r.k, r.layout, r.dtype) for r in sample.rows() if r.op == "matmul" and r.status == "ok"}
+    assert sum(len(series.points) for series in plot.series) == len(drawn)
     assert any("1 incorrect" in note for note in plot.notes)
 
 
@@ -77,8 +79,8 @@ def test_a_warm_cache_is_not_memory_bandwidth() -> None:
 def test_two_very_different_chips_get_a_logarithmic_bandwidth_axis() -> None:
     rows = [r for r in sample.rows() if r.op == "copy"]
     fast = [replace(r, chip_id="fast", bandwidth_bytes_per_s=(r.bandwidth_bytes_per_s or 0) * 50) for r in rows]
-    assert charts.memory(rows, None).y.base is None
-    assert charts.memory([*rows, *fast], None).y.base == 10
+    assert charts_memory.memory(rows, None).y.base is None
+    assert charts_memory.memory([*rows, *fast], None).y.base == 10
 
 
 def test_thinning_keeps_the_ends_and_the_shape() -> None:
@@ -152,3 +154,108 @@ def test_a_share_of_a_peak_that_no_vendor_published_says_so_in_the_table() -> No
     texts = str(tables(rows))
     assert "50.0 % (derived)" in texts
     assert texts.count("50.0 %") > texts.count("50.0 % (derived)")
+
+
+def product(**columns: object) -> Row:
+    row = next(r for r in sample.rows() if r.op == "matmul" and r.status == "ok" and r.dtype == "bf16" and r.m == 1024)
+    return replace(row, **columns)  # type: ignore[arg-type]
+
+
+def test_each_case_is_one_dot_its_fastest_kernel() -> None:
+    slow = product(kernel="slow", time_median_s=1.0, rate_flops_per_s=2.0 * 1024**3)
+    (series,) = charts.matmul([slow, product()], None).series
+    assert [point.y for point in series.points] == [product().rate_flops_per_s]
+
+
+def test_narrow_products_and_graph_replays_stay_out_of_the_matmul_chart() -> None:
+    plot = charts.matmul([product(), product(m=16, flops=2.0 * 16 * 1024**2), product(launch="graph", rate_flops_per_s=1e15)], None)
+    assert [len(series.points) for series in plot.series] == [1]
+    assert "1 rows of narrow products (an edge below 128) are in the table alone." in plot.notes
+
+
+def test_scales_by_row_are_a_series_beside_scales_by_tensor() -> None:
+    rows = [product(dtype="fp8_e4m3", scaling=scaling) for scaling in ("per_tensor", "row_wise")]
+    assert [series.label for series in charts.matmul(rows, None).series] == [
+        "fp8_e4m3, scales per tensor",
+        "fp8_e4m3, scales row wise",
+    ]
+
+
+def test_attention_of_several_kinds_is_told_apart_and_the_curve_goes_through_the_plain_one() -> None:
+    plain = [replace(r, head_dim=128) for r in sample.rows() if r.op == "attention" and r.dtype == "bf16" and r.status == "ok"]
+    others = [{"direction": "backward"}, {"window": 512}, {"head_dim": 64}, {"head_dim": 192, "head_dim_v": 128}, {"causal": False}]
+    rows = plain + [replace(r, **other) for r in plain for other in others]  # type: ignore[arg-type]
+    series = {s.label: s for s in charts.attention(rows, sample.profile()).series}
+    assert set(series) == {
+        "bf16, causal, d128", "bf16, causal, d128, backward", "bf16, causal, d128, window 512", "bf16, causal, d64",
+        "bf16, causal, d192/128", "bf16, d128",
+    }  # fmt: skip
+    assert [name for name, s in series.items() if s.model] == ["bf16, causal, d128"]
+
+
+def moving(op: str, **columns: object) -> Row:
+    row = next(r for r in sample.rows() if r.op == "copy")
+    return replace(row, op=op, kernel=f"k.{op}", **columns)  # type: ignore[arg-type]
+
+
+def test_operations_that_wait_for_memory_have_a_chart_beside_the_memorys_own() -> None:
+    rows = [moving("copy"), moving("read"), moving("adam"), moving("softmax", direction="backward", launch="stream")]
+    assert [s.label for s in charts_memory.memory(rows, None).series] == ["copy", "read"]
+    assert [s.label for s in charts_memory.waiting_for_memory(rows).series] == ["adam", "softmax backward"]
+
+
+def test_transfers_are_a_series_for_each_direction_and_kind_of_host_memory() -> None:
+    rows = [moving("transfer", path=p, host_memory="pinned") for p in ("host_to_device", "device_to_host")]
+    assert [s.label for s in charts_memory.transfer(rows).series] == ["device to host pinned", "host to device pinned"]
+    assert "No transfer was measured" in (charts_memory.transfer([]).missing or "")
+
+
+def test_a_launch_table_tells_the_time_of_one_kernel() -> None:
+    row = Row(op="launch", status="ok", kernel="triton.store", launch="graph", bytes=1024.0, time_median_s=256 * 1.5e-6)
+    (table,) = tables([row])
+    assert "time per kernel" in table.headings
+    assert "1.50 us" in [cell.text for cell in table.lines[0].cells]
+    assert "triton.store graph" in [cell.text for cell in table.lines[0].cells]
+
+
+def test_a_table_shows_the_figure_of_what_limits_its_operation() -> None:
+    figures = {
+        "batched_matmul": "rate", "decode": "bandwidth", "adam": "bandwidth", "transfer": "bandwidth", "all_gather": "bus bandwidth"
+    }  # fmt: skip
+    rows = [Row(op=op, flops=1e9, rate_flops_per_s=1.0, group_size=2 if op == "all_gather" else None) for op in figures]
+    assert {table.op: table.headings[5] for table in tables(rows)} == figures
+
+
+def test_the_share_of_the_roofline_has_a_column_where_it_is_known() -> None:
+    (with_it,) = tables([Row(op="matmul", status="ok", roofline_fraction=0.875)])
+    (without,) = tables([Row(op="matmul", status="ok")])
+    assert with_it.headings[7] == "share of roofline"
+    assert with_it.lines[0].cells[7].text == "87.5 %"
+    assert len(without.headings) == len(with_it.headings) - 1
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (Row(m=16, n=32, k=64, layout="nt", scaling="row_wise"), "16 x 32 x 64 nt row wise"),
+        (Row(m=16, n=32, k=64, groups=8), "8 of 16 x 32 x 64"),
+        (Row(m=4096, n=32, k=64, groups=8, split="uneven"), "4096 x 32 x 64, 8 experts uneven"),
+        (Row(batch=1, heads=8, kv_heads=8, seq_q=64, seq_kv=64, head_dim=192, head_dim_v=128), "b1 h8 s64 d192/128"),
+        (Row(batch=1, heads=8, kv_heads=2, seq_q=64, seq_kv=64, head_dim=64, causal=True, window=16), "b1 h8/2 s64 d64 causal window 16"),
+        (Row(rows=4096, width=128256, direction="backward"), "4,096 rows of 128,256 backward"),
+        (Row(rows=4096, width=512, table_rows=50257), "4,096 rows of 512 from 50,257"),
+        (Row(path="device_to_device", elements=1000), "device to device 1,000 elements"),
+    ],
+)
+def test_every_axis_of_a_case_shows_in_its_shape(row: Row, words: str) -> None:
+    assert shape(row) == words
+
+
+def test_the_rows_own_flags_are_shown_as_marks() -> None:
+    assert marks(Row(flags="above the clock's peak; a stale cache")) == ("above the clock's peak", "a stale cache")
+
+
+def test_only_arithmetic_and_its_two_memory_bound_neighbours_stand_in_the_roofline() -> None:
+    ops = ("matmul", "grouped_matmul", "triad", "decode", "adam", "rms_norm", "launch")
+    rows = [moving(op, flops=1e9, rate_flops_per_s=1e9) for op in ops]
+    assert {series.label.split()[1] for series in roofline(rows, None).series} == {"matmul", "grouped_matmul", "triad", "decode"}

@@ -157,7 +157,7 @@ def test_labels_in_drawings_are_text_that_follows_light_and_dark(text: str) -> N
 def test_thirty_thousand_rows_are_written_in_time_and_the_rest_is_counted(tmp_path: Path) -> None:
     base = sample.rows()
     rows = [
-        replace(row, run_id=f"r-{i}", flops=row.flops and row.flops * (1 + i / 1000))
+        replace(row, run_id=f"r-{i}", flops=row.flops and row.flops * (1 + i / 1000), m=row.m and row.m + i)
         for i in range(30_000 // len(base) + 1)
         for row in base
     ]
