@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from chipassay.results.beyond_cache import cold_first, measures_memory
+from chipassay.results.best import best_rows
+from chipassay.results.beyond_cache import beyond_cache, cold_first
 from chipassay.results.errors import ChipassayError
+from chipassay.results.operations import limited_by, place, time_per_kernel_s
 from chipassay.results.profile import LEVELS, Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds, size
 
+from .report.shape import shape
 from .report.summary import Card, Input, Summary
 
 REFERENCE_CHIP = "h100-sxm-80gb"
@@ -17,43 +20,79 @@ REFERENCE_MODEL = "llama3-8b"
 
 
 def _best(rows: Iterable[Row], figure: Callable[[Row], float | None]) -> Row | None:
-    return max((row for row in rows if row.status == "ok" and figure(row)), key=lambda row: figure(row) or 0.0, default=None)
+    return max((row for row in best_rows(rows) if figure(row)), key=lambda row: figure(row) or 0.0, default=None)
 
 
 def _share(row: Row) -> str:
     return "peak unknown" if row.peak_fraction is None else f"{100 * row.peak_fraction:.0f} % of peak ({row.peak_evidence})"
 
 
-def _shape(row: Row) -> str:
-    if row.op == "matmul":
-        return f"{row.m}x{row.n}x{row.k}"
-    if row.op == "attention":
-        return f"{'causal, ' if row.causal else ''}{row.seq_q} tokens, head size {row.head_dim}"
-    return size(row.bytes or 0.0)
-
-
 def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
-    """The key figures: the best achieved of each kind, and in how it was achieved."""
+    """The key figures: the best achieved of each kind, and in how it was achieved. What a row above a physical limit says is not among
+    them as long as the same case has another."""
+    groups: dict[tuple[tuple[int, str], str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((place(row.op or ""), _title(row)), []).append(row)
+    made = {"compute": _rate_card, "memory": _memory_card, "link": _link_card, "overhead": _launch_card}
     found = []
-    for op in ("matmul", "attention"):
-        for dtype in sorted({row.dtype for row in rows if row.op == op and row.dtype}):
-            of_kind = cold_first([row for row in rows if row.op == op and row.dtype == dtype])
-            best = _best(of_kind, lambda row: row.rate_flops_per_s)
-            if best is not None and best.rate_flops_per_s:
-                note = f"{_share(best)}; {_shape(best)}, {best.kernel}"
-                found.append(Card(f"{op} {dtype}", rate(best.rate_flops_per_s), note, "measured"))
-    for op in ("copy", "triad"):
-        best = _best([row for row in rows if row.op == op and measures_memory(row)], lambda row: row.bandwidth_bytes_per_s)
-        if best is not None and best.bandwidth_bytes_per_s:
-            found.append(Card(f"memory {op}", bandwidth(best.bandwidth_bytes_per_s), f"{_share(best)}; {_shape(best)}", "measured"))
+    for (_, title), group in sorted(groups.items()):
+        kind = limited_by(group[0])
+        card = made[kind](title, group) if kind in made else None
+        found += [card] if card is not None else []
+    reduced = _all_reduce_card(rows)
+    return (*found, *([reduced] if reduced is not None else []))
+
+
+def _title(row: Row) -> str:
+    """What rows must share to be compared for one headline."""
+    op, kind = (row.op or "unknown").replace("_", " "), limited_by(row)
+    backward = row.direction if row.direction not in (None, "forward") else None
+    if kind == "compute":
+        scaling = None if row.scaling is None else f"scales {row.scaling.replace('_', ' ')}"
+        return " ".join(filter(None, (op, backward, row.dtype, scaling)))
+    if kind == "link":
+        return " ".join(filter(None, ((row.path or op).replace("_", " "), row.host_memory)))
+    if kind == "overhead":
+        return f"{op}, {row.launch or 'unknown'}"
+    return " ".join(filter(None, ("memory", op, backward)))
+
+
+def _rate_card(title: str, group: Sequence[Row]) -> Card | None:
+    best = _best(cold_first(group), lambda row: row.rate_flops_per_s)
+    if best is None or not best.rate_flops_per_s:
+        return None
+    return Card(title, rate(best.rate_flops_per_s), f"{_share(best)}; {shape(best)}, {best.kernel}", "measured")
+
+
+def _memory_card(title: str, group: Sequence[Row]) -> Card | None:
+    best = _best(filter(beyond_cache, group), lambda row: row.bandwidth_bytes_per_s)
+    if best is None or not best.bandwidth_bytes_per_s:
+        return None
+    return Card(title, bandwidth(best.bandwidth_bytes_per_s), f"{_share(best)}; {size(best.bytes or 0.0)}, {best.kernel}", "measured")
+
+
+def _link_card(title: str, group: Sequence[Row]) -> Card | None:
+    best = _best(group, lambda row: row.bandwidth_bytes_per_s)
+    if best is None or not best.bandwidth_bytes_per_s:
+        return None
+    return Card(title, bandwidth(best.bandwidth_bytes_per_s), f"{size(best.bytes or 0.0)}, {best.kernel}", "measured")
+
+
+def _launch_card(title: str, group: Sequence[Row]) -> Card | None:
+    best = min(best_rows(group), key=lambda row: time_per_kernel_s(row) or float("inf"), default=None)
+    per_kernel_s = None if best is None else time_per_kernel_s(best)
+    return None if best is None or per_kernel_s is None else Card(title, f"{seconds(per_kernel_s)} a kernel", str(best.kernel), "measured")
+
+
+def _all_reduce_card(rows: Sequence[Row]) -> Card | None:
     reduced = cold_first([row for row in rows if row.op == "all_reduce" and row.status == "ok"])
     best = _best(reduced, lambda row: row.busbw_bytes_per_s)
-    if best is not None and best.busbw_bytes_per_s:
-        small = min(reduced, key=lambda row: row.size_bytes or 0)
-        latency = f"{seconds(small.time_median_s or 0)} at {size(small.size_bytes or 0)}"
-        note = f"{best.group_size} ranks, {best.backend}, {size(best.size_bytes or 0)}; {latency}"
-        found.append(Card("all-reduce bus bandwidth", bandwidth(best.busbw_bytes_per_s), note, "measured"))
-    return tuple(found)
+    if best is None or not best.busbw_bytes_per_s:
+        return None
+    small = min(reduced, key=lambda row: row.size_bytes or 0)
+    latency = f"{seconds(small.time_median_s or 0)} at {size(small.size_bytes or 0)}"
+    note = f"{best.group_size} ranks, {best.backend}, {size(best.size_bytes or 0)}; {latency}"
+    return Card("all-reduce bus bandwidth", bandwidth(best.busbw_bytes_per_s), note, "measured")
 
 
 def summarise(rows: Sequence[Row], profile: Profile) -> Summary:

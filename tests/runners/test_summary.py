@@ -35,10 +35,48 @@ ROWS = [
 def test_the_best_correct_rate_of_each_dtype_is_told_with_its_share_of_peak():
     found = {card.title: card for card in cards(ROWS)}
     assert found["matmul bf16"].value == "400.0 GFLOP/s"
-    assert "80 % of peak (derived); 2048x2048x2048, k" in found["matmul bf16"].note
+    assert "80 % of peak (derived); 2048 x 2048 x 2048, k" in found["matmul bf16"].note
     assert "peak unknown" in found["matmul fp32"].note
     assert "matmul fp16" not in found
     assert found["memory copy"].value == "30.0 GB/s"
+
+
+def figure(op, **columns):
+    given = {"flops": 1e12, "bytes": 1e9, "time_median_s": 1e-3, "rate_flops_per_s": 1e15, "bandwidth_bytes_per_s": 1e12}
+    return Row(**{**COMMON, "op": op, "dtype": "bf16", **given, **columns})
+
+
+def test_each_kind_of_operation_has_a_headline_of_its_own():
+    rows = [
+        figure("transfer", path="host_to_device", host_memory="pinned", dtype="int8"),
+        figure("launch", bytes=1024.0, time_median_s=256 * 2e-6, launch="graph", dtype="fp32"),
+        figure("launch", bytes=1024.0, time_median_s=256 * 5e-6, launch="stream", dtype="fp32"),
+        figure("adam"),
+        figure("decode", seq_kv=8192),
+        figure("attention", direction="backward"),
+        figure("attention", direction="forward"),
+        figure("grouped_matmul", groups=8, split="uneven"),
+        figure("matmul", dtype="fp8_e4m3", scaling="per_tensor"),
+        figure("matmul", dtype="fp8_e4m3", scaling="row_wise"),
+    ]
+    assert [(card.title, card.value) for card in cards(rows)] == [
+        ("matmul fp8_e4m3 scales per tensor", "1.00 PFLOP/s"),
+        ("matmul fp8_e4m3 scales row wise", "1.00 PFLOP/s"),
+        ("grouped matmul bf16", "1.00 PFLOP/s"),
+        ("attention backward bf16", "1.00 PFLOP/s"),
+        ("attention bf16", "1.00 PFLOP/s"),
+        ("memory decode", "1.00 TB/s"),
+        ("memory adam", "1.00 TB/s"),
+        ("launch, graph", "2.00 us a kernel"),
+        ("launch, stream", "5.00 us a kernel"),
+        ("host to device pinned", "1.00 TB/s"),
+    ]
+
+
+def test_a_rate_above_the_chips_peak_is_no_headline_while_there_is_another():
+    rows = [matmul("bf16", 2048, 9e15, flags="above the chip's peak rate", kernel="broken"), matmul("bf16", 2048, 4e11)]
+    (card,) = cards(rows)
+    assert card.value == "400.0 GFLOP/s"
 
 
 def test_the_exchange_rate_comes_with_the_evidence_of_every_input():
