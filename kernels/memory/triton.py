@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..arrays import Array, Arrays
-from ..backends import interpreting
 from ..kernel import Call, Target, kernel
-from ..triton_tools import jit, launcher, named, refuses_target
+from ..triton_tools import jit, launcher, multiprocessors, named, refuses_target
 from .case import PARTIAL_SUMS, SCALAR, CopyCase, ReadCase, ScaleCase, TriadCase
 from .refusing import not_triton
 from .triton_stream import CONFIGS, bits, choose, elementwise, grid, launch_options, size_class
@@ -21,8 +20,6 @@ READ_CONFIGS: tuple[dict[str, int], ...] = tuple(
     for programs in (8, 16, 4)
 )
 """Layouts of a read to try on a GPU: each multiprocessor gets so many programs, which share the blocks."""
-
-INTERPRETER_CORES = 3
 
 
 @jit
@@ -88,20 +85,10 @@ def triad_block(a, b, c, elements, scalar, BLOCK: tl.constexpr, STREAM: tl.const
         tl.store(c + places, (x + scalar * y).to(c.dtype.element_ty), mask=inside)
 
 
-def cores(array: Array) -> int:
-    """Multiprocessors (compute units) of the array's device."""
-    if interpreting():
-        return INTERPRETER_CORES
-    import torch
-
-    properties = getattr(torch, array.device.type).get_device_properties(array.device)
-    return int(getattr(properties, "multi_processor_count", 0) or getattr(properties, "gpu_subslice_count", 0) or 1)
-
-
 @kernel("read", "triton", "triton.read", not_triton)
 def read(case: ReadCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     (a,) = inputs
-    count = cores(a)
+    count = multiprocessors(a)
 
     def programs(config: dict[str, int]) -> int:
         return min(-(-case.elements // config["BLOCK"]), count * config["PROGRAMS_PER_CORE"], PARTIAL_SUMS)

@@ -62,7 +62,7 @@ def choose(
 def elementwise(name: str, dtype: str, elements: int, output: Output, launch: Callable[..., Any]) -> Call:
     """A tuned call of the elementwise ``launch(config, *outputs)``."""
     config = choose(name, {"dtype": dtype, "elements": size_class(elements)}, CONFIGS, output, launch)
-    return named(launcher(lambda *arrays: launch(config, *arrays), output), config)
+    return named(launcher(lambda out: launch(config, *each(out)), output), config)
 
 
 def grid(elements: int, config: Mapping[str, int]) -> tuple[int]:
