@@ -13,10 +13,11 @@ from chipassay.collectives.pattern import Pattern, patterns
 
 from .devices.cpu import CpuTimer
 from .devices.facts import DeviceFacts
-from .devices.gpu import TorchGpuTimer
+from .devices.gpu_timers import TorchGpuTimer
 from .devices.host import free_memory_bytes
 from .timing.columns import time_columns
-from .timing.engine import METHOD_VERSION, Condition, Timer, summarise
+from .timing.condition import Condition, summarise
+from .timing.engine import METHOD_VERSION, Timer
 from .timing.statistics import median
 from .timing.stopping import PreciseMedian
 

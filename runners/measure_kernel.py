@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from chipassay.kernels.arrays import Arrays
+from chipassay.kernels.arrays import Array, Arrays, Output
 from chipassay.kernels.backends import BACKENDS, library_versions, make_arrays, why_not
 from chipassay.kernels.case import Case
-from chipassay.kernels.kernel import Kernel, cases, kernels
+from chipassay.kernels.kernel import Call, Kernel, cases, kernels
 
 from .devices.discover import Device
-from .devices.host import free_memory_bytes
+from .devices.graphs import CaptureFailed, Replay, captured, refuses_graph
+from .devices.memory import free_bytes, release_pools
+from .emulation import EmulationProbe
+from .plausibility import THROTTLED_LATER, flags, roofline_fraction
 from .timing.columns import result_columns
 from .timing.engine import measure
 from .timing.statistics import median
+from .timing.steady import energy_of_call, sustain
 from .timing.stopping import PreciseMedian
 
-HOPELESS = 20.0
-"""An emulated dtype this many times slower than fp32 in a probe is not measured: it would eat the budget to say so again."""
-PROBE_EDGE = 256
-"""Edge of the probe's square matmul: under 50 ms even at 1 GFLOP/s."""
-PROBE_CALLS = 5
-FEWEST_CALLS = 5
-"""Check, warm-up and the fewest samples: an emulated case that cannot make these within its cap is not begun."""
 FOOTPRINT_MARGIN = 1.2
 """Inputs and output, with room for the library's workspace."""
 WARMUP_SHARE = 0.2
 """Warm-up takes at most this share of a case's time cap."""
+ENERGY_SHARE = 0.3
+"""Share of the cap for the energy of a call, on the first visit, where the chip counts energy."""
+ENERGY_AT_LEAST_S = 0.4
+"""Less than this does not hold two steps of the counter: then it is not begun."""
 
 
-def release_pools() -> None:
-    """Give back what the libraries' memory pools hold unused: each counts what the other keeps as taken."""
-    # On a chip that no longer answers this raises too; whether it answers is asked next.
-    with contextlib.suppress(Exception):
-        torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        if cupy is not None:
-            cupy.get_default_memory_pool().free_all_blocks()
+@dataclass(frozen=True)
+class Wish:
+    """How one case is to be measured."""
+
+    cache: str
+    launch: str
+    seed: int
+    min_time_s: float
+    time_cap_s: float
+    checked: bool = False
+    """The same kernel was found correct on the same inputs earlier in this run."""
+    sustain_s: float = 0.0
+    """Then run calls back to back for so long, to see what heat and power leave of the rate."""
 
 
 class KernelMeasurer:
@@ -51,47 +55,39 @@ class KernelMeasurer:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._probed: dict[str, float | None] = {}
         self._arrays: dict[str, Arrays] = {}
+        self._emulation = EmulationProbe(device.facts, device.timer, lambda: self._arrays_for("torch"))
 
     def backend_reasons(self) -> dict[str, str | None]:
         """Backend -> why it cannot run here, None if it can."""
         return {backend: why_not(backend, self.device.facts.target) for backend in BACKENDS}
 
-    def runnable(self, *, op: str, case: Mapping[str, Any], backend: str, cache: str) -> dict[str, Any]:
+    def runnable(self, *, op: str, case: Mapping[str, Any], backend: str, cache: str, launch: str = "stream") -> dict[str, Any]:
         """Which kernels of the backend can run the case: ``kernels`` holds (name, None) for each, or one (name, reason) if none can.
 
         A kernel that refuses says nothing of the chip while another one of the same backend does the case.
         """
-        target = self.device.facts.target
+        facts = self.device.facts
         try:
             made = cases()[op](**case)
         except (TypeError, ValueError) as error:
             return {"invalid": f"{op} {dict(case)}: {error}"}
-        reasons = {k.name: why_not(backend, target) or k.refuses(made, target) for k in kernels(op, backend)}
-        able = [(name, None) for name, reason in reasons.items() if reason is None]
+        launch = self._launch(launch)
+        no_graph = refuses_graph(facts.kind, backend) if launch == "graph" else None
+        found = {k.name: why_not(backend, facts.target) or no_graph or k.refuses(made, facts.target) for k in kernels(op, backend)}
+        able = [(name, None) for name, reason in found.items() if reason is None]
         # Of several refusals the first is told; its kernel names the row.
-        unable = [(name, reason) for name, reason in reasons.items() if reason is not None][:1]
-        return {"kernels": able or unable, "columns": made.columns(), "launch": self._launch}
+        unable = [(name, reason) for name, reason in found.items() if reason is not None][:1]
+        return {"kernels": able or unable, "columns": made.columns(), "launch": launch}
 
-    @property
-    def _launch(self) -> str:
-        return "call" if self.device.facts.kind == "cpu" else "stream"
+    def _launch(self, wanted: str) -> str:
+        """``stream`` on a CPU is the call itself."""
+        return "call" if wanted == "stream" and self.device.facts.kind == "cpu" else wanted
 
     def measure(
-        self,
-        *,
-        op: str,
-        case: Mapping[str, Any],
-        backend: str,
-        kernel: str,
-        cache: str,
-        seed: int,
-        min_time_s: float,
-        time_cap_s: float,
-        checked: bool = False,
+        self, *, op: str, case: Mapping[str, Any], backend: str, kernel: str, cache: str, launch: str = "stream", **wish: Any
     ) -> dict[str, Any]:
-        """The columns of one row. ``checked``: the same kernel was found correct on the same inputs earlier in this run.
+        """The columns of one row; ``wish``: the other fields of ``Wish``.
 
         Never raises for what a kernel may do: failures become the row's status and reason.
         """
@@ -99,73 +95,107 @@ class KernelMeasurer:
         made = cases()[op](**case)
         chosen = next(k for k in kernels(op, backend) if k.name == kernel)
         facts = self.device.facts
+        wanted = Wish(cache=cache, launch=self._launch(launch), **wish)
         columns: dict[str, Any] = {
             **made.columns(),
             "backend": backend,
             "kernel": kernel,
             "cache": cache,
-            "launch": self._launch,
+            "launch": wanted.launch,
             "threads": facts.threads,
             "native": None if facts.native_dtypes is None else made.dtype in facts.native_dtypes,
             "flops": made.flops,
             "bytes": made.bytes,
         }
         try:
-            columns |= self._measure(made, chosen, cache, seed, min_time_s, time_cap_s, checked)
+            columns |= self._measure(made, chosen, wanted, columns)
         except Exception as error:  # a library may raise anything; the row says what, and the run goes on
             columns |= _failure(error)
         gc.collect()
         release_pools()
         return {**columns, "wall_s": time.perf_counter() - begin_s}
 
-    def _measure(
-        self, case: Case, kernel: Kernel, cache: str, seed: int, min_time_s: float, time_cap_s: float, checked: bool
-    ) -> dict[str, Any]:
-        facts = self.device.facts
-        reason = why_not(kernel.backend, facts.target) or kernel.refuses(case, facts.target) or self._hopeless(case, time_cap_s)
+    def _measure(self, case: Case, kernel: Kernel, wish: Wish, known: Mapping[str, Any]) -> dict[str, Any]:
+        reason = self._refuses(case, kernel, wish)
         if reason is not None:
             return {"status": "skipped", "reason": reason}
         arrays = self._arrays_for(kernel.backend)
-        reason = arrays.refuses(case.dtype)
-        if reason is not None:
-            return {"status": "skipped", "reason": reason}
-        free = self._free_bytes()
+        free = free_bytes(self.device.facts)
         if free is not None and case.footprint_bytes * FOOTPRINT_MARGIN > free:
             return {
                 "status": "out_of_memory",
                 "reason": f"needs {case.footprint_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free",
             }
         versions = ";".join(f"{name}={version}" for name, version in library_versions(kernel.backend).items())
-        inputs, output = case.make_inputs(arrays, seed), case.make_output(arrays)
+        inputs, output = case.make_inputs(arrays, wish.seed), case.make_output(arrays)
+        # Tuning happens here: it is in wall_s, not in measuring_s.
         call = kernel.prepare(case, arrays, inputs, output)
-        columns: dict[str, Any] = {"libraries": versions, "data": "normal"}
         # Tuned kernels say with which choices they run.
-        columns["config"] = getattr(call, "config", None)
-        if not checked:
-            check = case.check(arrays, inputs, call(), seed)
-            # NaN in the output is an error without bound.
-            error = math.inf if math.isnan(check.error) else check.error
-            columns |= {"error": error, "error_limit": check.limit}
-            if not check.passed:
-                return {**columns, "status": "incorrect", "reason": f"error {error:.3g} above its limit {check.limit:.3g}; not timed"}
+        columns: dict[str, Any] = {"libraries": versions, "data": "normal", "config": getattr(call, "config", None)}
+        if wish.launch == "graph":
+            try:
+                call = captured(call, kernel.backend)
+            except CaptureFailed as error:
+                return {**columns, "status": "skipped", "reason": str(error)}
+        if not wish.checked:
+            columns |= _checked(case, arrays, inputs, call, wish.seed)
+            if "status" in columns:
+                return columns
+        columns |= self._timed(case, call, wish, lambda: case.refresh(arrays, output), {**known, **columns})
+        return {**columns, "status": "ok"}
+
+    def _refuses(self, case: Case, kernel: Kernel, wish: Wish) -> str | None:
+        facts = self.device.facts
+        return (
+            why_not(kernel.backend, facts.target)
+            or (refuses_graph(facts.kind, kernel.backend) if wish.launch == "graph" else None)
+            or kernel.refuses(case, facts.target)
+            or self._emulation.refuses(case, wish.time_cap_s)
+            or self._arrays_for(kernel.backend).refuses(case.dtype)
+        )
+
+    def _timed(self, case: Case, call: Call, wish: Wish, refresh: Callable[[], None], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Samples, rates, doubts; on the first visit the energy of a call and the sustained figures too."""
+        facts, timer = self.device.facts, self.device.timer
+        energy_cap_s = 0.0 if wish.checked or timer.energy_j() is None else ENERGY_SHARE * wish.time_cap_s
+        if energy_cap_s < ENERGY_AT_LEAST_S:
+            energy_cap_s = 0.0
         samples = measure(
             call,
-            self.device.timer,
-            PreciseMedian(min_time_s=min_time_s, time_cap_s=(1 - WARMUP_SHARE) * time_cap_s),
-            cache=cache,
-            before_sample=lambda: case.refresh(arrays, output),
-            warmup_cap_s=WARMUP_SHARE * time_cap_s,
+            timer,
+            PreciseMedian(min_time_s=wish.min_time_s, time_cap_s=(1 - WARMUP_SHARE) * wish.time_cap_s - energy_cap_s),
+            cache=wish.cache,
+            before_sample=refresh,
+            warmup_cap_s=WARMUP_SHARE * wish.time_cap_s,
+            # What issuing costs the host is what such a case measures: nothing is queued ahead for it.
+            queue=case.limited_by != "overhead",
         )
-        return {**columns, **result_columns(samples), **self._rates(case, median(samples.times_s)), "status": "ok"}
+        time_s = median(samples.times_s)
+        columns = {**known, **result_columns(samples), **self._rates(case, time_s)}
+        columns["roofline_fraction"] = roofline_fraction(facts, case.limited_by, columns)
+        columns["flags"] = flags(facts, case.limited_by, columns, samples.unqueued_count / len(samples.times_s))
+        begin_s = timer.now_s()
+        if energy_cap_s:
+            columns["energy_j"] = energy_of_call(call, timer, time_s, energy_cap_s)
+        if wish.sustain_s and not wish.checked:
+            sustained = sustain(call, timer, wish.sustain_s, time_s)
+            columns |= sustained.columns()
+            if columns.get("energy_j") is None and sustained.power_w is not None:
+                columns["energy_j"] = sustained.power_w * sustained.time_s
+            if sustained.throttled and not columns["throttled"]:
+                columns["flags"] = ";".join(filter(None, (columns["flags"], THROTTLED_LATER)))
+        columns["measuring_s"] += timer.now_s() - begin_s
+        return columns
 
     def _rates(self, case: Case, time_s: float) -> dict[str, Any]:
         facts = self.device.facts
         rate = case.flops / time_s if case.flops else None
-        bandwidth = case.bytes / time_s
-        if case.limited_by == "compute":
-            achieved, peak = rate, facts.peak_flops_per_s.get(case.dtype)
-        else:
-            achieved, peak = bandwidth, facts.peak_bandwidth_bytes_per_s
+        bandwidth = case.bytes / time_s if case.bytes else None
+        # A case limited by neither (a launch, a transfer over the link) has no peak among the chip's.
+        achieved, peak = {
+            "compute": (rate, facts.peak_flops_per_s.get(case.dtype)),
+            "memory": (bandwidth, facts.peak_bandwidth_bytes_per_s),
+        }.get(case.limited_by, (None, None))
         known = peak is not None and achieved is not None
         return {
             "rate_flops_per_s": rate,
@@ -179,50 +209,6 @@ class KernelMeasurer:
             self._arrays[backend] = make_arrays(backend, self.device.array_device)
         return self._arrays[backend]
 
-    def _free_bytes(self) -> float | None:
-        kind = self.device.facts.kind
-        if kind == "cpu":
-            return free_memory_bytes()
-        if kind in ("cuda", "rocm") and why_not("torch", self.device.facts.target) is None:
-            import torch
-
-            return float(torch.cuda.mem_get_info()[0])
-        if kind in ("cuda", "rocm"):
-            import cupy
-
-            return float(cupy.cuda.runtime.memGetInfo()[0])
-        return None
-
-    def _hopeless(self, case: Case, time_cap_s: float) -> str | None:
-        """Why an emulated dtype is not worth measuring on this CPU; None if it is, or if it is native."""
-        facts = self.device.facts
-        if facts.kind != "cpu" or case.limited_by != "compute" or (facts.native_dtypes is not None and case.dtype in facts.native_dtypes):
-            return None
-        for dtype in (case.dtype, "fp32"):
-            if dtype not in self._probed:
-                self._probed[dtype] = self._probe(dtype)
-        rate, fp32_rate = self._probed[case.dtype], self._probed["fp32"]
-        if rate is None or fp32_rate is None:
-            return None
-        if fp32_rate / rate > HOPELESS:
-            return f"{case.dtype} is only emulated on this CPU: {fp32_rate / rate:.0f} times slower than fp32 in a probe"
-        call_s = case.flops / rate
-        if call_s * FEWEST_CALLS > time_cap_s:
-            slow = f"one call would take about {call_s:.2g} s at the {rate / 1e9:.2g} GFLOP/s of a probe"
-            return f"{case.dtype} is only emulated on this CPU: {slow}"
-        return None
-
-    def _probe(self, dtype: str) -> float | None:
-        """FLOP/s of a small matmul in ``dtype``; None where torch cannot do it."""
-        case = cases()["matmul"](dtype=dtype, m=PROBE_EDGE, n=PROBE_EDGE, k=PROBE_EDGE)  # type: ignore[call-arg]
-        target = self.device.facts.target
-        able = [k for k in kernels("matmul", "torch") if why_not("torch", target) is None and k.refuses(case, target) is None]
-        if not able or self._arrays_for("torch").refuses(dtype):
-            return None
-        arrays = self._arrays_for("torch")
-        call = able[0].prepare(case, arrays, case.make_inputs(arrays, 0), case.make_output(arrays))
-        return case.flops / min(self.device.timer.time_call(call) for _ in range(PROBE_CALLS))
-
     def device_lost(self) -> str | None:
         """What the device says to a trivial request if it no longer works; None while it does."""
         if self.device.facts.kind == "cpu":
@@ -235,6 +221,21 @@ class KernelMeasurer:
         except Exception as error:  # whatever it raises, the chip no longer answers
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         return None
+
+
+def _checked(case: Case, arrays: Arrays, inputs: tuple[Array, ...], call: Call, seed: int) -> dict[str, Any]:
+    """The error of one call and its limit, with a status only where it is too large."""
+    if isinstance(call, Replay):
+        # Capturing ran the call before: only what the replay itself writes counts.
+        call.spoil(case.make_output(arrays))
+    output: Output = call()
+    check = case.check(arrays, inputs, output, seed)
+    # NaN in the output is an error without bound.
+    error = math.inf if math.isnan(check.error) else check.error
+    columns = {"error": error, "error_limit": check.limit}
+    if check.passed:
+        return columns
+    return {**columns, "status": "incorrect", "reason": f"error {error:.3g} above its limit {check.limit:.3g}; not timed"}
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import IO, Any
 
+from chipassay.results.operations import limited_by
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
@@ -23,9 +24,9 @@ def outcome(row: Row) -> str:
         return f"{row.status}: {row.reason}"
     if row.busbw_bytes_per_s is not None and row.algbw_bytes_per_s is not None:
         figure = f"{bandwidth(row.busbw_bytes_per_s)} busbw"
-    elif row.op in ("copy", "triad") and row.bandwidth_bytes_per_s is not None:
+    elif limited_by(row) in ("memory", "link") and row.bandwidth_bytes_per_s is not None:
         figure = bandwidth(row.bandwidth_bytes_per_s)
-    elif row.rate_flops_per_s is not None:
+    elif limited_by(row) == "compute" and row.rate_flops_per_s is not None:
         figure = rate(row.rate_flops_per_s)
     else:
         figure = ""
@@ -34,8 +35,12 @@ def outcome(row: Row) -> str:
         words.append(f"+-{50 * (row.time_high_s - row.time_low_s) / row.time_median_s:.1f} %")
     if row.peak_fraction is not None:
         words.append(f"({100 * row.peak_fraction:.0f} % of peak)")
-    if row.throttled:
-        words.append("throttled")
+    if row.sustained_time_s is not None:
+        words.append(f"sustained {seconds(row.sustained_time_s)}")
+    if row.flags:
+        words.append(f"[{row.flags.replace(';', '; ')}]")
+    elif row.throttled:
+        words.append("[throttled]")
     return " ".join(word for word in words if word)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from chipassay.results.schema import SAMPLES_KEPT, Row
+from chipassay.results.schema import NAMES, SAMPLES_KEPT, Row
 
-from .timing.columns import time_columns
+from .timing.columns import UNREAD_HZ, time_columns
 from .timing.statistics import thin
 
 
@@ -20,8 +20,10 @@ def pooled(first: Row, later: Row) -> Row:
     samples_s = (*thin(first.samples_s or (), share * (visits - 1)), *thin(later.samples_s or (), share))
     columns: dict[str, Any] = time_columns(samples_s)
     columns["time_min_s"] = min(first.time_min_s or samples_s[0], later.time_min_s or samples_s[0], columns["time_min_s"])
+    columns["sample_clocks_hz"] = _clocks(first, later, visits)
     faster = (later.time_median_s or 1.0) / columns["time_median_s"]
-    for name in ("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "peak_fraction"):
+    rates = ("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "peak_fraction", "roofline_fraction")
+    for name in rates:
         rate = getattr(later, name)
         columns[name] = None if rate is None else rate * faster
     for name in ("sample_count", "warmup_count", "measuring_s", "wall_s"):
@@ -32,7 +34,30 @@ def pooled(first: Row, later: Row) -> Row:
         columns[name] = _both(max, getattr(first, name), getattr(later, name))
     for name in ("clock_hz", "power_w"):
         columns[name] = _both(lambda a, b: (a * (visits - 1) + b) / visits, getattr(first, name), getattr(later, name))
+    for name in ("flags", "throttle_reasons"):
+        columns[name] = _both(_words, getattr(first, name), getattr(later, name))
+    # Made on the first visit only.
+    for name in ("energy_j", *(name for name in NAMES if name.startswith("sustained_"))):
+        columns[name] = _both(lambda a, b: a, getattr(first, name), getattr(later, name))
     return replace(later, **columns, error=first.error, error_limit=first.error_limit, round_count=visits)
+
+
+def _clocks(first: Row, later: Row, visits: int) -> tuple[float, ...] | None:
+    """The clocks of the samples that are kept, as these are kept; None where neither visit has any."""
+    if not first.sample_clocks_hz and not later.sample_clocks_hz:
+        return None
+    share = SAMPLES_KEPT // visits
+    earlier_hz, later_hz = (row.sample_clocks_hz or (UNREAD_HZ,) * len(row.samples_s or ()) for row in (first, later))
+    return (*thin(earlier_hz, share * (visits - 1)), *thin(later_hz, share))
+
+
+def _words(a: str, b: str) -> str:
+    """Both lists of words joined by ``;``, each word once.
+
+    >>> _words("throttled;x", "y;throttled")
+    'throttled;x;y'
+    """
+    return ";".join(dict.fromkeys([*a.split(";"), *b.split(";")]))
 
 
 def _both(combine: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:

@@ -14,24 +14,15 @@ from chipassay.results.errors import FileError, InputError, NothingMeasured, Unk
 from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 from chipassay.results.table import TableWriter, keep_latest, read_rows
 
+from .budget import PATIENCE_S, TUNING_BACKENDS, Budget
 from .devices.facts import DeviceFacts, host_hash
 from .rounds import pooled
-from .suites import Suite, load_suite, select, with_cache
+from .suites import Suite, load_suite, select, with_states
 from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
 from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, start_worker
 
 START_TIMEOUT_S = 180.0
 """Importing torch from a cold network disk takes up to minutes on rented machines."""
-CAP_WITHOUT_BUDGET_S = 5.0
-CAP_AT_MOST_S = 20.0
-CAP_AT_LEAST_S = 0.3
-FAIR_SHARE = 0.8
-"""Of its fair share of the remaining budget a case may spend this much in the timing engine: inputs and the check need the rest."""
-PATIENCE_S = 60.0
-"""Beyond this much over twice its cap a case hangs: inputs and the reference check of the largest take seconds."""
-PATIENCE_AT_LEAST_S = 45.0
-PATIENCE_SHARE = 0.1
-"""With a budget, the patience shrinks to this share of it."""
 BUDGET_SPENT = "the time budget was spent before its turn"
 NOT_FINAL = ("error", "timeout")
 """Statuses that --resume tries again."""
@@ -49,6 +40,10 @@ class RunOptions:
     backends: tuple[str, ...] = ()
     cache: tuple[str, ...] = ()
     """``cold``, ``warm`` or both, in place of what the suite says."""
+    launch: tuple[str, ...] = ()
+    """``stream``, ``graph`` or both, in place of what the suite says."""
+    sustain_s: float = 0.0
+    """After the samples of each case's first visit, calls back to back for so long."""
     budget_s: float | None = None
     out: Path | None = None
     resume: bool = False
@@ -83,6 +78,7 @@ class Run:
     def __init__(self, options: RunOptions, announce: Callable[[DeviceFacts, int, Path], None], report: Report) -> None:
         self.options, self.announce, self.report = options, announce, report
         self._begin_s = time.monotonic()
+        self._budget = Budget(options.budget_s, self._begin_s, options.sustain_s)
         self._measuring_s = 0.0
         self._fresh: set[tuple[Any, ...]] = set()
         self._workers: Workers | None = None
@@ -151,7 +147,20 @@ class Run:
 
         needed = [(task, missing(task)) for task in tasks]
         self._fresh = {task.key for task, count in needed if count == self.options.rounds}
+        self._refuse_to_overrun([task for task, _ in needed if task.reason is None and task.ranks == 1 and task.key in self._fresh])
+        if self.options.budget_s is not None:
+            # Tuning takes what it takes: with a budget it comes last, so that it is at its own expense.
+            needed.sort(key=lambda pair: pair[0].columns.get("backend") in TUNING_BACKENDS)
         return [task for turn in range(self.options.rounds) for task, count in needed if count > turn]
+
+    def _refuse_to_overrun(self, sustained: Sequence[Task]) -> None:
+        """Raise InputError where the budget cannot hold what --sustain asks for."""
+        budget_s, each_s = self.options.budget_s, self.options.sustain_s
+        if budget_s is not None and each_s and each_s * len(sustained) >= budget_s:
+            raise InputError(
+                f"{len(sustained)} cases sustained for {each_s:.0f} s each do not fit into a budget of {budget_s:.0f} s; "
+                "choose some with --only, --backend or --suite, or give more with --budget"
+            )
 
     def _visit(
         self, task: Task, before: Row | None, facts: DeviceFacts, run_id: str | None, remaining: int
@@ -161,7 +170,7 @@ class Run:
         self._fresh.discard(task.key)
         if again and before is not None and before.status != "ok":
             return None, None
-        columns, lost = self._measure(task, facts, remaining, checked=again)
+        columns, lost = self._measure(task, facts, remaining, again)
         self._measuring_s += columns.get("measuring_s") or 0.0
         row = self._row(task, columns, facts, run_id)
         if not again or before is None:
@@ -180,7 +189,7 @@ class Run:
         from chipassay.kernels.kernel import cases
 
         suite = select(load_suite(self.options.suite, facts.kind), self.options.only, [*cases(), *patterns()])
-        suite = with_cache(suite, self.options.cache)
+        suite = with_states(suite, caches=self.options.cache, launches=self.options.launch)
         for wanted in suite.wanted:
             known = cases() if wanted.ranks is None else patterns()
             if wanted.op not in known:
@@ -218,25 +227,28 @@ class Run:
             raise FileError(path, "was measured on another machine of this kind", mend="name another file: two machines are two runs")
         return rows
 
-    def _measure(self, task: Task, facts: DeviceFacts, remaining: int, checked: bool) -> tuple[dict[str, Any], str | None]:
+    def _measure(self, task: Task, facts: DeviceFacts, remaining: int, again: bool) -> tuple[dict[str, Any], str | None]:
         """The columns of the task's row, and what the device says if it is lost."""
         if task.reason is not None:
             return {"status": "skipped", "reason": task.reason}, None
-        cap_s = self._cap_s(remaining)
+        first_visits = len(self._fresh) + (0 if again else 1)
+        cap_s = self._budget.cap_s(time.monotonic(), remaining, first_visits)
         if cap_s is None:
             return {"status": "skipped", "reason": BUDGET_SPENT}, None
         request = {
             **task.request,
             "seed": self.options.seed,
             "min_time_s": min(task.request["min_time_s"] / self.options.rounds, 0.6 * cap_s),
-            "checked": checked,
+            "checked": again,
             "time_cap_s": cap_s,
         }
+        if task.ranks == 1:
+            request["sustain_s"] = self.options.sustain_s
         begin_s = time.monotonic()
         answer: dict[str, Any] = {}
         try:
             workers = self._workers_for(task.ranks, facts)
-            answer = workers.ask(request, 2 * cap_s + self._patience_s())
+            answer = workers.ask(request, self._budget.timeout_s(cap_s, task.columns.get("backend"), first=not again))
             if answer["device_lost"] is not None:
                 # A kernel's bad access poisons its process, not the chip: only a fresh process can tell that the chip is gone.
                 workers.stop()
@@ -253,18 +265,6 @@ class Run:
             lost = answer.get("device_lost") or str(error)
             return answer.get("row", {"status": "error", "reason": lost}), lost
         return {**failure, "wall_s": time.monotonic() - begin_s}, None
-
-    def _cap_s(self, remaining: int) -> float | None:
-        """Time cap of the next of ``remaining`` cases; None when the budget is spent."""
-        if self.options.budget_s is None:
-            return CAP_WITHOUT_BUDGET_S
-        left_s = self.options.budget_s - (time.monotonic() - self._begin_s)
-        return None if left_s <= 0 else min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, FAIR_SHARE * left_s / remaining))
-
-    def _patience_s(self) -> float:
-        """How long beyond its cap a case may take: a hanging one must not eat a whole budget."""
-        budget_s = self.options.budget_s
-        return PATIENCE_S if budget_s is None else min(PATIENCE_S, max(PATIENCE_AT_LEAST_S, PATIENCE_SHARE * budget_s))
 
     def _workers_for(self, ranks: int, facts: DeviceFacts) -> Workers:
         if self._workers is not None and self._workers_ranks == ranks:

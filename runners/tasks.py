@@ -10,6 +10,29 @@ from chipassay.results.schema import Row, case_key
 
 from .suites import COLLECTIVE_DTYPE_BYTES, Suite, Wanted
 
+TITLE_AXES = {
+    "m": "m=",
+    "n": "n=",
+    "k": "k=",
+    "layout": "",
+    "scaling": "",
+    "groups": "g=",
+    "split": "",
+    "batch": "b=",
+    "heads": "h=",
+    "seq_q": "seq=",
+    "head_dim": "d=",
+    "direction": "",
+    "rows": "rows=",
+    "width": "w=",
+    "path": "",
+    "host_memory": "",
+    "elements": "n=",
+    "size_bytes": "S=",
+    "group_size": "ranks=",
+}
+"""Columns that tell cases apart on a progress line, and what stands before each."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -30,26 +53,20 @@ class Task:
     @property
     def title(self) -> str:
         """A few words for the progress display."""
-        axes = ("size_bytes", "group_size") if self.ranks > 1 else ("m", "n", "k", "layout", "seq_q", "head_dim", "elements")
-        shown = ("dtype", *axes, "kernel", "cache")
-        named = {
-            "m": "m=",
-            "n": "n=",
-            "k": "k=",
-            "seq_q": "seq=",
-            "head_dim": "d=",
-            "elements": "n=",
-            "size_bytes": "S=",
-            "group_size": "ranks=",
-        }
-        values = [f"{named.get(name, '')}{self.columns[name]}" for name in shown if self.columns.get(name) is not None]
-        return " ".join([self.columns["op"], *values])
+        shown = ("size_bytes", "group_size") if self.ranks > 1 else tuple(TITLE_AXES)
+        how = ["graph"] if self.columns.get("launch") == "graph" else []
+        values = [
+            f"{TITLE_AXES.get(name, '')}{self.columns[name]}"
+            for name in ("dtype", *shown, "kernel", "cache")
+            if self.columns.get(name) is not None
+        ]
+        return " ".join([self.columns["op"], *values, *how])
 
 
 def kernel_questions(suite: Suite, backends: Sequence[str]) -> list[dict[str, Any]]:
     """What to ask the measuring process before tasks are made: which kernels can run each case on each backend."""
     return [
-        {"op": wanted.op, "case": dict(wanted.axes), "backend": backend, "cache": wanted.cache}
+        {"op": wanted.op, "case": dict(wanted.axes), "backend": backend, "cache": wanted.cache, "launch": wanted.launch}
         for wanted in suite.wanted
         if wanted.ranks is None
         for backend in backends
@@ -66,19 +83,16 @@ def kernel_tasks(suite: Suite, questions: Sequence[Mapping[str, Any]], answers: 
     for question, answer in zip(questions, answers, strict=True):
         if "invalid" in answer:
             raise ValueError(answer["invalid"])
+        how = {"cache": question["cache"], "launch": answer["launch"]}
         for kernel, reason in answer["kernels"]:
             tasks.append(
                 Task(
-                    columns={**answer["columns"], "backend": question["backend"], "kernel": kernel, **_launch(answer, question)},
-                    request={**question, "kernel": kernel, "min_time_s": suite.min_time_s},
+                    columns={**answer["columns"], "backend": question["backend"], "kernel": kernel, **how},
+                    request={**question, **how, "kernel": kernel, "min_time_s": suite.min_time_s},
                     reason=reason,
                 )
             )
     return tasks
-
-
-def _launch(answer: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
-    return {"cache": question["cache"], "launch": answer["launch"]}
 
 
 def collective_tasks(suite: Suite, device_kind: str, chips: int, reason: str | None) -> list[Task]:

@@ -42,6 +42,8 @@ def _lines(facts: DeviceFacts) -> Iterable[str]:
     yield f"  chip id  {facts.chip_id}"
     yield f"  memory   {size(facts.memory_bytes)}, last-level cache {size(facts.cache_bytes)}"
     yield f"  driver   {facts.driver}"
+    if facts.clock is not None:
+        yield f"  clock    {facts.clock}"
     sources: dict[str, list[str]] = {}
     for dtype, peak in sorted(facts.peak_flops_per_s.items()):
         sources.setdefault(f"{peak.evidence.level}: {peak.evidence.source}", []).append(f"{dtype} {rate(peak.value)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,17 @@ def rounds(text: str) -> int:
     return int(text)
 
 
-def cache_states(text: str) -> tuple[str, ...]:
-    """Cache states joined by commas."""
-    found = names(text)
-    for name in found:
-        if name not in ("cold", "warm"):
-            raise argparse.ArgumentTypeError(f"{name!r} is neither cold nor warm")
-    return found
+def either(first: str, second: str) -> Callable[[str], tuple[str, ...]]:
+    """A reader of one or both of two words, joined by a comma."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = names(text)
+        for name in found:
+            if name not in (first, second):
+                raise argparse.ArgumentTypeError(f"{name!r} is neither {first} nor {second}")
+        return found
+
+    return read
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -> None:
@@ -57,7 +62,19 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
     parser.add_argument("--suite", default="quick", help="quick, or the path of a suite .toml (default: quick)")
     parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
     parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
-    parser.add_argument("--cache", type=cache_states, default=(), metavar="STATE,...", help="cold, warm or both (default: the suite's)")
+    parser.add_argument(
+        "--cache", type=either("cold", "warm"), default=(), metavar="STATE,...", help="cold, warm or both (default: the suite's)"
+    )
+    parser.add_argument(
+        "--launch", type=either("stream", "graph"), default=(), metavar="WAY,...", help="stream, graph or both (default: the suite's)"
+    )
+    parser.add_argument(
+        "--sustain",
+        type=duration_s,
+        default=0.0,
+        metavar="TIME",
+        help="then run each case back to back for so long (30s): what heat and power leave of its rate",
+    )
     parser.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
     parser.add_argument("--budget", type=duration_s, default=budget_s, metavar="TIME", help="share out this much time: 90s, 5m, 1h")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="where the rows go (default: results/<chip>-<utc>.csv)")
@@ -91,6 +108,8 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         only=arguments.only,
         backends=arguments.backend,
         cache=arguments.cache,
+        launch=arguments.launch,
+        sustain_s=arguments.sustain,
         budget_s=arguments.budget,
         out=arguments.out,
         resume=arguments.resume,

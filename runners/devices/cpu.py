@@ -12,7 +12,8 @@ import numpy as np
 
 from chipassay.results.cpus import CpuCore, find_cpu
 
-from ..timing.engine import Condition
+from ..timing.condition import Condition
+from ..timing.engine import Timed
 from ..timing.statistics import median
 from .facts import DeviceFacts, slug
 from .host import last_level_cache_bytes, memory_bytes, native_dtypes, processor, usable_cores
@@ -55,6 +56,8 @@ def cpu_facts() -> DeviceFacts:
         threads=cores,
         native_dtypes=native_dtypes(cpu.flags),
         peak_flops_per_s=core.peaks(cores, clock_hz) if core and clock_hz else {},
+        peak_clock_hz=clock_hz,
+        clock="read between samples, by a chain of additions" if clock_hz else "cannot be read on this CPU",
         fabric="shared-memory",
         notes=tuple(notes),
     )
@@ -100,10 +103,10 @@ class CpuTimer:
     def now_s(self) -> float:
         return time.perf_counter()
 
-    def time_call(self, call: Callable[[], Any]) -> float:
+    def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
         begin = time.perf_counter_ns()
         call()
-        return (time.perf_counter_ns() - begin) * 1e-9
+        return Timed((time.perf_counter_ns() - begin) * 1e-9)
 
     def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
         marks = [time.perf_counter_ns()]
@@ -112,9 +115,19 @@ class CpuTimer:
             marks.append(time.perf_counter_ns())
         return [(end - begin) * 1e-9 for begin, end in itertools.pairwise(marks)]
 
+    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
+        begin = time.perf_counter_ns()
+        for _ in range(count):
+            call()
+        return Timed((time.perf_counter_ns() - begin) * 1e-9)
+
     def evict_cache(self) -> None:
         # Read and write every line: a store alone may bypass the cache.
         np.add(self._eviction, 1.0, out=self._eviction)
 
     def condition(self) -> Condition:
-        return Condition(clock_hz=chain_clock_hz(self._core))
+        clock_hz = chain_clock_hz(self._core)
+        return Condition(clock_hz=clock_hz, clock_method=None if clock_hz is None else "chain")
+
+    def energy_j(self) -> float | None:
+        return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..timing.engine import Timer
+from .clock import open_clock
 from .cpu import CpuTimer, cpu_facts
 from .facts import DeviceFacts
-from .gpu import CupyGpuTimer, TorchGpuTimer, gpu_facts
+from .gpu import gpu_facts
+from .gpu_timers import CupyGpuTimer, TorchGpuTimer
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ def discover(kind: str | None = None) -> Device:
         for backend in ("torch", "cupy"):
             facts = gpu_facts(backend)
             if facts is not None:
-                timer: Timer = TorchGpuTimer(facts) if backend == "torch" else CupyGpuTimer(facts)
+                clock, words = open_clock(facts)
+                facts = replace(facts, clock=words)
+                timer: Timer = TorchGpuTimer(facts, clock=clock) if backend == "torch" else CupyGpuTimer(facts, clock=clock)
                 name = "cuda" if facts.kind == "rocm" else facts.kind
                 return Device(facts, timer, name if name == "mps" else f"{name}:0")
     facts = cpu_facts()

@@ -29,9 +29,15 @@ class DeviceFacts:
     driver: str
     threads: int | None = None
     compute_capability: tuple[int, int] | None = None
+    architecture: str | None = None
+    """What the compiler calls an AMD chip: ``gfx942``."""
     native_dtypes: frozenset[str] | None = None
     peak_flops_per_s: Mapping[str, Quantity] = field(default_factory=dict)
     peak_bandwidth_bytes_per_s: Quantity | None = None
+    peak_clock_hz: float | None = None
+    """The clock at which the peak rates hold."""
+    clock: str | None = None
+    """In words: how the chip's clock is read while it is measured, or why it cannot be."""
     fabric: str | None = None
     notes: tuple[str, ...] = ()
     """What to know about this machine, in sentences."""
@@ -39,7 +45,12 @@ class DeviceFacts:
     @property
     def target(self) -> Target:
         """The device as kernels see it."""
-        return Target(kind=self.kind, compute_capability=self.compute_capability, native_dtypes=self.native_dtypes)
+        return Target(
+            kind=self.kind,
+            compute_capability=self.compute_capability,
+            native_dtypes=self.native_dtypes,
+            architecture=self.architecture,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types."""

@@ -1,25 +1,17 @@
-"""GPUs: what they are and how they are timed, by events on the chip. Through torch, or CuPy where torch is missing.
-
-Not yet run on a GPU: written against the libraries' documented interfaces.
-"""
+"""GPUs: what they are. Through torch, or CuPy where torch is missing. Not yet run on a GPU."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable
+import contextlib
+import importlib
 from typing import Any
 
 from chipassay.kernels.backends import torch_runs_on_cuda
 from chipassay.results.catalogue import Chip, identify
 from chipassay.results.profile import Quantity
 
-from ..timing.engine import Condition
 from .facts import DeviceFacts, slug
-from .nvml import nvml_condition
 
-HEAD_START_CYCLES = 200_000
-"""The stream is held for about 0.1 ms before each sample, so that the call is queued when its start event fires."""
 CACHE_IF_UNKNOWN_BYTES = 256 * 2**20
 """Largest last-level cache of the listed GPUs (MI300X's Infinity Cache): assumed where the driver does not tell."""
 
@@ -44,6 +36,7 @@ def _facts(kind: str, name: str, count: int, memory_bytes: int, cache_bytes: int
         peak_flops_per_s=catalogue_peaks(chip) if chip else {},
         peak_bandwidth_bytes_per_s=catalogue_bandwidth(chip) if chip else None,
         native_dtypes=frozenset(chip.peak_flops_per_s) if chip else None,
+        peak_clock_hz=chip.boost_clock_hz if chip else None,
         notes=notes,
         **more,
     )
@@ -78,7 +71,10 @@ def _torch_facts() -> DeviceFacts | None:
             getattr(properties, "L2_cache_size", None),
             f"hip {rocm}" if rocm else _nvidia_driver(),
             compute_capability=None if rocm else (properties.major, properties.minor),
+            architecture=_gcn(getattr(properties, "gcnArchName", None)) if rocm else None,
         )
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module("torch_npu")  # which teaches torch the device, where it is installed
     for kind in ("xpu", "npu"):
         module = getattr(torch, kind, None)
         if module is not None and module.is_available():
@@ -106,7 +102,18 @@ def _cupy_facts() -> DeviceFacts | None:
         int(properties.get("l2CacheSize", 0)),
         _nvidia_driver() if not rocm else "hip",
         compute_capability=None if rocm else (properties["major"], properties["minor"]),
+        architecture=_gcn(properties.get("gcnArchName")) if rocm else None,
     )
+
+
+def _gcn(name: str | bytes | None) -> str | None:
+    """AMD's name of an architecture without the features behind it.
+
+    >>> _gcn(b"gfx942:sramecc+:xnack-")
+    'gfx942'
+    """
+    text = name.decode() if isinstance(name, bytes) else name
+    return text.partition(":")[0] if text else None
 
 
 def _nvidia_driver() -> str:
@@ -118,95 +125,3 @@ def _nvidia_driver() -> str:
         return version if isinstance(version, str) else version.decode()
     except Exception:  # the binding is optional and raises its own types; the driver's version is a note, not a need
         return "unknown (install nvidia-ml-py)"
-
-
-class TorchGpuTimer:
-    """Times calls on a GPU that torch drives, with its events."""
-
-    clock_source = "device"
-
-    def __init__(self, facts: DeviceFacts, index: int = 0) -> None:
-        import torch
-
-        name = "cuda" if facts.kind == "rocm" else facts.kind
-        self._module = getattr(torch, name)
-        device = f"{name}:{index}" if name != "mps" else name
-        self._eviction = torch.empty(2 * facts.cache_bytes, dtype=torch.uint8, device=device)
-        self._hold: Callable[[int], None] | None = getattr(torch.cuda, "_sleep", None) if name == "cuda" else None
-        uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None) if facts.kind == "cuda" else None
-        self._read_condition = nvml_condition(None if uuid is None else str(uuid))
-
-    def now_s(self) -> float:
-        return time.perf_counter()
-
-    def time_call(self, call: Callable[[], Any]) -> float:
-        start, end = self._module.Event(enable_timing=True), self._module.Event(enable_timing=True)
-        if self._hold is not None:
-            self._hold(HEAD_START_CYCLES)
-        start.record()
-        call()
-        end.record()
-        self._module.synchronize()
-        return float(start.elapsed_time(end)) * 1e-3
-
-    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
-        marks = [self._module.Event(enable_timing=True) for _ in range(count + 1)]
-        marks[0].record()
-        for mark in marks[1:]:
-            call()
-            mark.record()
-        self._module.synchronize()
-        return [float(begin.elapsed_time(end)) * 1e-3 for begin, end in itertools.pairwise(marks)]
-
-    def evict_cache(self) -> None:
-        self._eviction.zero_()
-
-    def condition(self) -> Condition:
-        return self._read_condition()
-
-
-class CupyGpuTimer:
-    """Times calls on a GPU that only CuPy drives (old chips that new torch no longer supports)."""
-
-    clock_source = "device"
-
-    def __init__(self, facts: DeviceFacts, index: int = 0) -> None:
-        import cupy
-
-        self._cupy = cupy
-        cupy.cuda.Device(index).use()
-        self._eviction = cupy.empty(2 * facts.cache_bytes, dtype=cupy.uint8)
-        self._read_condition = nvml_condition(self._uuid(index))
-
-    def _uuid(self, index: int) -> str | None:
-        raw = self._cupy.cuda.runtime.getDeviceProperties(index).get("uuid")
-        if raw is None:
-            return None
-        digits = bytes(raw).hex()
-        return f"GPU-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-    def now_s(self) -> float:
-        return time.perf_counter()
-
-    def time_call(self, call: Callable[[], Any]) -> float:
-        start, end = self._cupy.cuda.Event(), self._cupy.cuda.Event()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        return float(self._cupy.cuda.get_elapsed_time(start, end)) * 1e-3
-
-    def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
-        marks = [self._cupy.cuda.Event() for _ in range(count + 1)]
-        marks[0].record()
-        for mark in marks[1:]:
-            call()
-            mark.record()
-        marks[-1].synchronize()
-        return [float(self._cupy.cuda.get_elapsed_time(begin, end)) * 1e-3 for begin, end in itertools.pairwise(marks)]
-
-    def evict_cache(self) -> None:
-        self._eviction.fill(0)
-
-    def condition(self) -> Condition:
-        return self._read_condition()

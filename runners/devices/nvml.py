@@ -1,46 +1,78 @@
-"""State of an NVIDIA GPU through NVML (no root needed): clock, power, temperature, throttle reasons. Not yet run on a GPU."""
+"""State of an NVIDIA GPU through NVML (no root needed): clock, power, energy, temperature, throttle reasons. Not yet run on a GPU.
+
+``power_w``: of the last second on Ampere (but not A100) and newer, instantaneous on older chips and A100; energy: a counter of
+millijoules since the driver was loaded, from Volta on (NVML API reference, nvmlDeviceGetPowerUsage and
+nvmlDeviceGetTotalEnergyConsumption).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from ..timing.engine import Condition
+from ..timing.condition import Condition
 
-SLOWDOWN_REASONS = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown")
-"""Throttle reasons that make results worse than the chip's own: idle, application clocks and sync boost are not among them."""
+SLOWDOWN_REASONS = {
+    "SwPowerCap": "power_cap",
+    "HwSlowdown": "hardware_slowdown",
+    "SwThermalSlowdown": "thermal_slowdown",
+    "HwThermalSlowdown": "hardware_thermal_slowdown",
+    "HwPowerBrakeSlowdown": "power_brake",
+}
+"""NVML's reasons that make results worse than the chip's own, and how the row names them."""
+SETTING_REASONS = {"ApplicationsClocksSetting": "clocks_set_by_owner", "SyncBoost": "sync_boost", "DisplayClockSetting": "display_clocks"}
+"""Reasons worth knowing that are no fault of the chip. Idle is left out: between two samples it is idle."""
 
 
-def nvml_condition(uuid: str | None) -> Callable[[], Condition]:
-    """A function that reads the state of the GPU with this UUID; empty conditions where NVML or the UUID is missing."""
-    if uuid is None:
-        return Condition
-    try:
-        import pynvml
+class Nvml:
+    """One GPU as NVML sees it."""
 
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-    except Exception:  # the binding raises its own types, and is optional: no NVML means no condition columns
-        return Condition
-    mask = 0
-    for reason in SLOWDOWN_REASONS:
-        mask |= getattr(pynvml, f"nvmlClocksThrottleReason{reason}", 0) or getattr(pynvml, f"nvmlClocksEventReason{reason}", 0)
+    def __init__(self, library: Any, handle: Any) -> None:
+        self._library, self._handle = library, handle
+        named = {**SLOWDOWN_REASONS, **SETTING_REASONS}
+        # The prefix changed with CUDA 12.2; bindings know one or both.
+        prefixes = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")
+        bits = {name: next((bit for p in prefixes if (bit := getattr(library, p + name, 0))), 0) for name in named}
+        self._bits = {named[name]: int(bit) for name, bit in bits.items() if bit}
+        self._slowdowns = frozenset(SLOWDOWN_REASONS.values())
 
-    def read() -> Condition:
-        def ask(question: Callable[[], float]) -> float | None:
-            try:
-                return float(question())
-            except pynvml.NVMLError:
-                return None
+    @classmethod
+    def open(cls, uuid: str | None) -> Nvml | None:
+        """The GPU with this UUID; None where NVML or the UUID is missing."""
+        if uuid is None:
+            return None
+        try:
+            import pynvml
 
-        clock_mhz = ask(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
-        power_mw = ask(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
-        temperature_c = ask(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-        reasons = ask(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+            pynvml.nvmlInit()
+            return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"))
+        except Exception:  # the binding raises its own types, and is optional: no NVML means no condition columns
+            return None
+
+    def _ask(self, question: Callable[[Any], float]) -> float | None:
+        try:
+            return float(question(self._handle))
+        except self._library.NVMLError:
+            return None
+
+    def condition(self) -> Condition:
+        """The state now."""
+        nvml = self._library
+        clock_mhz = self._ask(lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))
+        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage)
+        temperature_c = self._ask(lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))
+        mask = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        reasons = None if mask is None else tuple(name for name, bit in self._bits.items() if int(mask) & bit)
         return Condition(
             clock_hz=None if clock_mhz is None else clock_mhz * 1e6,
+            clock_method=None if clock_mhz is None else "nvml",
             power_w=None if power_mw is None else power_mw / 1e3,
             temperature_c=temperature_c,
-            throttled=None if reasons is None else bool(int(reasons) & mask),
+            throttled=None if reasons is None else not self._slowdowns.isdisjoint(reasons),
+            throttle_reasons=reasons or (),
         )
 
-    return read
+    def energy_j(self) -> float | None:
+        """Energy since the driver was loaded; None before Volta."""
+        energy_mj = self._ask(self._library.nvmlDeviceGetTotalEnergyConsumption)
+        return None if energy_mj is None else energy_mj / 1e3

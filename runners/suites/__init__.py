@@ -21,19 +21,24 @@ HERE = Path(__file__).parent
 COLLECTIVE_DTYPE_BYTES = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2}
 """Element types of collectives and their size."""
 
-BLOCK_SETTINGS = ("op", "on", "backends", "cache", "ranks")
+BLOCK_SETTINGS = ("op", "on", "backends", "cache", "launch", "ranks")
 """Keys of a block that are not axes."""
+
+CACHES = ("cold", "warm")
+LAUNCHES = ("stream", "graph")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One case that a suite asks for. ``backends`` None: every backend that can run here; ``ranks``: a collective."""
+    """One case that a suite asks for. ``backends`` None: every backend that can run here; ``ranks``: a collective; ``launch``:
+    ``stream`` (on a CPU: a call) or ``graph``."""
 
     op: str
     axes: Mapping[str, Any]
     cache: str
     backends: tuple[str, ...] | None = None
     ranks: str | None = None
+    launch: str = "stream"
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,13 @@ def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
         if not isinstance(values, list) or not values:
             raise ValueError(f"axis {name!r} must be a list that is not empty")
     caches = block.get("cache", ["cold"])
-    if not isinstance(caches, list) or not caches or not set(caches) <= {"cold", "warm"}:
+    if not isinstance(caches, list) or not caches or not set(caches) <= set(CACHES):
         raise ValueError(f"cache is {caches!r}; write a list of cold and warm")
+    launches = block.get("launch", ["stream"])
+    if not isinstance(launches, list) or not launches or not set(launches) <= set(LAUNCHES):
+        raise ValueError(f"launch is {launches!r}; write a list of stream and graph")
+    if "ranks" in block and "launch" in block:
+        raise ValueError("a collective is launched on the stream; leave out launch")
     if "ranks" in block and block["ranks"] != "all":
         raise ValueError(f"ranks is {block['ranks']!r}; write all")
     if "ranks" in block and not set(axes.get("dtype", [])) <= set(COLLECTIVE_DTYPE_BYTES):
@@ -96,9 +106,9 @@ def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
     for op in ops:
         for values in itertools.product(*axes.values()):
             point = _fields(dict(zip(axes, values, strict=True)))
-            for cache in caches:
-                backends = tuple(block["backends"]) if "backends" in block else None
-                yield Wanted(op=op, axes=point, cache=cache, backends=backends, ranks=block.get("ranks"))
+            backends = tuple(block["backends"]) if "backends" in block else None
+            for cache, launch in itertools.product(caches, launches):
+                yield Wanted(op=op, axes=point, cache=cache, backends=backends, ranks=block.get("ranks"), launch=launch)
 
 
 def _fields(point: dict[str, Any]) -> dict[str, Any]:
@@ -110,15 +120,19 @@ def _fields(point: dict[str, Any]) -> dict[str, Any]:
     return point
 
 
-def with_cache(suite: Suite, caches: Sequence[str]) -> Suite:
-    """The suite with each case measured under these cache states instead of its own (none given: as it is)."""
-    if not caches:
-        return suite
-    found: list[Wanted] = []
+def with_states(suite: Suite, *, caches: Sequence[str] = (), launches: Sequence[str] = ()) -> Suite:
+    """The suite with each case measured in these cache states and launched in these ways instead of its own (none given: as it is).
+
+    Collectives are launched as they are.
+    """
+    found: dict[str, Wanted] = {}
     for wanted in suite.wanted:
-        # A case that the suite wants in both states is still one case.
-        found += [one for cache in caches if (one := replace(wanted, cache=cache)) not in found]
-    return Suite(suite.name, suite.min_time_s, tuple(found))
+        ways = launches if launches and wanted.ranks is None else (wanted.launch,)
+        for cache, launch in itertools.product(caches or (wanted.cache,), ways):
+            one = replace(wanted, cache=cache, launch=launch)
+            # A case that the suite wants in both states is still one case.
+            found.setdefault(repr(one), one)
+    return Suite(suite.name, suite.min_time_s, tuple(found.values()))
 
 
 def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Suite:

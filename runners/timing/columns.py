@@ -7,12 +7,18 @@ from typing import Any
 
 from chipassay.results.schema import SAMPLES_KEPT
 
+from .condition import summarise
 from .engine import METHOD_VERSION, Samples
 from .statistics import median, median_interval, percentile, thin
+
+UNREAD_HZ = 0.0
+"""Stands in ``sample_clocks_hz`` for a sample whose clock could not be read: the column is as long as ``samples_s``."""
 
 
 def result_columns(samples: Samples) -> dict[str, Any]:
     """What the timing engine found, as columns of the row."""
+    clocks_hz = [clock_hz for clock_hz in samples.clocks_hz if clock_hz is not None]
+    aligned = [UNREAD_HZ if clock_hz is None else clock_hz for clock_hz in samples.clocks_hz]
     return {
         "method_version": METHOD_VERSION,
         "cache": samples.cache,
@@ -22,7 +28,8 @@ def result_columns(samples: Samples) -> dict[str, Any]:
         "stop_reason": samples.stop_reason,
         "measuring_s": samples.measuring_s,
         **time_columns(samples.times_s),
-        **{name: getattr(samples, name) for name in ("clock_hz", "clock_min_hz", "throttled", "power_w", "temperature_c")},
+        "sample_clocks_hz": thin(aligned, SAMPLES_KEPT) if clocks_hz else None,
+        **summarise(samples.conditions, clocks_hz),
     }
 
 

@@ -6,34 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .statistics import median
+from .condition import Condition
 from .stopping import StoppingRule
 
-METHOD_VERSION = 1
-"""Raised whenever a change here moves results, so that old rows can be told apart."""
+METHOD_VERSION = 2
+"""Raised whenever a change here moves results, so that old rows can be told apart. 2: a GPU's stream is held until the whole call is
+queued, so that calls of many kernels no longer show what issuing them costs the host."""
 
 WARMUP_MIN_CALLS = 3
 """The first call pays for lazy initialisation, the second often for allocation."""
 WARMUP_STEADY = 0.05
 """Steady: two calls in a row that are no more than 5 % faster than the best so far."""
-WARMUP_CAP_FRACTION = 0.2
-"""Warm-up may take this share of the time cap: a chip that never settles is measured as it is."""
 CONDITION_EVERY_S = 0.2
 """Clock and power are read between samples, not for each: reading takes up to milliseconds."""
-THROTTLE_RATIO = 0.75
-"""A clock that falls below this share of the highest in the same measurement counts as a slowdown (nvbench's share)."""
-THROTTLE_LOOKS = 4
-"""With fewer looks at the clock a single wrong reading would decide; with this many the second lowest and second highest do."""
 
 
 @dataclass(frozen=True)
-class Condition:
-    """The state of the chip at one moment; None where it cannot be read."""
+class Timed:
+    """One timed call, or several back to back."""
 
+    time_s: float
     clock_hz: float | None = None
-    throttled: bool | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
+    """The chip's clock around it, by counters on the chip; None where they cannot be read or the span is too short for them."""
+    queued: bool = True
+    """False: the chip began before the host had queued all of it, so the time may hold what issuing it cost the host."""
 
 
 class Timer(Protocol):
@@ -45,17 +41,26 @@ class Timer(Protocol):
     def now_s(self) -> float:
         """Monotonic host time."""
 
-    def time_call(self, call: Callable[[], Any]) -> float:
-        """Run ``call`` once and wait for its end; seconds it took by ``clock_source``."""
+    def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
+        """Run ``call`` once and wait for its end; seconds it took by ``clock_source``.
+
+        ``queue``: a device that can be held is held until all of the call is queued. False where issuing is what is measured.
+        """
 
     def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
         """Run ``call`` so often back to back, without waiting in between where the device can queue; seconds of each."""
+
+    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
+        """Run ``call`` so often back to back; seconds of all together, with nothing between the calls."""
 
     def evict_cache(self) -> None:
         """Push everything out of the last-level cache."""
 
     def condition(self) -> Condition:
         """The chip's state now."""
+
+    def energy_j(self) -> float | None:
+        """Energy the chip has used since some fixed moment; None where it does not count."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ class Samples:
     warmup_count: int
     stop_reason: str
     measuring_s: float
-    clock_hz: float | None = None
-    clock_min_hz: float | None = None
-    throttled: bool | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
+    conditions: tuple[Condition, ...] = ()
+    clocks_hz: tuple[float | None, ...] = ()
+    """The chip's clock around each of ``times_s``."""
+    unqueued_count: int = 0
+    """Samples that began before the host had queued all of the call."""
 
 
 def measure(
@@ -83,6 +88,7 @@ def measure(
     cache: str = "cold",
     before_sample: Callable[[], None] | None = None,
     warmup_cap_s: float = 2.0,
+    queue: bool = True,
 ) -> Samples:
     """Sample ``call`` until ``rule`` is satisfied.
 
@@ -91,9 +97,9 @@ def measure(
     capped for good would otherwise yield nothing.
     """
     begin_s = timer.now_s()
-    warmups = _warm_up(call, timer, warmup_cap_s)
+    warmups = _warm_up(call, timer, warmup_cap_s, queue)
     conditions = [timer.condition()]
-    samples: list[float] = []
+    samples: list[Timed] = []
     rule.start(timer.now_s())
     last_look_s = timer.now_s()
     reason = None
@@ -102,31 +108,33 @@ def measure(
             before_sample()
         if cache == "cold":
             timer.evict_cache()
-        samples.append(timer.time_call(call))
+        samples.append(timer.time_call(call, queue))
         now_s = timer.now_s()
         if now_s - last_look_s >= CONDITION_EVERY_S:
             conditions.append(timer.condition())
             last_look_s = timer.now_s()
-        rule.add(samples[-1], now_s)
+        rule.add(samples[-1].time_s, now_s)
         reason = rule.finished()
     conditions.append(timer.condition())
     return Samples(
-        times_s=tuple(samples),
+        times_s=tuple(sample.time_s for sample in samples),
         clock_source=timer.clock_source,
         cache=cache,
         warmup_count=warmups,
         stop_reason=reason,
         measuring_s=timer.now_s() - begin_s,
-        **summarise(conditions),
+        conditions=tuple(conditions),
+        clocks_hz=tuple(sample.clock_hz for sample in samples),
+        unqueued_count=sum(not sample.queued for sample in samples),
     )
 
 
-def _warm_up(call: Callable[[], Any], timer: Timer, cap_s: float) -> int:
+def _warm_up(call: Callable[[], Any], timer: Timer, cap_s: float, queue: bool) -> int:
     begin_s = timer.now_s()
     best_s = float("inf")
     steady = count = 0
     while True:
-        time_s = timer.time_call(call)
+        time_s = timer.time_call(call, queue).time_s
         count += 1
         steady = steady + 1 if time_s > best_s * (1 - WARMUP_STEADY) else 0
         best_s = min(best_s, time_s)
@@ -134,25 +142,3 @@ def _warm_up(call: Callable[[], Any], timer: Timer, cap_s: float) -> int:
             return count
         if count >= WARMUP_MIN_CALLS and steady >= 2:
             return count
-
-
-def summarise(conditions: list[Condition]) -> dict[str, Any]:
-    """Median and lowest clock, median power, highest temperature, and whether the chip was slowed down at any look.
-
-    >>> summarise([Condition(clock_hz=clock) for clock in (2e9, 2e9, 1e9, 1e9)])["throttled"]
-    True
-    >>> summarise([Condition(clock_hz=clock) for clock in (2e9, 2e9, 2e9, 1e9)])["throttled"]
-    False
-    """
-    clocks = [c.clock_hz for c in conditions if c.clock_hz is not None]
-    powers = [c.power_w for c in conditions if c.power_w is not None]
-    temperatures = [c.temperature_c for c in conditions if c.temperature_c is not None]
-    flags = [c.throttled for c in conditions if c.throttled is not None]
-    fell = [ordered[1] < THROTTLE_RATIO * ordered[-2]] if len(ordered := sorted(clocks)) >= THROTTLE_LOOKS else []
-    return {
-        "clock_hz": median(clocks) if clocks else None,
-        "clock_min_hz": min(clocks) if clocks else None,
-        "throttled": any(flags + fell) if flags or fell else None,
-        "power_w": median(powers) if powers else None,
-        "temperature_c": max(temperatures) if temperatures else None,
-    }

@@ -70,7 +70,7 @@ def test_what_a_kernel_raises_becomes_the_row(measure, error, status):
 
 
 def test_a_case_larger_than_memory_is_not_begun(measure, monkeypatch):
-    monkeypatch.setattr(measure_kernel, "free_memory_bytes", lambda: 10)
+    monkeypatch.setattr(measure_kernel, "free_bytes", lambda facts: 10.0)
     row = measure(copies)
     assert row["status"] == "out_of_memory"
     assert "are free" in row["reason"]

@@ -6,6 +6,8 @@ import itertools
 
 import pytest
 
+from chipassay.results.schema import SAMPLES_KEPT
+from chipassay.runners.timing.columns import UNREAD_HZ, result_columns
 from chipassay.runners.timing.engine import measure
 from chipassay.runners.timing.stopping import PreciseMedian
 
@@ -47,24 +49,78 @@ def test_warm_up_that_never_settles_ends_at_its_cap():
     assert samples.warmup_count == 4
 
 
+def columns_of(chip, count):
+    return result_columns(measure(nothing, chip, FixedCount(count)))
+
+
 def test_throttled_samples_are_kept_and_marked():
     clocks = itertools.chain([2.0e9, 1.9e9, 1.2e9], itertools.repeat(1.2e9))
-    samples = measure(nothing, FakeChip(steady(0.3), clocks), FixedCount(5))
-    assert len(samples.times_s) == 5
-    assert samples.throttled is True
-    assert samples.clock_min_hz == 1.2e9
+    found = columns_of(FakeChip(steady(0.3), clocks), 5)
+    assert found["sample_count"] == 5
+    assert found["throttled"] is True
+    assert found["clock_min_hz"] == 1.2e9
 
 
 def test_a_steady_clock_is_not_throttled():
-    samples = measure(nothing, FakeChip(steady(0.3), itertools.repeat(1.7e9)), FixedCount(5))
-    assert samples.throttled is False
-    assert samples.clock_hz == 1.7e9
+    found = columns_of(FakeChip(steady(0.3), itertools.repeat(1.7e9)), 5)
+    assert found["throttled"] is False
+    assert (found["clock_hz"], found["clock_method"]) == (1.7e9, "nvml")
 
 
 def test_a_chip_without_a_readable_clock_has_unknown_throttling():
-    samples = measure(nothing, FakeChip(steady(0.3)), FixedCount(5))
-    assert samples.throttled is None
-    assert samples.clock_hz is None
+    found = columns_of(FakeChip(steady(0.3)), 5)
+    assert {found[name] for name in ("throttled", "clock_hz", "clock_method", "sample_clocks_hz", "throttle_reasons")} == {None}
+
+
+def test_a_clock_read_on_the_chip_around_each_call_is_kept_beside_its_sample_and_preferred():
+    chip = FakeChip(steady(1e-3), itertools.repeat(1.0e9))
+    warmups = measure(nothing, chip, FixedCount(1)).warmup_count
+    chip.device_clocks_hz = itertools.chain([9e9] * warmups, (1e9 + i for i in itertools.count()))
+    found = columns_of(chip, 5)
+    assert found["sample_clocks_hz"] == (1e9, 1e9 + 1, 1e9 + 2, 1e9 + 3, 1e9 + 4)
+    assert (found["clock_hz"], found["clock_min_hz"], found["clock_method"]) == (1e9 + 2, 1e9, "device")
+
+
+def test_clocks_stay_beside_their_samples_when_few_are_kept():
+    durations = (1e-3 + 1e-9 * i for i in itertools.count())
+    chip = FakeChip(durations, device_clocks_hz=(1e9 + i for i in itertools.count()))
+    found = columns_of(chip, 1000)
+    assert len(found["samples_s"]) == len(found["sample_clocks_hz"]) == SAMPLES_KEPT
+    pairs = zip(found["samples_s"], found["sample_clocks_hz"], strict=True)
+    assert all(round((time_s - 1e-3) * 1e9) == round(clock_hz - 1e9) for time_s, clock_hz in pairs)
+
+
+def test_a_sample_whose_clock_cannot_be_read_keeps_its_place():
+    found = columns_of(FakeChip(steady(1e-3), device_clocks_hz=itertools.cycle([None, 2e9])), 4)
+    assert sorted(found["sample_clocks_hz"]) == [UNREAD_HZ, UNREAD_HZ, 2e9, 2e9]
+    assert found["clock_min_hz"] == 2e9
+
+
+@pytest.mark.parametrize(("low", "throttled"), [(3, False), (60, True)])
+def test_of_many_clocks_a_few_stray_ones_are_no_throttling(low, throttled):
+    clocks = itertools.chain([2e9] * (200 - low), [1e9] * low)
+    chip = FakeChip(steady(1e-3), device_clocks_hz=itertools.cycle(clocks))
+    assert columns_of(chip, 400)["throttled"] is throttled
+
+
+def test_what_the_driver_names_as_reasons_is_told_once_each():
+    found = columns_of(FakeChip(steady(0.3), throttle_reasons=("power_cap", "sync_boost")), 5)
+    assert (found["throttled"], found["throttle_reasons"]) == (True, "power_cap;sync_boost")
+
+
+def test_samples_that_were_not_queued_in_time_are_counted():
+    chip = FakeChip(steady(1e-3))
+    warmups = measure(nothing, chip, FixedCount(1)).warmup_count
+    begun = chip.log.count("call") + warmups
+    chip.unqueued = frozenset({begun - 1, begun, begun + 2})
+    assert measure(nothing, chip, FixedCount(5)).unqueued_count == 2
+
+
+def test_an_overhead_is_timed_without_queueing_ahead():
+    chip = FakeChip(steady(1e-3))
+    measure(nothing, chip, FixedCount(3), queue=False)
+    assert "call" not in chip.log
+    assert "call unheld" in chip.log
 
 
 def test_measuring_time_covers_warm_up_eviction_and_samples():
