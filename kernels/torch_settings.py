@@ -6,8 +6,10 @@ next kernel is prepared: time one kernel at a time. ``torch_as_it_was`` puts eve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .case import Case
 from .kernel import Target
@@ -51,6 +53,26 @@ def set_arithmetic(dtype: str) -> None:
     matmul.allow_fp16_reduced_precision_reduction = False
     if hasattr(matmul, "allow_fp16_accumulation"):  # torch 2.7
         matmul.allow_fp16_accumulation = False
+    set_blas_library(None)
+
+
+@functools.cache
+def _first_blas_library() -> Any:
+    """What torch (or TORCH_BLAS_PREFER_CUBLASLT) chose before any kernel did."""
+    import torch
+
+    return torch.backends.cuda.preferred_blas_library()
+
+
+def set_blas_library(name: str | None) -> None:
+    """Make torch call ``cublas`` or ``cublaslt`` for products on CUDA; None: what it began with. ``set_arithmetic`` sets None."""
+    import torch
+
+    if not hasattr(torch.backends.cuda, "preferred_blas_library"):  # torch 2.4
+        return
+    choice = _first_blas_library() if name is None else name
+    if choice != torch.backends.cuda.preferred_blas_library():  # setting it, even to what it is, warns
+        torch.backends.cuda.preferred_blas_library(choice)
 
 
 def set_sdpa_backend(name: str) -> None:
@@ -71,6 +93,7 @@ def torch_as_it_was() -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     reductions = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation")
     matmul_before = {name: getattr(matmul, name) for name in reductions if hasattr(matmul, name)}
+    library = cuda.preferred_blas_library() if hasattr(cuda, "preferred_blas_library") else None
     enabled = {name: function.replace("enable_", "") + "_enabled" for name, function in SDPA_SWITCHES.items()}
     sdpa_before = {name: getattr(cuda, function)() for name, function in enabled.items() if hasattr(cuda, function)}
     try:
@@ -79,5 +102,7 @@ def torch_as_it_was() -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
         for name, value in matmul_before.items():
             setattr(matmul, name, value)
+        if library is not None and library != cuda.preferred_blas_library():
+            cuda.preferred_blas_library(library)
         for name, value in sdpa_before.items():
             getattr(cuda, SDPA_SWITCHES[name])(value)

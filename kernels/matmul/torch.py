@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..arrays import Array, Arrays
 from ..kernel import Call, Target, kernel
-from ..torch_settings import refuses_dtype, set_arithmetic
+from ..torch_settings import refuses_dtype, set_arithmetic, set_blas_library, torch_version
 from .case import MatmulCase
 
 
@@ -21,6 +21,24 @@ def mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Arra
     set_arithmetic(case.dtype)
     a, b = case.operands(inputs)
     return lambda: torch.mm(a, b, out=output)
+
+
+def cublaslt_refuses(case: MatmulCase, target: Target) -> str | None:
+    if target.kind != "cuda":
+        return "cuBLASLt is for CUDA devices; elsewhere torch.mm calls what there is"
+    if case.dtype not in ("fp32", "tf32", "fp16", "bf16"):
+        return f"torch calls cuBLASLt for fp32, fp16 and bf16 when asked to, not for {case.dtype}"
+    if torch_version() < (2, 4):
+        return "preferring cuBLASLt needs torch 2.4"
+    return refuses_dtype(case, target)
+
+
+@kernel("matmul", "torch", "torch.mm.cublaslt", cublaslt_refuses)
+def mm_cublaslt(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    """As torch.mm, but by the library that torch.mm calls only when told to. Not yet run on a GPU."""
+    call = mm(case, arrays, inputs, output)
+    set_blas_library("cublaslt")
+    return call
 
 
 def int_refuses(case: MatmulCase, target: Target) -> str | None:

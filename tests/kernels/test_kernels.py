@@ -126,7 +126,7 @@ def test_sdpa_backends_are_offered_only_where_torch_has_them() -> None:
 def test_tf32_is_offered_on_nvidia_tensor_cores_only() -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     case = MatmulCase(m=64, n=64, k=64, dtype="tf32")
-    assert names(case, Target("cuda", (8, 0)), "torch") == {"torch.mm"}
+    assert names(case, Target("cuda", (8, 0)), "torch") == {"torch.mm", "torch.mm.cublaslt"}
     for target in (CPU, Target("cuda", (7, 5)), Target("rocm"), Target("mps")):
         assert not names(case, target, "torch")
 
