@@ -24,9 +24,10 @@ class MatmulCase(Product):
     In fp8 C = (A scale_a) (B scale_b) in bf16, with ``scaling`` ``per_tensor`` (the default: one fp32 scale for all of A and one for all
     of B) or ``row_wise`` (one for each row of A and each column of B). ``fp8_e4m3`` is e4m3 times e4m3, the forward pass.
     ``fp8_e5m2`` is a gradient in e5m2 (A) times weights or activations in e4m3 (B), as in the backward pass (Micikevicius et al., "FP8
-    formats for deep learning", arXiv 2209.05433, section 3.1); no library offers e5m2 times e5m2 (cuBLASLt's table of fp8 types).
+    formats for deep learning", arXiv 2209.05433, section 3.1); e5m2 times e5m2 is not in cuBLASLt's table of fp8 types.
     By default fp8 sums move to fp32 again and again; ``math_mode`` ``fast_accum`` lets Ada and Hopper keep them in the tensor core,
-    which is faster and keeps about 14 bits (``kernels/rounding.py``). Training uses both: usually fast in the forward pass only.
+    which is faster and keeps about 14 bits (``kernels/rounding.py``). Training uses both: the recipes of
+    NVIDIA's Transformer Engine are fast in the forward pass and split the sums in both gradients.
 
     >>> case = MatmulCase(m=2, n=3, k=4, dtype="bf16")
     >>> case.flops, case.bytes
