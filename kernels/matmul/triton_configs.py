@@ -25,7 +25,7 @@ class Machine:
     """What decides about tiles."""
 
     family: str
-    """``sm_80``: mma.sync; ``sm_90``: wgmma; ``sm_100``: tcgen05; ``cdna``: mfma; ``interpreter``."""
+    """``sm_80``: mma.sync; ``sm_90``: wgmma; ``sm_100``: tcgen05; ``sm_120``: mma.sync and TMA; ``cdna``: mfma; ``interpreter``."""
     multiprocessors: int
     shared_bytes: int
     """Most shared memory of one block."""
@@ -62,7 +62,7 @@ MACHINES: dict[object, Machine] = {
     (8, 9): Machine("sm_80", 142, 99 * 1024, 1024, 343),
     (9, 0): Machine("sm_90", 132, 227 * 1024, 4096, 1692),
     (10, 0): Machine("sm_100", 148, 227 * 1024, 8192, 4324),
-    (12, 0): Machine("sm_80", 170, 99 * 1024, 1024, 743),
+    (12, 0): Machine("sm_120", 170, 99 * 1024, 1024, 743),
     "gfx942": Machine("cdna", 304, 64 * 1024, 2048, 2524),
     "gfx950": Machine("cdna", 256, 160 * 1024, 4096, 3333),
     "interpreter": Machine("interpreter", 3, 2**30, 1024, 1024),
@@ -112,7 +112,7 @@ TILES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
         (128, 64, 128, 4, 4),
         (64, 128, 128, 4, 4),
         (64, 64, 64, 4, 5),
-        (64, 64, 128, 4, 4),
+        (64, 64, 128, 4, 3),
         (32, 128, 128, 4, 4),
         (32, 64, 128, 4, 5),
         (16, 128, 128, 4, 4),
@@ -157,7 +157,6 @@ TILES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
         (16, 64, 256, 4, 4),
     ),
     "cdna": (
-        (256, 256, 128, 8, 2),
         (256, 256, 64, 8, 2),
         (256, 128, 128, 8, 2),
         (128, 256, 128, 8, 2),
@@ -188,6 +187,52 @@ FP32_TILES = (
 SMALLEST_K = {1: 32, 2: 16, 4: 16, 8: 16}
 """By bytes of an element: the fewest terms of a tl.dot on any chip."""
 
+# BLOCK_M, BLOCK_N, num_warps, num_stages, SUBTILES, FLATTEN, SPECIALIZE, HOST; a row of A's tile has 128 bytes, as wide as TMA swizzles.
+PERSISTENT_TILES: dict[str, tuple[tuple[int, int, int, int, int, int, int, int], ...]] = {
+    "interpreter": ((32, 64, 4, 1, 2, 0, 0, 1),),
+    "sm_90": (
+        (128, 256, 4, 4, 2, 0, 1, 0),
+        (128, 256, 4, 3, 1, 0, 1, 0),
+        (128, 256, 4, 4, 0, 0, 1, 0),
+        (256, 128, 4, 4, 2, 0, 1, 0),
+        (256, 128, 4, 4, 0, 0, 1, 0),
+        (128, 256, 8, 4, 2, 1, 0, 1),
+        (128, 256, 8, 3, 1, 1, 0, 1),
+        (128, 256, 8, 3, 1, 0, 0, 1),
+        (256, 128, 8, 4, 2, 1, 0, 1),
+        (128, 128, 4, 5, 1, 0, 1, 0),
+        (128, 128, 4, 4, 1, 0, 1, 0),
+        (128, 128, 8, 5, 1, 1, 0, 1),
+        (128, 128, 4, 4, 1, 1, 0, 1),
+        (64, 256, 4, 4, 1, 1, 0, 1),
+        (128, 64, 4, 6, 1, 1, 0, 1),
+        (64, 128, 4, 6, 1, 1, 0, 1),
+    ),
+    "sm_100": (
+        (128, 256, 8, 4, 2, 1, 1, 1),
+        (128, 256, 4, 4, 2, 1, 1, 1),
+        (128, 256, 8, 3, 1, 1, 1, 1),
+        (128, 256, 8, 4, 2, 1, 0, 1),
+        (128, 256, 4, 4, 2, 1, 0, 1),
+        (256, 128, 8, 4, 2, 1, 1, 1),
+        (128, 128, 8, 5, 1, 1, 1, 1),
+        (128, 128, 4, 6, 2, 1, 1, 1),
+        (128, 128, 4, 5, 1, 1, 0, 1),
+        (128, 64, 4, 6, 1, 1, 1, 1),
+        (64, 128, 4, 6, 1, 1, 0, 1),
+    ),
+    "sm_120": (
+        (128, 128, 4, 2, 2, 1, 0, 1),
+        (128, 64, 4, 3, 1, 1, 0, 1),
+        (64, 128, 4, 3, 1, 1, 0, 1),
+        (64, 64, 4, 4, 1, 1, 0, 1),
+    ),
+}
+SUBTILES_SPECIALIZED_ON_SM_90 = (3, 9)
+"""Triton 3.4 and 3.6 do not compile a kernel that specialises on Hopper and stores C in parts; 3.9 does, those between were not tried."""
+PRECISE_TERMS = 128
+"""Sums inside Hopper's fp8 tensor cores go to fp32 after so many terms (DeepSeek-V3 technical report, arXiv 2412.19437, section 3.3.2)."""
+
 SPLITS = (1, 2, 4, 8, 16, 32)
 """Parts of k to try for skinny shapes."""
 SKINNY_M = 64
@@ -200,7 +245,8 @@ def tile_configs(case: Product, machine: Machine) -> list[Config]:
 
 def _tiles(case: Product, machine: Machine) -> Iterable[Config]:
     size = DTYPE_BYTES[case.dtype]
-    tiles = FP32_TILES if case.dtype == "fp32" and machine.family != "interpreter" else TILES[machine.family]
+    family = {"sm_120": "sm_80"}.get(machine.family, machine.family)  # mma.sync as well
+    tiles = FP32_TILES if case.dtype == "fp32" and family != "interpreter" else TILES[family]
     for block_m, block_n, row_bytes, warps, stages in tiles:
         block_k = max(row_bytes // size, SMALLEST_K[size])
         config = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "num_warps": warps, "num_stages": stages}
@@ -215,12 +261,32 @@ def _fitting(case: Product, machine: Machine, configs: Iterable[Config]) -> Iter
     return (config for config in configs if shared_bytes(case, config, machine) <= machine.shared_bytes)
 
 
+def persistent_configs(case: Product, machine: Machine, triton: tuple[int, int]) -> list[Config]:
+    """Tiles for one program a multiprocessor, loaded through TMA; none where the chip has none."""
+    size = DTYPE_BYTES[case.dtype]
+    imprecise = PRECISE_TERMS if machine.family == "sm_90" and size == 1 and case.dtype != "int8" else 0
+    names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "SUBTILES", "FLATTEN", "SPECIALIZE", "HOST")
+    tiles = (dict(zip(names, values, strict=True)) for values in PERSISTENT_TILES.get(machine.family, ()))
+    too_new = machine.family == "sm_90" and triton < SUBTILES_SPECIALIZED_ON_SM_90
+    configs = (
+        {**tile, "BLOCK_K": 128 // size, "IMPRECISE": imprecise}
+        for tile in tiles
+        if not (too_new and tile["SPECIALIZE"] and tile["SUBTILES"] == 2)
+    )
+    return list(_fitting(case, machine, configs))
+
+
 def shared_bytes(case: Product, config: Mapping[str, int], machine: Machine) -> int:
-    """Shared memory of the tiles on their way. AMD's pipeline keeps one of its stages in registers."""
+    """Shared memory of the tiles on their way, and of what C is stored through.
+
+    Tensor cores that read shared memory themselves (wgmma, tcgen05) hold a buffer longer: elsewhere one stage less is enough.
+    """
     a, b = (DTYPE_BYTES[dtype] for dtype in case.input_dtypes())
     stage = (config["BLOCK_M"] * a + config["BLOCK_N"] * b) * config["BLOCK_K"]
-    buffers = max(config["num_stages"] - 1, 1) if machine.family == "cdna" else config["num_stages"]
-    epilogue = config["BLOCK_M"] * config["BLOCK_N"] * OUTPUT_BYTES[case.output_dtype] // config["SUBTILES"] if "SUBTILES" in config else 0
+    less = "HOST" not in config and machine.family in ("cdna", "sm_70", "sm_80", "sm_120")
+    buffers = max(config["num_stages"] - less, 1)
+    parts = config.get("SUBTILES", 0)
+    epilogue = config["BLOCK_M"] * config["BLOCK_N"] * OUTPUT_BYTES[case.output_dtype] // parts if parts else 0
     return stage * buffers + epilogue
 
 
