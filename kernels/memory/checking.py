@@ -49,6 +49,16 @@ def sum_error(dtype: str, terms: int) -> float:
     return arithmetic_roundoff(dtype) * min(terms, DEVIATIONS * math.sqrt(terms))
 
 
+def exponential_error(xp: Any, exponents: Array, dtype: str) -> Array:
+    """Relative error of exp(z) as fast kernels compute it, 2^(z log2 e): 3 u |z| for z itself, log2 e and their product, and 8 u.
+
+    z, a difference or a product, is rounded once and so is z log2 e; the constant is off by less than one u. An absolute error of the
+    exponent is a relative one of the power. The hardware's 2^x is off by 2 ulp, 4 u (CUDA C++ Programming Guide, tables of intrinsic
+    functions: exp2f 2 ulp, __expf 2 ulp + 1.16 |x|), the rest is for what follows it.
+    """
+    return arithmetic_roundoff(dtype) * (3 * xp.abs(exponents) + 8)
+
+
 def blocks(rows: int, width: int = 1) -> Iterator[slice]:
     """Slices over the rows of an array, BLOCK_ELEMENTS or less in each (one row at least).
 

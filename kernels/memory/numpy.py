@@ -23,6 +23,15 @@ def pieces(elements: int, itemsize: int) -> list[slice]:
     return [slice(start, min(start + step, elements)) for start in range(0, elements, step)]
 
 
+def row_pieces(array: np.ndarray) -> list[slice]:
+    """Slices over rows, about CACHED_BYTES each, one row at least.
+
+    >>> row_pieces(np.zeros((3, 2**14)))
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    return pieces(len(array), array.shape[1] * array.itemsize)
+
+
 @kernel("read", "numpy", "numpy.sum", not_numpy)
 def read(case: ReadCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     (a,) = inputs

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays import Array, Arrays, Output
 from ..kernel import Call, kernel
-from ..memory.numpy import CACHED_BYTES
+from ..memory.numpy import row_pieces
 from ..memory.refusing import not_numpy
 from .case import EPSILON, LayerNormCase, RmsNormCase
 
@@ -21,13 +21,6 @@ def layer_norm(case: LayerNormCase, arrays: Arrays, inputs: tuple[Array, ...], o
     return _backward(inputs, output, centred=True) if case.backward else _forward(inputs, output, centred=True)
 
 
-def row_blocks(array: np.ndarray) -> list[slice]:
-    """Slices over rows, about CACHED_BYTES each."""
-    rows, width = array.shape
-    step = max(1, CACHED_BYTES // (width * array.itemsize))
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-
 def _normalise(x: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
     """n, and 1 / sqrt(mean square + eps) of each row, in the dtype of x."""
     d = x - x.mean(axis=1, keepdims=True) if centred else x
@@ -37,7 +30,7 @@ def _normalise(x: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def _forward(inputs: tuple[Array, ...], output: Output, centred: bool) -> Call:
     x, w, *b = inputs
-    parts = [(x[rows], output[rows]) for rows in row_blocks(x)]
+    parts = [(x[rows], output[rows]) for rows in row_pieces(x)]
 
     def run() -> Output:
         for x_part, y_part in parts:
@@ -53,7 +46,7 @@ def _forward(inputs: tuple[Array, ...], output: Output, centred: bool) -> Call:
 def _backward(inputs: tuple[Array, ...], output: Output, centred: bool) -> Call:
     x, w, dy = inputs
     dx, dw, *db = output
-    parts = [(x[rows], dy[rows], dx[rows]) for rows in row_blocks(x)]
+    parts = [(x[rows], dy[rows], dx[rows]) for rows in row_pieces(x)]
 
     def run() -> Output:
         for total in output[1:]:

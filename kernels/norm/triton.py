@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ..arrays import Array, Arrays, Output
 from ..kernel import Call, kernel
 from ..memory.refusing import not_triton
+from ..memory.triton_rows import looped_layouts, whole_layouts
 from ..memory.triton_stream import choose, launch_options, size_class
 from ..triton_tools import jit, launcher, named
 from .case import EPSILON, LayerNormCase, RmsNormCase
 from .triton_backward import backward
-from .triton_layout import looped_layouts, whole_layouts
 
 if TYPE_CHECKING:
     import triton.language as tl

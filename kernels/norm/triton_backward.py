@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import Array, Output
 from ..kernel import Call
+from ..memory.triton_rows import looped_layouts, whole_layouts
 from ..memory.triton_stream import choose, launch_options, size_class
 from ..triton_tools import jit, launcher, multiprocessors, named
-from .triton_layout import looped_layouts, whole_layouts
 
 if TYPE_CHECKING:
     import triton.language as tl

@@ -1,0 +1,5 @@
+"""Softmax of rows."""
+
+from .case import SoftmaxCase
+
+__all__ = ["SoftmaxCase"]
