@@ -64,6 +64,14 @@ def multiprocessors() -> int:
     return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
 
 
+def capability() -> tuple[int, int]:
+    """The compute capability of the current device."""
+    import cupy
+
+    digits = cupy.cuda.Device().compute_capability
+    return int(digits[:-1]), int(digits[-1])
+
+
 def fastest(candidates: Sequence[Mapping[str, int]], run: Callable[[Mapping[str, int]], object], repeats: int = 5) -> Mapping[str, int]:
     """The candidate whose ``run`` takes least time, each compiled by a first run, then timed ``repeats`` times by the device's events.
 

@@ -141,7 +141,7 @@ DEVICE void multiply(Sum (*sums)[EACH], const SharedA (*a)[PITCH], const SharedB
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, DTYPE == 64 || HALF2 ? 1 : 2) matmul(const T* a, const T* b, T* c, int m, int n, int k) {
-    extern __shared__ unsigned char shared_memory[];
+    extern __shared__ __align__(128) unsigned char shared_memory[];
     typedef SharedA TileA[BK][PITCH];
     typedef SharedB TileB[BK][PITCH];
     TileA* as = (TileA*)shared_memory;

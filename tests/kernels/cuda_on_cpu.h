@@ -20,7 +20,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __shared__
-#define __restrict__ __restrict
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
 #define DEVICE static inline
 

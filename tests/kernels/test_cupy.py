@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from chipassay.kernels.arrays_cupy import CupyArrays
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, kernels
-from chipassay.kernels.matmul import MatmulCase
+from chipassay.kernels.matmul import MatmulCase, cupy_mma
 from chipassay.kernels.memory import CopyCase, TriadCase
 
 from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
@@ -25,10 +21,9 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _cupy_on_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _cupy_on_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setitem(sys.modules, "cupy", CUPY)
     monkeypatch.setattr(RawModule, "folder", tmp_path_factory.getbasetemp())
-    yield
 
 
 def run(name: str, case: Case, capability: tuple[int, int], order: int = 1, seed: int = 0) -> tuple[GuardedArrays, Any, Any]:
@@ -77,3 +72,41 @@ def test_triad_is_right_as_cpp(dtype: str, elements: int) -> None:
 )
 def test_matmul_without_tensor_cores_is_right(dtype: str, layout: str, m: int, n: int, k: int, order: int) -> None:
     assert_right("cupy.matmul.simt", MatmulCase(m=m, n=n, k=k, layout=layout, dtype=dtype), (6, 0), order)
+
+
+@pytest.fixture
+def first_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose without timing: the first configuration, made small enough for a CPU."""
+    monkeypatch.setattr(cupy_mma, "fastest", lambda choices, run: choices[0])
+    monkeypatch.setattr(cupy_mma, "ASYNC_CONFIGS", ({"BM": 64, "BN": 64, "WM": 32, "WN": 32, "STAGES": 3},))
+    monkeypatch.setattr(cupy_mma, "CONFIGS", ({"BM": 64, "BN": 64, "WM": 32, "WN": 32, "STAGES": 2},))
+
+
+@pytest.mark.usefixtures("first_config")
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("capability", "dtype", "layout", "m", "n", "k"),
+    [
+        ((8, 0), "fp16", "nn", 72, 136, 200),
+        ((8, 0), "fp16", "nt", 64, 64, 32),
+        ((8, 0), "fp16", "tn", 136, 72, 72),
+        ((8, 0), "fp16", "nn", 65, 67, 69),
+        ((8, 0), "bf16", "nn", 72, 80, 136),
+        ((8, 0), "bf16", "tn", 33, 131, 47),
+        ((8, 0), "tf32", "nn", 68, 132, 84),
+        ((8, 0), "tf32", "nt", 68, 132, 84),
+        ((8, 0), "tf32", "tn", 100, 60, 44),
+        ((8, 0), "tf32", "tn", 3, 5, 7),
+        ((8, 0), "int8", "nt", 70, 90, 176),
+        ((7, 5), "int8", "nt", 70, 90, 176),
+        ((7, 5), "int8", "nt", 65, 63, 33),
+        ((7, 5), "fp16", "tn", 136, 72, 72),
+        ((7, 5), "fp16", "nn", 1, 1, 1),
+        ((7, 0), "fp16", "nn", 72, 136, 72),
+        ((7, 0), "fp16", "nt", 136, 72, 72),
+        ((7, 0), "fp16", "tn", 136, 72, 72),
+        ((7, 0), "fp16", "nt", 65, 67, 69),
+    ],
+)
+def test_matmul_with_mma_is_right(capability: tuple[int, int], dtype: str, layout: str, m: int, n: int, k: int, order: int) -> None:
+    assert_right("cupy.matmul.mma", MatmulCase(m=m, n=n, k=k, layout=layout, dtype=dtype), capability, order)
