@@ -86,7 +86,8 @@ class ChipClock:
 
     def read(self) -> float | None:
         """Clock between the last two stamps; None where they are too close for the timer."""
-        return clock_hz(*self.stamper.fetch(), self.tick_ns)
+        first, second = self.stamper.fetch()
+        return clock_hz(first, second, self.tick_ns)
 
 
 def calibrated(stamper: Stamper, wait: Callable[[float], None] = time.sleep) -> ChipClock | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from chipassay.kernels.kernel import Kernel
+from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
 from chipassay.results.table import TableWriter, read_rows
 from chipassay.runners import measure_kernel
 from chipassay.runners.devices.discover import Device
 from chipassay.runners.devices.facts import DeviceFacts
 from chipassay.runners.measure_kernel import KernelMeasurer
+from chipassay.runners.plausibility import ABOVE_BANDWIDTH, PARTLY_CACHED
 from chipassay.runners.timing.stopping import PreciseMedian
 
 from .fakes import FakeChip, steady
@@ -23,11 +28,13 @@ REQUEST = {"op": "copy", "case": {"elements": 8, "dtype": "fp32"}, "backend": "n
 
 @pytest.fixture
 def measure(monkeypatch):
-    def go(prepare, op="copy"):
+    def go(prepare, op="copy", chip=None, facts=FACTS, case=None, **wish):
         kernel = Kernel(op=op, backend="numpy", name="test.copy", prepare=prepare, refuses=lambda case, target: None)
         monkeypatch.setattr(measure_kernel, "kernels", lambda op, backend=None: [kernel])
-        measurer = KernelMeasurer(Device(FACTS, FakeChip(steady(1e-3), clock_source="host"), "cpu"))
-        return measurer.measure(**{**REQUEST, "op": op}, min_time_s=0.01, time_cap_s=1.0)
+        chip = chip or FakeChip(steady(1e-3), clock_source="host")
+        measurer = KernelMeasurer(Device(facts, chip, "cpu"))
+        request = {**REQUEST, "op": op, "case": case or REQUEST["case"]}
+        return measurer.measure(**request, **{"min_time_s": 0.01, "time_cap_s": 1.0, **wish})
 
     return go
 
@@ -74,6 +81,95 @@ def test_a_case_larger_than_memory_is_not_begun(measure, monkeypatch):
     row = measure(copies)
     assert row["status"] == "out_of_memory"
     assert "are free" in row["reason"]
+
+
+def test_tuning_counts_as_wall_time_and_not_as_measuring(measure, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(measure_kernel.time, "perf_counter", lambda: now[0])
+
+    def tuned(case, arrays, inputs, output):
+        now[0] += 60.0
+        call = copies(case, arrays, inputs, output)
+        call.config = "BLOCK=64"
+        return call
+
+    row = measure(tuned)
+    assert row["config"] == "BLOCK=64"
+    assert row["wall_s"] == pytest.approx(60.0)
+    assert row["measuring_s"] < 1.0
+
+
+def test_a_row_reads_back_with_all_that_was_seen_of_the_chip(measure, tmp_path):
+    clocks = itertools.cycle([1.6e9, 1.7e9])
+    chip = FakeChip(steady(1e-3), device_clocks_hz=clocks, power_w=300.0, throttle_reasons=("power_cap",))
+    columns = measure(copies, chip=chip, time_cap_s=2.0, sustain_s=3.0)
+    with TableWriter(tmp_path / "t.csv") as table:
+        table.append(Row(**columns))
+    (row,) = read_rows(tmp_path / "t.csv")
+    assert (row.status, row.clock_method, row.throttled, row.throttle_reasons) == ("ok", "device", True, "power_cap")
+    assert len(row.sample_clocks_hz) == len(row.samples_s)
+    assert row.clock_min_hz == 1.6e9
+    assert row.energy_j == pytest.approx(0.3, rel=0.1)
+    assert (row.sustained_s, row.sustained_time_s, row.sustained_power_w) == (pytest.approx(3.0, abs=0.2), pytest.approx(1e-3), 300.0)
+    assert "throttled" in row.flags.split(";")
+    # Energy and the sustained calls are measuring too.
+    assert row.measuring_s > 3.0
+
+
+def test_a_second_visit_only_samples(measure):
+    chip = FakeChip(steady(1e-3), power_w=300.0)
+    columns = measure(copies, chip=chip, time_cap_s=2.0, sustain_s=3.0, checked=True)
+    assert "energy_j" not in columns
+    assert "sustained_s" not in columns
+    assert not any(entry.startswith("burst") for entry in chip.log)
+
+
+def test_energy_takes_its_time_out_of_the_cases_share_or_is_left_out(measure):
+    chip = FakeChip(iter(lambda: 0.012, None), power_w=300.0)
+    measure(copies, chip=chip, time_cap_s=2.0, min_time_s=9.0)
+    assert chip.now < 2.0 + 0.1
+    short = FakeChip(steady(1e-3), power_w=300.0)
+    assert "energy_j" not in measure(copies, chip=short, time_cap_s=1.0)
+
+
+def test_without_an_energy_counter_the_sustained_power_gives_the_energy(measure, monkeypatch):
+    chip = FakeChip(steady(1e-3), power_w=250.0)
+    monkeypatch.setattr(chip, "energy_j", lambda: None)
+    assert measure(copies, chip=chip, sustain_s=2.0)["energy_j"] == pytest.approx(0.25)
+    assert "energy_j" not in measure(copies, chip=chip)
+
+
+def test_what_is_above_the_memorys_bandwidth_is_flagged_and_kept(measure):
+    sheet = Quantity(1e3, Evidence("published", "a sheet"))
+    row = measure(copies, facts=replace(FACTS, peak_bandwidth_bytes_per_s=sheet))
+    assert (row["status"], row["roofline_fraction"]) == ("ok", pytest.approx(64.0))
+    assert row["flags"] == f"{ABOVE_BANDWIDTH};{PARTLY_CACHED}"
+
+
+def test_what_measures_the_host_is_not_queued_ahead_and_has_no_roofline(measure):
+    chip = FakeChip(steady(1e-3))
+
+    def stores(case, arrays, inputs, output):
+        def call():
+            output[:] = range(len(output))
+            return output
+
+        return call
+
+    facts = replace(FACTS, peak_bandwidth_bytes_per_s=Quantity(1e3, Evidence("published", "a sheet")))
+    row = measure(stores, op="launch", chip=chip, facts=facts, case={"dtype": "fp32"})
+    assert row["status"] == "ok"
+    assert "call" not in chip.log
+    assert (row["peak_fraction"], row["roofline_fraction"], row["flags"]) == (None, None, None)
+
+
+def test_a_probe_that_breaks_costs_no_row(measure):
+    """The dtype of another operation may be one that a plain product cannot have: its kernels are asked, not the probe."""
+    row = measure(copies, facts=replace(FACTS, native_dtypes=frozenset()))
+    assert row["status"] == "ok"
+    probe = measure_kernel.EmulationProbe(FACTS, FakeChip(steady(1e-3)), lambda: 1 / 0)
+    case = SimpleNamespace(limited_by="compute", dtype="fp8_e4m3", flops=1.0)
+    assert probe.refuses(case, 1.0) is None
 
 
 def test_a_reason_found_within_a_batch_of_samples_is_not_forgotten():

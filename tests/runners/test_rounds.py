@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chipassay.results.schema import SAMPLES_KEPT, Row
@@ -51,3 +53,30 @@ def test_few_samples_of_long_calls_are_all_kept():
     both = pooled(visit(1.0, count=3), visit(1.1, count=4))
     assert len(both.samples_s) == 7
     assert both.time_median_s == pytest.approx(1.1, rel=0.01)
+
+
+def test_clocks_stay_beside_the_samples_that_are_kept():
+    def clocked(time_s, hz):
+        return visit(time_s, sample_clocks_hz=tuple(hz + i for i in range(100)))
+
+    both = pooled(clocked(1e-3, 1e9), clocked(2e-3, 2e9))
+    assert len(both.sample_clocks_hz) == len(both.samples_s)
+    assert all((time_s > 1.5e-3) == (hz >= 2e9) for time_s, hz in zip(both.samples_s, both.sample_clocks_hz, strict=True))
+    half = pooled(visit(1e-3), clocked(2e-3, 2e9))
+    assert all((time_s > 1.5e-3) == (hz >= 2e9) for time_s, hz in zip(half.samples_s, half.sample_clocks_hz, strict=True))
+    assert pooled(visit(1e-3), visit(1e-3)).sample_clocks_hz is None
+
+
+def test_what_only_the_first_visit_measured_stays_and_doubts_add_up():
+    first = visit(1e-3, energy_j=0.5, sustained_s=30.0, sustained_time_s=1.2e-3, flags="a;throttled", throttle_reasons="power_cap")
+    both = pooled(first, visit(1e-3, flags="throttled;b", roofline_fraction=0.5))
+    assert (both.energy_j, both.sustained_s, both.sustained_time_s) == (0.5, 30.0, 1.2e-3)
+    assert (both.flags, both.throttle_reasons) == ("a;throttled;b", "power_cap")
+    assert pooled(both, visit(1e-3)).energy_j == 0.5
+
+
+def test_the_roofline_share_follows_the_pooled_median():
+    later = visit(1e-3)
+    later = replace(later, roofline_fraction=0.8e-3 / later.time_median_s)
+    both = pooled(visit(2e-3), later)
+    assert both.roofline_fraction == pytest.approx(0.8e-3 / both.time_median_s)

@@ -35,21 +35,25 @@ CPU_INSTEAD = DeviceFacts("cpu", "A CPU", "cpu-a", 1, 10**9, 10**6, "1.0")
 class FakeWorkers:
     """Answers like the measuring process; ``behaviour`` maps elements to a row, an exception, or the message of a lost chip."""
 
+    backends = {"torch": None, "triton": "not installed", "numpy": "CPU only"}  # noqa: RUF012 (a stand-in's answer)
+
     def __init__(self, behaviour, facts=FACTS):
         self.behaviour, self.facts = behaviour, facts
-        self.asked, self.checked = [], []
+        self.asked, self.checked, self.requests, self.timeouts_s = [], [], [], []
 
     def ask(self, request, timeout_s):
         if request is None:
-            return {"facts": self.facts.to_dict(), "backends": {"torch": None, "triton": "not installed", "numpy": "CPU only"}}
+            return {"facts": self.facts.to_dict(), "backends": self.backends}
         if "questions" in request:
             answers = [
-                {"kernels": [("copy_", None)], "columns": {"op": q["op"], **q["case"]}, "launch": "stream"} for q in request["questions"]
+                {"kernels": [("copy_", None)], "columns": {"op": q["op"], **q["case"]}, "launch": q["launch"]} for q in request["questions"]
             ]
             return {"answers": answers}
         elements = request["case"]["elements"]
         self.asked.append(elements)
         self.checked.append(request["checked"])
+        self.requests.append(request)
+        self.timeouts_s.append(timeout_s)
         what = self.behaviour.get(elements, "fine")
         what = what() if callable(what) else what
         if isinstance(what, BaseException):
@@ -201,6 +205,32 @@ def test_each_case_is_visited_once_before_any_is_visited_again(execute, tmp_path
 def test_only_the_first_visit_checks_the_result(execute):
     _, fake = execute(rounds=2)
     assert fake.checked == [False] * 4 + [True] * 4
+
+
+def test_launch_and_sustain_reach_the_measuring_process(execute, tmp_path):
+    _, fake = execute(launch=("stream", "graph"), sustain_s=30.0)
+    assert fake.asked == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert [request["launch"] for request in fake.requests] == ["stream", "graph"] * 4
+    assert {request["sustain_s"] for request in fake.requests} == {30.0}
+    assert [row.launch for row in read_rows(tmp_path / "out.csv")] == ["stream", "graph"] * 4
+    assert min(fake.timeouts_s) > 30.0
+
+
+def test_a_budget_that_cannot_hold_what_is_to_be_sustained_is_refused(execute):
+    with pytest.raises(InputError, match="4 cases sustained for 30 s each do not fit into a budget of 100 s; choose some with --only"):
+        execute(sustain_s=30.0, budget_s=100.0)
+    _, fake = execute(sustain_s=1.0, budget_s=100.0)
+    assert fake.asked == [1, 2, 3, 4]
+
+
+def test_with_a_budget_kernels_that_may_be_tuned_come_last(execute, tmp_path, monkeypatch):
+    (tmp_path / "two.toml").write_text(SUITE.replace('["torch"]', '["triton", "torch"]'))
+    monkeypatch.setattr(FakeWorkers, "backends", {"torch": None, "triton": None})
+    _, fake = execute(suite=str(tmp_path / "two.toml"), budget_s=100.0)
+    assert [request["backend"] for request in fake.requests] == ["torch"] * 4 + ["triton"] * 4
+    assert min(fake.timeouts_s[4:]) > max(fake.timeouts_s[:4]) + 60.0
+    _, fake = execute(suite=str(tmp_path / "two.toml"), out=tmp_path / "plain.csv")
+    assert [request["backend"] for request in fake.requests] == ["torch", "triton"] * 4
 
 
 def test_a_run_cut_short_in_its_second_round_goes_on_there(execute, tmp_path):

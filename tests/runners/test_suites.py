@@ -9,7 +9,7 @@ from chipassay.kernels.kernel import cases
 from chipassay.results.errors import FileError, InputError, UnknownName
 from chipassay.runners.commands.measuring import duration_s
 from chipassay.runners.suites import load_suite, names, select, with_states
-from chipassay.runners.tasks import collective_tasks
+from chipassay.runners.tasks import collective_tasks, kernel_questions, kernel_tasks
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
@@ -51,6 +51,9 @@ def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
         ('[[block]]\nop = "copy"\ncache = ["hot"]\n', "write a list of cold and warm"),
         ('[[block]]\nop = "all_reduce"\nranks = "all"\ndtype = ["int8"]\n', "a collective takes fp64, fp32, fp16, bf16"),
         ('[[block]]\nop = "all_reduce"\nranks = 4\n', "ranks is 4; write all"),
+        ('[[block]]\nop = "copy"\nlaunch = "graph"\n', "launch is 'graph'; write a list"),
+        ('[[block]]\nop = "copy"\nlaunch = ["call"]\n', "write a list of stream and graph"),
+        ('[[block]]\nop = "all_reduce"\nranks = "all"\nlaunch = ["graph"]\n', "a collective is launched on the stream"),
         ('min_time_s = "x"\n', "min_time_s is 'x'; write a number of seconds"),
     ],
 )
@@ -80,6 +83,36 @@ def test_asking_for_a_cache_state_measures_each_case_once():
     assert {wanted.cache for wanted in warm.wanted} == {"warm"}
     assert len(warm.wanted) == len({(w.op, tuple(w.axes.items()), w.backends) for w in suite.wanted})
     assert with_states(suite) == suite
+
+
+def test_a_block_may_want_stream_and_graph_launch(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('[[block]]\nop = "copy"\ndtype = ["fp32"]\nelements = [1, 2]\nlaunch = ["stream", "graph"]\n')
+    assert [(w.axes["elements"], w.launch) for w in load_suite(str(path), "cuda").wanted] == [
+        (1, "stream"),
+        (1, "graph"),
+        (2, "stream"),
+        (2, "graph"),
+    ]
+
+
+def test_asking_for_a_way_to_launch_leaves_collectives_as_they_are():
+    suite = load_suite("quick", "cuda")
+    both = with_states(suite, launches=["stream", "graph"])
+    assert {w.launch for w in both.wanted if w.ranks is None} == {"stream", "graph"}
+    assert {w.launch for w in both.wanted if w.ranks is not None} == {"stream"}
+    plain = sum(w.ranks is None for w in suite.wanted)
+    assert sum(w.ranks is None for w in both.wanted) == 2 * plain
+
+
+def test_the_tasks_of_a_graph_are_rows_of_their_own():
+    suite = with_states(load_suite("quick", "cuda"), launches=["stream", "graph"])
+    questions = kernel_questions(suite, ["torch"])
+    answers = [{"kernels": [("k", None)], "columns": {"op": q["op"], **q["case"]}, "launch": q["launch"]} for q in questions]
+    tasks = kernel_tasks(suite, questions, answers)
+    assert len({task.key for task in tasks}) == len(tasks)
+    assert {task.request["launch"] for task in tasks} == {"stream", "graph"}
+    assert {task.title.endswith(" graph") for task in tasks if task.columns["launch"] == "graph"} == {True}
 
 
 def test_a_collective_on_one_gpu_says_why_it_is_not_measured():

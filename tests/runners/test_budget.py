@@ -1,0 +1,33 @@
+"""Time shared out among cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from chipassay.runners.budget import CAP_AT_LEAST_S, CAP_AT_MOST_S, CAP_WITHOUT_BUDGET_S, TUNING_S, Budget
+
+
+def test_without_a_budget_every_case_gets_the_same():
+    assert {Budget(None, 0.0).cap_s(now, 10, 10) for now in (0.0, 1e6)} == {CAP_WITHOUT_BUDGET_S}
+
+
+def test_what_is_left_is_shared_among_what_remains():
+    budget = Budget(100.0, begin_s=1000.0)
+    assert budget.cap_s(1000.0, 50, 50) == pytest.approx(0.8 * 100 / 50)
+    # Tuning took a minute: everyone after has less, no one nothing.
+    assert budget.cap_s(1060.0, 49, 49) == pytest.approx(0.8 * 40 / 49)
+    assert budget.cap_s(1099.9, 49, 49) == CAP_AT_LEAST_S
+    assert budget.cap_s(1000.0, 1, 1) == CAP_AT_MOST_S
+    assert budget.cap_s(1101.0, 49, 49) is None
+
+
+def test_time_for_sustaining_is_set_aside_before_sharing():
+    assert Budget(100.0, 0.0, sustain_s=5.0).cap_s(0.0, remaining=20, remaining_first=10) == pytest.approx(0.8 * 50 / 20)
+
+
+def test_a_kernel_that_may_be_tuned_is_waited_for_longer_the_first_time_only():
+    budget = Budget(None, 0.0, sustain_s=30.0)
+    plain = budget.timeout_s(5.0, "torch", first=False)
+    assert budget.timeout_s(5.0, "torch", first=True) == plain + 30.0
+    assert budget.timeout_s(5.0, "triton", first=True) == plain + 30.0 + TUNING_S
+    assert budget.timeout_s(5.0, "triton", first=False) == plain

@@ -1,0 +1,194 @@
+"""Graph rows against a stand-in for torch's graphs: what is captured is replayed, and a graph of nothing is found out."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+
+from chipassay.kernels.kernel import Kernel
+from chipassay.runners import measure_kernel
+from chipassay.runners.devices import graphs
+from chipassay.runners.devices.discover import Device
+from chipassay.runners.devices.facts import DeviceFacts
+from chipassay.runners.devices.graphs import CaptureFailed, captured
+from chipassay.runners.measure_kernel import KernelMeasurer
+
+from .fakes import FakeChip, steady
+
+FACTS = DeviceFacts("cuda", "X", "x", 1, 10**9, 1000, "d", native_dtypes=frozenset({"fp32"}))
+
+
+class Gpu:
+    """Runs what is issued at once, or keeps it while a graph is being captured."""
+
+    def __init__(self):
+        self.graph = None
+
+    def issue(self, work):
+        (work() if self.graph is None else self.graph.append(work))
+
+    def synchronize(self):
+        if self.graph is not None:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
+
+    @contextlib.contextmanager
+    def capture(self, graph):
+        self.graph = graph
+        try:
+            yield
+        finally:
+            self.graph = None
+
+
+class Graph(list):
+    def replay(self):
+        for work in self:
+            work()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    torch = pytest.importorskip("torch")
+    made = Gpu()
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda _: contextlib.nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": made.capture,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return made
+
+
+@pytest.fixture
+def measure(monkeypatch, gpu):
+    def go(prepare, op="copy", launch="graph", **case):
+        kernel = Kernel(op=op, backend="torch", name="test", prepare=prepare, refuses=lambda case, target: None)
+        monkeypatch.setattr(measure_kernel, "kernels", lambda op, backend=None: [kernel])
+        monkeypatch.setattr(measure_kernel, "why_not", lambda backend, target: None)
+        monkeypatch.setattr(measure_kernel, "free_bytes", lambda facts: None)
+        measurer = KernelMeasurer(Device(FACTS, FakeChip(steady(1e-3)), "cpu"))
+        wish = {"cache": "cold", "launch": launch, "seed": 1, "min_time_s": 0.01, "time_cap_s": 1.0}
+        return measurer.measure(op=op, case={"elements": 8, "dtype": "fp32", **case}, backend="torch", kernel="test", **wish)
+
+    return go
+
+
+def test_a_replay_does_what_was_captured(gpu, measure):
+    issued = []
+
+    def prepare(case, arrays, inputs, output):
+        def call():
+            gpu.issue(lambda: (issued.append("copy"), output.copy_(inputs[0])))
+            return output
+
+        return call
+
+    row = measure(prepare)
+    assert (row["status"], row["launch"], row["error"]) == ("ok", "graph", 0.0)
+    # Warm-ups issued by themselves, then one for each replay: the check, warm-up, samples.
+    assert len(issued) == graphs.WARMUPS + 1 + row["warmup_count"] + row["sample_count"]
+
+
+def test_a_call_that_issues_nothing_to_the_graph_is_incorrect(measure):
+    def prepare(case, arrays, inputs, output):
+        def call():
+            output.copy_(inputs[0])  # by the host, or on a stream that is not captured
+            return output
+
+        return call
+
+    row = measure(prepare)
+    assert row["status"] == "incorrect"
+    assert "time_median_s" not in row
+
+
+def test_memory_that_the_capture_allocated_is_spoilt_too(measure):
+    def prepare(case, arrays, inputs, output):
+        return lambda: inputs[0].clone()
+
+    assert measure(prepare)["status"] == "incorrect"
+
+
+def test_a_call_that_cannot_be_captured_is_skipped_with_the_librarys_words(gpu, measure):
+    def prepare(case, arrays, inputs, output):
+        def call():
+            output.copy_(inputs[0])
+            gpu.synchronize()
+            return output
+
+        return call
+
+    row = measure(prepare)
+    assert row["status"] == "skipped"
+    assert row["reason"] == ("the call cannot be captured as a graph: CUDA error: operation not permitted when stream is capturing")
+    assert measure(prepare, launch="stream")["status"] == "ok"
+
+
+def test_the_tuned_choice_of_a_captured_call_is_kept(gpu):
+    def call():
+        return ()
+
+    call.config = "BLOCK=4"
+    assert captured(call, "torch").config == "BLOCK=4"
+
+
+def test_outputs_of_another_shape_and_several_of_them_are_spoilt():
+    torch = pytest.importorskip("torch")
+    outputs = torch.ones(3), torch.ones(2, dtype=torch.int8)
+    graphs.Replay(lambda: None, outputs, None).spoil((torch.full((3,), 7.0), torch.zeros(0, dtype=torch.int8)))
+    assert [out.tolist() for out in outputs] == [[7.0] * 3, [0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "xpu", "mps"])
+def test_devices_without_graphs_say_so_before_anything_runs(kind):
+    facts = DeviceFacts(kind, "X", "x", 1, 10**9, 1000, "d")
+    measurer = KernelMeasurer(Device(facts, FakeChip(steady(1e-3)), "cpu"))
+    for backend in ("torch", "triton"):
+        found = measurer.runnable(op="copy", case={"elements": 8, "dtype": "fp32"}, backend=backend, cache="cold", launch="graph")
+        assert found["launch"] == "graph"
+        (_, reason), *_ = found["kernels"]
+        assert reason is not None
+    assert "graphs are captured on CUDA and ROCm" in graphs.refuses_graph(kind, "torch")
+
+
+def test_a_capture_by_cupy_is_ended_even_when_the_call_fails(monkeypatch):
+    import sys
+
+    ended = []
+
+    class Side:
+        def __init__(self, non_blocking):
+            self.calls = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def synchronize(self):
+            pass
+
+        def begin_capture(self):
+            self.capturing = True
+
+        def end_capture(self):
+            ended.append(True)
+            return SimpleNamespace(launch=lambda: None)
+
+    cuda = SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None), Stream=Side)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    calls = iter(range(100))
+
+    def fails_in_capture():
+        if next(calls) == graphs.WARMUPS:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    with pytest.raises(CaptureFailed, match="cudaErrorStreamCaptureUnsupported"):
+        captured(fails_in_capture, "cupy")
+    assert ended == [True]

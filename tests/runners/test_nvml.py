@@ -1,0 +1,85 @@
+"""What NVML says, through a stand-in for its binding."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from chipassay.runners.devices.nvml import Nvml
+
+POWER_CAP, IDLE, CLOCKS_SET, HARDWARE_THERMAL = 0x4, 0x1, 0x2, 0x40  # nvml.h
+
+
+class NVMLError(Exception):
+    pass
+
+
+def unsupported(*_):
+    raise NVMLError("Not Supported")
+
+
+@pytest.fixture
+def binding(monkeypatch):
+    made = SimpleNamespace(
+        NVMLError=NVMLError,
+        NVML_CLOCK_SM=1,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetClockInfo=lambda gpu, which: 1755,
+        nvmlDeviceGetPowerUsage=lambda gpu: 698_500,
+        nvmlDeviceGetTemperature=lambda gpu, which: 71,
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda gpu: IDLE,
+        nvmlDeviceGetTotalEnergyConsumption=lambda gpu: 123_456_789,
+        nvmlClocksThrottleReasonGpuIdle=IDLE,
+        nvmlClocksThrottleReasonApplicationsClocksSetting=CLOCKS_SET,
+        nvmlClocksThrottleReasonSwPowerCap=POWER_CAP,
+        nvmlClocksThrottleReasonHwThermalSlowdown=HARDWARE_THERMAL,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
+
+
+def test_the_state_comes_in_si_units(binding):
+    found = Nvml.open("1234").condition()
+    assert (found.clock_hz, found.clock_method, found.power_w, found.temperature_c) == (1755e6, "nvml", 698.5, 71)
+    assert Nvml.open("1234").energy_j() == pytest.approx(123_456.789)
+
+
+@pytest.mark.parametrize(
+    ("mask", "throttled", "reasons"),
+    [
+        (0, False, ()),
+        (IDLE, False, ()),
+        (CLOCKS_SET, False, ("clocks_set_by_owner",)),
+        (POWER_CAP | IDLE, True, ("power_cap",)),
+        (POWER_CAP | HARDWARE_THERMAL | CLOCKS_SET, True, ("power_cap", "hardware_thermal_slowdown", "clocks_set_by_owner")),
+    ],
+)
+def test_reasons_are_named_and_only_those_of_the_chip_are_throttling(binding, mask, throttled, reasons):
+    binding.nvmlDeviceGetCurrentClocksThrottleReasons = lambda gpu: mask
+    found = Nvml.open("GPU-1234").condition()
+    assert (found.throttled, found.throttle_reasons) == (throttled, reasons)
+
+
+def test_newer_bindings_call_the_reasons_events(binding):
+    del binding.nvmlClocksThrottleReasonSwPowerCap
+    binding.nvmlClocksEventReasonSwPowerCap = POWER_CAP
+    binding.nvmlDeviceGetCurrentClocksThrottleReasons = lambda gpu: POWER_CAP
+    assert Nvml.open("1234").condition().throttle_reasons == ("power_cap",)
+
+
+def test_what_a_chip_does_not_tell_is_unknown(binding):
+    for name in ("ClockInfo", "PowerUsage", "Temperature", "CurrentClocksThrottleReasons", "TotalEnergyConsumption"):
+        setattr(binding, f"nvmlDeviceGet{name}", unsupported)
+    found = Nvml.open("1234").condition()
+    assert {found.clock_hz, found.clock_method, found.power_w, found.temperature_c, found.throttled} == {None}
+    assert Nvml.open("1234").energy_j() is None
+
+
+def test_without_the_binding_or_a_uuid_nothing_is_asked(monkeypatch):
+    assert Nvml.open(None) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Nvml.open("1234") is None
