@@ -24,7 +24,7 @@ PARTIAL_SUMS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
-class _StreamCase(Case):
+class StreamCase(Case):
     """One-dimensional arrays of ``elements`` each; ``arrays_moved`` of them are read or written."""
 
     limited_by: ClassVar[str] = "memory"
@@ -53,7 +53,7 @@ class _StreamCase(Case):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadCase(_StreamCase):
+class ReadCase(StreamCase):
     """The sum of an array. One read, an addition for each element; the few sums that are written are not counted.
 
     The input holds odd integers from -15 to 15, all equally likely. Every sum of some of them, in whatever order, is an integer of about
@@ -97,7 +97,7 @@ class ReadCase(_StreamCase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyCase(_StreamCase):
+class CopyCase(StreamCase):
     """c = a. One read, one write, no arithmetic.
 
     >>> CopyCase(elements=1000, dtype="fp32").bytes
@@ -119,7 +119,7 @@ class CopyCase(_StreamCase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleCase(_StreamCase):
+class ScaleCase(StreamCase):
     """c = s a with s = 0.4. One read, one write, a multiplication for each element.
 
     >>> case = ScaleCase(elements=1000, dtype="fp32")
@@ -146,7 +146,7 @@ class ScaleCase(_StreamCase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriadCase(_StreamCase):
+class TriadCase(StreamCase):
     """c = a + s b with s = 0.4. Two reads, one write, a multiplication and an addition for each element.
 
     >>> case = TriadCase(elements=1000, dtype="fp32")

@@ -27,8 +27,8 @@ CONFIGS: tuple[dict[str, int], ...] = tuple(
 
 def launch_options(config: Mapping[str, int]) -> dict[str, Any]:
     """The constants and options of a launch; Triton's interpreter knows no warps."""
-    chosen = {name: value for name, value in config.items() if not (interpreting() and name.startswith("num_"))}
-    return {**chosen, **options()}
+    without = ("num_warps", "num_stages") if interpreting() else ()
+    return {**{name: value for name, value in config.items() if name not in without}, **options()}
 
 
 def size_class(elements: int) -> int:

@@ -31,6 +31,8 @@ def verdict(kernel: Kernel, case: Case) -> tuple[str, str]:
         check = case.check(ARRAYS, inputs, call(), seed=0)
         if not check.passed:
             return "wrong", f"the {name} call: {check}"
+        if type(case).refresh is not Case.refresh:  # in place: a second call makes a second step
+            break
         case.refresh(ARRAYS, buffer)
     return "passed", str(check)
 

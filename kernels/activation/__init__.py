@@ -1,0 +1,5 @@
+"""Activations between the products of a transformer's feed-forward block: GELU and SwiGLU."""
+
+from .case import GeluCase, SwigluCase
+
+__all__ = ["GeluCase", "SwigluCase"]

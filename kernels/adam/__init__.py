@@ -1,0 +1,5 @@
+"""The optimiser's step: AdamW over all parameters, the last memory-bound operation of a training step."""
+
+from .case import AdamCase
+
+__all__ = ["AdamCase"]
