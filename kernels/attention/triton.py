@@ -1,109 +1,197 @@
-"""Flash-style attention in Triton: online softmax over tiles of keys (Dao et al., arXiv 2205.14135), with causal mask and grouped heads."""
+"""Flash-style attention in Triton, forward and backward: online softmax over tiles of keys (Dao et al., arXiv 2205.14135).
+
+Three forward kernels: ``triton.attention`` loads through pointers and runs everywhere, ``triton.attention.tma`` through tensor
+descriptors, ``triton.attention.specialized`` leaves those loads to warps of their own (FlashAttention-3, arXiv 2407.08608, section 3.1).
+The first also computes the gradients (``triton_backward.py``). Not yet run on a GPU.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array, Arrays
 from ..backends import interpreting
+from ..case import DTYPE_BYTES
 from ..kernel import Call, Target, kernel
-from ..triton_tools import choose, dot_precision, jit, launcher, named, options, refuses_target, refuses_tensor_dtype
-from .case import AttentionCase
-
-if TYPE_CHECKING:
-    import triton.language as tl
-
-CONFIGS: tuple[dict[str, int], ...] = (
-    {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 2},
-    {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3},
-    {"BLOCK_M": 128, "BLOCK_N": 32, "num_warps": 4, "num_stages": 3},
-    {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3},
-    {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 8, "num_stages": 3},
-    {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "num_stages": 2},
+from ..triton_tools import (
+    bound_launcher,
+    constants,
+    dot_precision,
+    launch_options,
+    launcher,
+    named,
+    refuses_descriptors,
+    refuses_target,
+    refuses_tensor_dtype,
+    target_of,
+    triton_version,
+    widened,
 )
-"""Tiles of queries and keys to try on a GPU. The first is what the interpreter runs."""
+from ..tuning import tuned
+from .case import AttentionCase
+from .triton_configs import FORWARD, SPECIALIZED, TMA, Table, forward_configs, table_chip, width_class
+from .triton_parts import cut, heads_together, padded
 
 WIDEST_HEAD = 256
+TMA_ALIGNMENT = 16
+"""Bytes that a row of a matrix behind a descriptor must be a multiple of: CUDA driver API, cuTensorMapEncodeTiled, globalStrides."""
 
 
-@jit
-def tile(  # type: ignore[no-untyped-def]
-    q, k, v, o, SEQ_Q, SEQ_KV, HEADS, scale,
-    HEAD_DIM: tl.constexpr, DIM: tl.constexpr, GROUP: tl.constexpr, CAUSAL: tl.constexpr,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """BLOCK_M rows of one head. ``scale`` includes log2(e), so that exp2 can stand for exp; DIM is HEAD_DIM up to a power of two."""
-    block = tl.num_programs(0) - 1 - tl.program_id(0)  # under a causal mask the last rows are the longest: first
-    batch_head = tl.program_id(1).to(tl.int64)
-    kv_head = batch_head // HEADS * (HEADS // GROUP) + batch_head % HEADS // GROUP
+def fixed_arguments(case: AttentionCase, store_lse: bool) -> dict[str, Any]:
+    """The constants of a forward kernel that no configuration changes."""
+    width, rest = cut(case.head_dim)
+    return {
+        "HEAD_DIM": case.head_dim,
+        "HEAD_DIM_V": case.dim_v,
+        "DIM": width,
+        "DIM_REST": rest,
+        "DIM_V": padded(case.dim_v),
+        "GROUP": case.heads // case.kv_heads,
+        "CAUSAL": case.causal,
+        "WINDOW": case.window is not None,
+        "STORE_LSE": store_lse,
+        "PRECISION": dot_precision(case.dtype),
+    }
 
-    rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
-    dims = tl.arange(0, DIM)
-    row_inside = (rows < SEQ_Q)[:, None] & (dims < HEAD_DIM)[None, :]
-    row_offsets = rows[:, None] * HEAD_DIM + dims[None, :]
-    queries = tl.load(q + batch_head * SEQ_Q * HEAD_DIM + row_offsets, mask=row_inside, other=0.0)
-    if WIDEN:
-        queries = queries.to(tl.float32)
 
-    top = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
-    weight_sum = tl.zeros((BLOCK_M,), dtype=tl.float32)
-    total = tl.zeros((BLOCK_M, DIM), dtype=tl.float32)
-    if CAUSAL:
-        whole, end = block * BLOCK_M // BLOCK_N * BLOCK_N, min(SEQ_KV, (block + 1) * BLOCK_M)
-    else:
-        whole, end = SEQ_KV // BLOCK_N * BLOCK_N, SEQ_KV
-    # First the tiles that every row sees whole, without masks; then those at the diagonal or the end.
-    for masked in tl.static_range(2):
-        low, high = (whole, end) if masked else (0, whole)
-        for start in range(low, high, BLOCK_N):
-            columns = start + tl.arange(0, BLOCK_N)
-            inside = (columns < SEQ_KV)[:, None] & (dims < HEAD_DIM)[None, :]
-            offsets = kv_head * SEQ_KV * HEAD_DIM + columns[:, None] * HEAD_DIM + dims[None, :]
-            keys = tl.load(k + offsets, mask=inside, other=0.0)
-            values = tl.load(v + offsets, mask=inside, other=0.0)
-            if WIDEN:
-                keys, values = keys.to(tl.float32), values.to(tl.float32)
-            scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * scale
-            if masked:
-                seen = (columns < SEQ_KV)[None, :]
-                if CAUSAL:
-                    seen = seen & (columns[None, :] <= rows[:, None])
-                scores = tl.where(seen, scores, float("-inf"))
-            new_top = tl.maximum(top, tl.max(scores, 1))
-            weights = tl.exp2(scores - new_top[:, None])
-            shrink = tl.exp2(top - new_top)
-            weight_sum = weight_sum * shrink + tl.sum(weights, 1)
-            total = total * shrink[:, None]
-            total = tl.dot(weights.to(values.dtype), values, total, input_precision=PRECISION)
-            top = new_top
-    total = total / weight_sum[:, None]
-    tl.store(o + batch_head * SEQ_Q * HEAD_DIM + row_offsets, total.to(o.dtype.element_ty), mask=row_inside)
+def sizes(case: AttentionCase, block_m: int) -> tuple[int | float, ...]:
+    """The numbers that a forward kernel gets: SEQ_Q to scale."""
+    return (
+        case.seq_q,
+        case.seq_kv,
+        case.heads,
+        case.batch * case.heads,
+        -(-case.seq_q // block_m),
+        heads_together(case, DTYPE_BYTES[case.dtype]),
+        case.window or 0,
+        case.scale * math.log2(math.e),
+    )
+
+
+def even(case: AttentionCase, block_n: int) -> bool:
+    """Whether no tile of keys needs a mask."""
+    return not case.causal and case.seq_kv % block_n == 0
+
+
+def grid(case: AttentionCase, config: Mapping[str, int]) -> tuple[int]:
+    return (-(-case.seq_q // config["BLOCK_M"]) * case.batch * case.heads,)
+
+
+def tuning_key(case: AttentionCase) -> dict[str, str | int | bool]:
+    """What decides the fastest tiles."""
+    names = ("dtype", "batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "causal")
+    return {name: getattr(case, name) for name in names} | {"head_dim_v": case.dim_v, "window": case.window or 0}
+
+
+def launch(case: AttentionCase, inputs: tuple[Array, ...], out: Array, lse: Array | None, config: Mapping[str, int]) -> None:
+    """Run the pointer kernel once; ``lse`` (batch x heads x seq_q, fp32) takes the log-sum-exp of each row, base 2."""
+    from .triton_forward import tile
+
+    fixed = fixed_arguments(case, lse is not None)
+    tile()[grid(case, config)](
+        *inputs, out, out if lse is None else lse, *sizes(case, config["BLOCK_M"]),
+        **fixed, EVEN=even(case, config["BLOCK_N"]), **constants(config), **launch_options(config),
+    )  # fmt: skip
+
+
+def choose_forward(case: AttentionCase, inputs: tuple[Array, ...], out: Array) -> dict[str, int]:
+    """The tiles of the pointer kernel for the case."""
+    configs = forward_configs(FORWARD, target_of(out), case.head_dim, case.dim_v, DTYPE_BYTES[case.dtype])
+    return tuned("triton.attention", tuning_key(case), configs, lambda config: launch(case, inputs, out, None, config))
 
 
 def refuses(case: AttentionCase, target: Target) -> str | None:
-    if case.head_dim > WIDEST_HEAD:
-        return f"this kernel holds a whole head: head_dim up to {WIDEST_HEAD}, not {case.head_dim}"
+    if case.direction == "backward":
+        return "no gradients in Triton yet"
+    if max(case.head_dim, case.dim_v) > WIDEST_HEAD:
+        return f"this kernel holds a whole head: head_dim up to {WIDEST_HEAD}, not {max(case.head_dim, case.dim_v)}"
     return refuses_target(target) or refuses_tensor_dtype(case.dtype, target)
 
 
 @kernel("attention", "triton", "triton.attention", refuses)
-def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
-    sizes = (case.seq_q, case.seq_kv, case.heads, case.scale * math.log2(math.e))
-    fixed: dict[str, Any] = {
-        "HEAD_DIM": case.head_dim,
-        "DIM": max(16, 1 << (case.head_dim - 1).bit_length()),
-        "GROUP": case.heads // case.kv_heads,
-        "CAUSAL": case.causal,
-        "PRECISION": dot_precision(case.dtype),
-        "WIDEN": interpreting(),
-    }
+def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Any) -> Call:
+    if case.direction == "backward":
+        from .triton_backward import prepare
 
-    def grid(meta: dict[str, int]) -> tuple[int, int]:
-        return (-(-case.seq_q // meta["BLOCK_M"]), case.batch * case.heads)
+        return prepare(case, widened(inputs), output)
+    inputs = widened(inputs)
+    config = choose_forward(case, inputs, output.new_empty(output.shape))
+    return named(launcher(lambda out: launch(case, inputs, out, None, config), output), config)
 
-    def launch(kernel: Any, out: Array, **config: int) -> None:
-        kernel[grid](*inputs, out, *sizes, **fixed, **config, **options())
 
-    config = choose(tile(), CONFIGS, ["SEQ_Q", "SEQ_KV", "HEAD_DIM", "CAUSAL"], lambda tuned: launch(tuned, output.new_empty(output.shape)))
-    return named(launcher(lambda out: launch(tile(), out, **config), output), config)
+def refuses_tma(case: AttentionCase, target: Target) -> str | None:
+    if case.direction != "forward":
+        return "forward only; the gradients are triton.attention's"
+    element = 4 if interpreting() else DTYPE_BYTES[case.dtype]
+    if case.head_dim * element % TMA_ALIGNMENT or case.dim_v * element % TMA_ALIGNMENT:
+        return f"TMA reads rows of multiples of {TMA_ALIGNMENT} bytes, not {case.head_dim} and {case.dim_v} elements of {case.dtype}"
+    if DTYPE_BYTES[case.dtype] != 2 and target.kind != "cpu":
+        return f"made for fp16 and bf16, not {case.dtype}; use triton.attention"
+    return refuses(case, target) or refuses_descriptors(target)
+
+
+def refuses_specialized(case: AttentionCase, target: Target) -> str | None:
+    reason = refuses_tma(case, target)
+    if reason is not None:
+        return reason
+    if triton_version() < (3, 6):
+        return f"warps are specialised in this way from Triton 3.6 on, and {'.'.join(map(str, triton_version()))} is installed"
+    if target.kind == "cuda" and width_class(case.head_dim, case.dim_v) not in SPECIALIZED.get(table_chip(target), {}):
+        return f"no tiles for head_dim {case.head_dim} on this chip: warps are specialised on compute capability 9.0 and 10.0"
+    return None
+
+
+def _descriptors(case: AttentionCase, inputs: tuple[Array, ...], config: Mapping[str, int]) -> tuple[Any, ...]:
+    """K, the rest of K (None where there is none) and V as matrices of one row for each position."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    _, k, v = inputs
+    width, rest = cut(case.head_dim)
+    keys, values = k.view(-1, case.head_dim), v.view(-1, case.dim_v)
+    whole = TensorDescriptor.from_tensor(keys, [config["BLOCK_N"], width])
+    right = TensorDescriptor.from_tensor(keys, [config["BLOCK_N"], rest]) if rest else None
+    return whole, right, TensorDescriptor.from_tensor(values, [config["BLOCK_N"], padded(case.dim_v)])
+
+
+def _bind(case: AttentionCase, inputs: tuple[Array, ...], out: Array, specialized: bool, config: Mapping[str, int]) -> Callable[[], Any]:
+    """A launch with its descriptors made."""
+    from .triton_forward import tile_tma
+
+    arguments = (inputs[0], *_descriptors(case, inputs, config), out, out, *sizes(case, config["BLOCK_M"]))
+    fixed = {**fixed_arguments(case, False), "EVEN": even(case, config["BLOCK_N"]), "WARP_SPECIALIZE": specialized}
+    run = functools.partial(tile_tma()[grid(case, config)], *arguments, **fixed, **constants(config), **launch_options(config))
+    if not specialized or interpreting():
+        return run
+    import torch
+    import triton
+
+    def scratch(size: int, alignment: int, stream: int | None) -> Array:
+        return torch.empty(size, dtype=torch.int8, device=out.device)
+
+    def run_with_scratch() -> None:  # the descriptor of the queries is made in the kernel; Triton keeps the allocator per thread
+        triton.set_allocator(scratch)
+        run()
+
+    return run_with_scratch
+
+
+def _prepare_tma(name: str, table: Table, specialized: bool) -> Callable[..., Call]:
+    def prepare(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+        inputs = widened(inputs)
+        spare = output.new_empty(output.shape)
+        configs = forward_configs(
+            table if not interpreting() else FORWARD, target_of(output), case.head_dim, case.dim_v, DTYPE_BYTES[case.dtype]
+        )
+        config = tuned(name, tuning_key(case), configs, lambda config: _bind(case, inputs, spare, specialized, config)())
+        return named(bound_launcher(lambda out: _bind(case, inputs, out, specialized, config), output), config)
+
+    return prepare
+
+
+kernel("attention", "triton", "triton.attention.tma", refuses_tma)(_prepare_tma("triton.attention.tma", TMA, False))
+kernel("attention", "triton", "triton.attention.specialized", refuses_specialized)(
+    _prepare_tma("triton.attention.specialized", SPECIALIZED, True)
+)
