@@ -7,9 +7,10 @@ import pytest
 from chipassay.kernels.kernel import cases
 from chipassay.kernels.overhead import LaunchCase
 from chipassay.kernels.overhead.case import KERNELS
-from chipassay.results.best import best_rows
+from chipassay.results.best import IMPOSSIBLE, best_rows
 from chipassay.results.operations import LIMITED_BY, STREAM_OPS, limited_by, time_per_kernel_s
 from chipassay.results.schema import Row
+from chipassay.runners import plausibility
 
 VALUES = {
     "op": ("matmul", "attention"), "layout": ("nn", "nt"), "scaling": ("per_tensor", "row_wise"), "groups": (8, 64),
@@ -38,10 +39,22 @@ def test_what_failed_or_was_not_timed_is_never_the_best() -> None:
     assert best_rows([Row(op="copy", status="incorrect", time_median_s=1.0), Row(op="copy", status="ok")]) == []
 
 
-def test_a_flagged_row_counts_only_where_there_is_no_other() -> None:
-    doubtful, plain = Row(op="copy", status="ok", time_median_s=1.0, flags="above the peak"), Row(op="copy", status="ok", time_median_s=2.0)
+def test_a_row_above_a_physical_limit_counts_only_where_there_is_no_other() -> None:
+    doubtful = Row(op="copy", status="ok", time_median_s=1.0, flags="throttled;above the memory's bandwidth")
+    plain = Row(op="copy", status="ok", time_median_s=2.0)
     assert best_rows([doubtful, plain]) == [plain]
     assert best_rows([doubtful]) == [doubtful]
+
+
+def test_a_throttled_kernel_that_is_faster_all_the_same_is_the_best() -> None:
+    throttled, plain = Row(op="copy", status="ok", time_median_s=1.0, flags="throttled"), Row(op="copy", status="ok", time_median_s=2.0)
+    assert best_rows([plain, throttled]) == [throttled]
+
+
+def test_the_flags_of_a_run_that_name_a_physical_limit_are_known_by_their_first_word() -> None:
+    limits = {plausibility.ABOVE_RATE, plausibility.ABOVE_BANDWIDTH}
+    words = {value for name, value in vars(plausibility).items() if name.isupper() and isinstance(value, str)}
+    assert limits == {word for word in words if word.startswith(IMPOSSIBLE)}
 
 
 def test_every_operation_is_known_to_readers_as_its_case_says() -> None:
