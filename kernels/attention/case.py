@@ -10,6 +10,7 @@ from ..arrays import Array, Arrays, Output
 from ..case import DTYPE_BYTES, Case, Check
 from .check import check_attention
 from .check_gradients import check_gradients
+from .exact import Rules
 
 DIRECTIONS = ("forward", "backward")
 
@@ -155,10 +156,9 @@ class AttentionCase(Case):
 
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Output, seed: int) -> Check:
         """Against float64, whole where that is cheap; see ``attention/check.py`` and ``attention/check_gradients.py``."""
-        options = {"causal": self.causal, "window": self.window, "scale": self.scale, "dtype": self.dtype, "seed": seed}
-        if self.backward:
-            return check_gradients(arrays, inputs, output, **options)
-        return check_attention(arrays, inputs, output, **options)
+        rules = Rules(causal=self.causal, window=self.window, scale=self.scale, dtype=self.dtype)
+        check = check_gradients if self.backward else check_attention
+        return check(arrays, inputs, output, rules, seed, self.visible_pairs / self.seq_q)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,15 @@
 """Is O the attention of Q, K and V?
 
-Two tests in float64 on the host, one key/value head at a time:
+Two tests in float64:
 
-1. *Rows*: in every head of every batch some rows of queries are compared element by element: the first, the middle and the last,
-   those beside the edges of common tiles, and some at random.
+1. *Rows* are compared element by element: all of them, or as many as ``sampling.py`` affords, in every head.
 2. *Every element* is finite and no larger than the largest value of its head, for an output is a weighted mean of values. A forgotten
    element is NaN (``Arrays.unwritten``) and shows here.
 
-How wrong an element may be: let p_j be the weights and e_j the relative error of each. With weights normalised after the sum the
-output is off by sum_j p_j e_j (v_j - o), a sum of errors of random sign, so by Hoeffding's inequality by more than
-t max|e| sqrt(sum_j p_j^2 (|v_j| + |o|)^2) with probability below 2 exp(-t^2 / 2); t = 6. The e_j that are allowed:
-
-* 3 u + u |s_j|: the weights rounded to the dtype before they meet V (as FlashAttention does), Q and K scaled in the dtype, the scores
-  s_j rounded to the dtype (as unfused attention does). u is the unit roundoff of the dtype.
-* c |q| |k_j| scale: the score as a sum of head_dim products in fp32, c from ``kernels/rounding.py``.
-
-Added to that: c |p| |v| for the sum over positions, and 2 u |o| for rounding the output (twice where it is scaled after rounding).
+How wrong an element may be: let p_j be the weights and e_j the relative error of each (``exact.py``). With weights normalised after the
+sum the output is off by sum_j p_j e_j (v_j - o), a sum of errors of random sign, so by Hoeffding's inequality by no more than
+6 sqrt(sum_j p_j^2 max e_j^2 (|v_j| + |o|)^2). An fp16 weight may be off by half the smallest number besides. Added to that: c |p| |v|
+for the sum over positions (c from ``kernels/rounding.py``), and 2 u |o| for rounding the output (twice where it is scaled after rounding).
 """
 
 from __future__ import annotations
@@ -23,67 +17,77 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Array, Arrays
-from ..case import UNIT_ROUNDOFF, Check
-from ..rounding import HALF_SMALLEST, accumulation_error
-
-TILE_EDGES = (0, 1, 2, 63, 64, 127, 128)
-"""Where a wrong mask or tile shows first."""
-RANDOM_ROWS = 4
-DEVIATIONS = 6.0
+from ..case import Check
+from .exact import DEVIATIONS, Rules, largest_ratio, norms, range_norms, rows_of, running_sums, weights_of
+from .sampling import FEWEST_ROWS, STRETCH, Effort, by_group, effort, groups_to_compare, pieces, rows_to_compare, runs
 
 
-def check_attention(
-    arrays: Arrays, inputs: tuple[Array, ...], output: Array, *, causal: bool, window: int | None, scale: float, dtype: str, seed: int
-) -> Check:
-    """Compare ``output`` with softmax(Q K' scale) V. The error is in units of the limit, so the limit is 1."""
-    q, k, v = inputs
-    batch, heads, seq_q, _ = q.shape
-    kv_heads = k.shape[1]
-    rng = np.random.default_rng(seed)
-    worst = 0.0
-    for b in range(batch):
-        for kv_head in range(kv_heads):
-            keys, values = arrays.float64(k[b, kv_head]), arrays.float64(v[b, kv_head])
-            ceiling = np.max(np.abs(values)) * (1 + 4 * UNIT_ROUNDOFF[dtype])
-            for head in range(kv_head * (heads // kv_heads), (kv_head + 1) * (heads // kv_heads)):
-                found = arrays.float64(output[b, head])
-                rows = sampled_rows(seq_q, rng)
-                queries = arrays.float64(q[b, head])[rows]
-                mask = np.arange(len(keys)) <= rows[:, None] if causal else None
-                if window is not None:
-                    mask &= np.arange(len(keys)) > rows[:, None] - window
-                reference, limit = attention_rows(queries, keys, values, mask, scale, dtype)
-                ratio = np.max(np.abs(found[rows] - reference) / limit)
-                possible = np.max(np.abs(found)) / ceiling  # NaN if any element is
-                worst = float(np.max([worst, ratio, possible if not possible <= 1 else 0.0]))
-    return Check(error=worst, limit=1.0)
+def check_attention(arrays: Arrays, inputs: tuple[Array, ...], output: Array, rules: Rules, seed: int, pairs_per_row: float) -> Check:
+    """Compare ``output`` with softmax(Q K' scale) V. The error is in units of the limit, so the limit is 1.
+
+    ``pairs_per_row``: keys that a query sees on average.
+    """
+    kv_heads = inputs[1].shape[1]
+    q, k, v, o = (by_group(array, kv_heads) for array in (*inputs, output))
+    groups, group, seq_q, _ = q.shape
+    budget, rng = effort(arrays.wide(k[:1, :, :1])), np.random.default_rng(seed)
+
+    affordable = budget.pairs / (group * pairs_per_row)  # rows of a group of heads
+    chosen = groups_to_compare(groups, STRETCH * affordable / min(seq_q, FEWEST_ROWS), rng)
+    wanted = affordable / len(chosen)
+    compared = min(max(int(wanted), FEWEST_ROWS), seq_q)
+    width = max(group * compared, k.shape[-1], v.shape[-1])
+    worst = []
+    for part in runs(chosen, max(1, budget.block // (width * k.shape[2]))):
+        rows = rows_to_compare(seq_q, wanted, rng)
+        worst.append(_compare_rows(arrays, rules, [array[part] for array in (q, k, v, o)], rows, budget))
+    if compared < seq_q or len(chosen) < groups:
+        worst.append(_possible(arrays, rules, v, o, budget))
+    return Check(error=float(np.max(worst)), limit=1.0)
 
 
-def sampled_rows(seq_q: int, rng: np.random.Generator) -> np.ndarray:
-    """Which rows of queries are compared with the reference."""
-    fixed = [row for row in (*TILE_EDGES, seq_q // 2, seq_q - 1) if row < seq_q]
-    return np.unique(np.concatenate([fixed, rng.integers(0, seq_q, RANDOM_ROWS)]))
+def _compare_rows(arrays: Arrays, rules: Rules, grouped: list[Array], rows: np.ndarray, budget: Effort) -> float:
+    q, k, v, o = grouped
+    group = q.shape[1]
+    keys, values = arrays.wide(k[:, 0]), arrays.wide(v[:, 0])
+    squares = running_sums(arrays.xp, values * values)
+    worst = []
+    for piece in pieces(rows, budget.block // (keys.shape[0] * group * keys.shape[1])):
+        positions = np.tile(piece, group)
+        reference, limit = _rows(arrays, rules, rows_of(arrays, q, piece), keys, values, squares, positions)
+        worst.append(largest_ratio(arrays.xp, rows_of(arrays, o, piece) - reference, limit))
+    return float(np.max(worst))
 
 
-def attention_rows(
-    queries: np.ndarray, keys: np.ndarray, values: np.ndarray, mask: np.ndarray | None, scale: float, dtype: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _rows(
+    arrays: Arrays, rules: Rules, queries: Array, keys: Array, all_values: Array, squares: Array, positions: np.ndarray
+) -> tuple[Array, Array]:
     """Some rows of attention in float64, and how far each element may be from them."""
-    roundoff = UNIT_ROUNDOFF[dtype]
-    scores = queries @ keys.T * scale
-    if mask is not None:
-        scores = np.where(mask, scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights /= weights.sum(axis=1, keepdims=True)
-    reference = weights @ values
+    xp = arrays.xp
+    found = weights_of(arrays, rules, queries, keys, positions)
+    values = all_values[:, found.keys]
+    reference = xp.matmul(found.weights, values)
 
-    score_sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(keys, axis=1) * scale
-    seen = np.where(weights > 0, np.abs(scores), 0.0)
-    relative = roundoff * (3 + seen) + accumulation_error(dtype, queries.shape[1]) * score_sizes
-    shares = (weights * relative) ** 2
-    # sum_j share_j (|v_j| + |o|)^2, multiplied out so that it is three matrix products
-    spread = shares @ values**2 + 2 * np.abs(reference) * (shares @ np.abs(values)) + shares.sum(axis=1, keepdims=True) * reference**2
-    value_norms = np.sqrt((weights > 0).astype(float) @ values**2)
-    summing = accumulation_error(dtype, len(keys)) * np.linalg.norm(weights, axis=1)[:, None] * value_norms
-    limit = DEVIATIONS * np.sqrt(spread) + summing + 2 * roundoff * np.abs(reference) + HALF_SMALLEST.get(dtype, 0.0)
-    return reference, limit
+    errors = found.weights * found.relative_error
+    if rules.smallest:
+        errors += rules.smallest * (1.0 if found.seen is None else found.seen)
+    errors *= errors
+    # sum_j errors_j^2 (|v_j| + |o|)^2, multiplied out so that it is three matrix products
+    spread = xp.matmul(errors, values * values) + 2 * xp.abs(reference) * xp.matmul(errors, xp.abs(values))
+    spread += xp.sum(errors, axis=-1, keepdims=True) * reference * reference
+    seq_kv = keys.shape[1]
+    value_norms = range_norms(arrays, squares, rules.first_key(positions), rules.end_of_keys(positions, seq_kv))
+    summing = rules.summing(seq_kv) * norms(xp, found.weights)[..., None] * value_norms
+    return reference, DEVIATIONS * xp.sqrt(spread) + summing + 2 * rules.roundoff * xp.abs(reference) + rules.smallest
+
+
+def _possible(arrays: Arrays, rules: Rules, v: Array, o: Array, budget: Effort) -> float:
+    """0 if every output is finite and no larger than the values of its head, else its size in units of the largest (NaN: not a number)."""
+    xp, groups = arrays.xp, v.shape[0]
+    longest = max(o.shape[1] * o.shape[2], v.shape[2]) * v.shape[3]
+    worst = 0.0
+    for part in runs(np.arange(groups), max(1, budget.block // longest)):
+        ceiling = xp.amax(xp.abs(arrays.wide(v[part])), axis=(1, 2, 3)) * (1 + 4 * rules.roundoff)
+        size = xp.amax(xp.abs(arrays.wide(o[part])), axis=(1, 2, 3)) / ceiling  # NaN if any element is
+        worst = float(np.max([worst, float(xp.amax(size))]))
+    return worst if not worst <= 1 else 0.0

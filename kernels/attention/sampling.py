@@ -1,0 +1,100 @@
+"""How much of an attention result is compared with float64: all of it where that is cheap, samples of heads and rows where it is not.
+
+The cost of a reference is its pairs of a query and a key: some dozens of float64 passes over them, and matrix products. So the pairs
+are budgeted, far fewer on a host than on a GPU. What is within the budget is compared whole. Beyond it every head keeps its share of
+rows, one drawn at random from each of as many equal runs of rows: a fault in a tile of queries at least twice as long as a run is met
+for certain, whatever the draw. Rows beside the edges of common tiles, the first and the last are always among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+
+TILE_EDGES = (0, 1, 2, 63, 64, 127, 128)
+"""Where a wrong mask or tile shows first."""
+FEWEST_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much one check may do."""
+
+    pairs: int
+    """Query-key pairs that are computed in float64."""
+    block: int
+    """Elements of one float64 array in between."""
+
+
+HOST = Effort(pairs=2**22, block=2**20)
+"""About a second of two CPU cores for the gradients of 64-wide heads, and 8 MB of memory for an array."""
+DEVICE = Effort(pairs=2**30, block=2**24)
+"""An estimate, not yet run on a GPU: 40 passes over 8 GB and 3 TFLOP of float64, some 0.2 s on an H100; 128 MB for an array."""
+
+STRETCH = 4
+"""What may be spent beyond the budget rather than leave something out altogether."""
+
+
+def effort(array: Array) -> Effort:
+    """What a check may do where this array of ``Arrays.wide`` lies. NumPy's arrays and torch's CPU tensors say ``cpu``."""
+    return HOST if str(getattr(array, "device", "cpu")) == "cpu" else DEVICE
+
+
+def rows_to_compare(seq_q: int, wanted: float, rng: np.random.Generator) -> np.ndarray:
+    """About ``wanted`` rows of ``seq_q``, in order: all, or the edges and a random one from each of as many runs of equal length.
+
+    >>> len(rows_to_compare(100, 1000, np.random.default_rng(0)))
+    100
+    """
+    count = max(FEWEST_ROWS, int(wanted))
+    if count >= seq_q:
+        return np.arange(seq_q)
+    starts = np.arange(count + 1) * seq_q // count
+    drawn = starts[:-1] + (rng.random(count) * np.diff(starts)).astype(np.int64)
+    fixed = [row for row in (*TILE_EDGES, seq_q // 2, seq_q - 1) if row < seq_q]
+    return np.unique(np.concatenate([fixed, drawn]))
+
+
+def groups_to_compare(groups: int, wanted: float, rng: np.random.Generator) -> np.ndarray:
+    """About ``wanted`` of the key/value heads of all sequences, one at least: the first and the last, the rest at random."""
+    count = int(min(groups, max(1, wanted)))
+    if count == groups:
+        return np.arange(groups)
+    ends = np.array([0, groups - 1])[:count]
+    inner = 1 + rng.permutation(max(groups - 2, 0))[: count - len(ends)]
+    return np.sort(np.concatenate([ends, inner]))
+
+
+def runs(chosen: np.ndarray, longest: int) -> Iterator[slice]:
+    """Ascending numbers as slices of consecutive ones, none longer than ``longest``.
+
+    >>> list(runs(np.array([0, 1, 2, 5]), 2))
+    [slice(0, 2, None), slice(2, 3, None), slice(5, 6, None)]
+    """
+    start = previous = None
+    for number in map(int, chosen):
+        if start is None or previous is None or number != previous + 1 or number - start >= longest:
+            if start is not None and previous is not None:
+                yield slice(start, previous + 1)
+            start = number
+        previous = number
+    if start is not None and previous is not None:
+        yield slice(start, previous + 1)
+
+
+def pieces(rows: np.ndarray, longest: int) -> Iterator[np.ndarray]:
+    """The rows in pieces of at most ``longest`` (one row at least)."""
+    step = max(1, longest)
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def by_group(array: Array, kv_heads: int) -> Any:
+    """batch x heads x seq x dim as (batch x kv_heads) x group x seq x dim: what shares a key/value head comes together."""
+    batch, heads, seq, dim = array.shape
+    return array.reshape(batch * kv_heads, heads // kv_heads, seq, dim)
