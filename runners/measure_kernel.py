@@ -74,11 +74,11 @@ class KernelMeasurer:
             return {"invalid": f"{op} {dict(case)}: {error}"}
         launch = self._launch(launch)
         no_graph = refuses_graph(facts.kind, backend) if launch == "graph" else None
-        found = {k.name: why_not(backend, facts.target) or no_graph or k.refuses(made, facts.target) for k in kernels(op, backend)}
+        found = {k.name: why_not(backend, facts.target) or k.refuses(made, facts.target) or no_graph for k in kernels(op, backend)}
         able = [(name, None) for name, reason in found.items() if reason is None]
-        # Of several refusals the first is told; its kernel names the row.
-        unable = [(name, reason) for name, reason in found.items() if reason is not None][:1]
-        return {"kernels": able or unable, "columns": made.columns(), "launch": launch}
+        # Of several refusals the first is told, one by a kernel that only lacks graphs before others; its kernel names the row.
+        unable = sorted(((name, reason) for name, reason in found.items() if reason is not None), key=lambda pair: pair[1] != no_graph)
+        return {"kernels": able or unable[:1], "columns": made.columns(), "launch": launch}
 
     def _launch(self, wanted: str) -> str:
         """``stream`` on a CPU is the call itself."""
@@ -167,8 +167,8 @@ class KernelMeasurer:
             cache=wish.cache,
             before_sample=refresh,
             warmup_cap_s=WARMUP_SHARE * wish.time_cap_s,
-            # What issuing costs the host is what such a case measures: nothing is queued ahead for it.
-            queue=case.limited_by != "overhead",
+            # What issuing costs the host is what such a case measures, but for a graph: nothing is queued ahead for it.
+            queue=case.limited_by != "overhead" or wish.launch == "graph",
         )
         time_s = median(samples.times_s)
         columns = {**known, **result_columns(samples), **self._rates(case, time_s)}

@@ -98,6 +98,10 @@ def test_every_command_has_help_that_names_the_exit_codes(capsys):
         (["equate", "h100-sxm-80gb", "--in", "a100-sxm-80gb", "--model", "llama3-8b"], "is not COUNTxCHIP"),
         (["equate", "8xh100-sxm-80gb", "--in", "a800-sxm-80gb+v100-sxm2-32gb", "--model", "llama3-8b"], "not modelled yet"),
         (["run", "--resume"], "--resume needs the file to go on with"),
+        (
+            ["run", "--device", "cpu", "--backend", "numpy", "--only", "copy", "--sustain", "9m", "--budget", "1m"],
+            "do not fit into a budget",
+        ),
     ],
 )
 def test_bad_input_ends_with_2_and_says_what_and_where(capsys, arguments, complaint):
@@ -169,6 +173,32 @@ def test_no_command_prints_help_and_ends_with_2(capsys):
     code, out, _ = run(capsys)
     assert code == 2
     assert "COMMAND" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "--launch", "stream,grpah"], "'grpah' is neither stream nor graph"),
+        (["run", "--cache", "hot"], "'hot' is neither cold nor warm"),
+        (["bench", "--sustain", "half a minute"], "'half a minute' is not a duration; write 90s, 5m or 1h"),
+    ],
+)
+def test_a_wrong_argument_is_told(capsys, arguments, complaint):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_doctor_says_whether_the_clock_can_be_read_on_the_chip(capsys, monkeypatch):
+    from chipassay.runners import examine
+    from chipassay.runners.devices.facts import DeviceFacts
+
+    facts = DeviceFacts("cuda", "X", "x", 1, 10**9, 1000, "d", clock="cannot be read on the chip (CuPy: ImportError)")
+    monkeypatch.setattr(examine, "examine", lambda kind: (facts, {"torch": None}))
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "  clock    cannot be read on the chip (CuPy: ImportError)" in out
 
 
 def test_the_version_is_told(capsys):

@@ -66,14 +66,14 @@ def gpu(monkeypatch):
 
 @pytest.fixture
 def measure(monkeypatch, gpu):
-    def go(prepare, op="copy", launch="graph", **case):
+    def go(prepare, op="copy", launch="graph", chip=None, case=None):
         kernel = Kernel(op=op, backend="torch", name="test", prepare=prepare, refuses=lambda case, target: None)
         monkeypatch.setattr(measure_kernel, "kernels", lambda op, backend=None: [kernel])
         monkeypatch.setattr(measure_kernel, "why_not", lambda backend, target: None)
         monkeypatch.setattr(measure_kernel, "free_bytes", lambda facts: None)
-        measurer = KernelMeasurer(Device(FACTS, FakeChip(steady(1e-3)), "cpu"))
+        measurer = KernelMeasurer(Device(FACTS, chip or FakeChip(steady(1e-3)), "cpu"))
         wish = {"cache": "cold", "launch": launch, "seed": 1, "min_time_s": 0.01, "time_cap_s": 1.0}
-        return measurer.measure(op=op, case={"elements": 8, "dtype": "fp32", **case}, backend="torch", kernel="test", **wish)
+        return measurer.measure(op=op, case=case or {"elements": 8, "dtype": "fp32"}, backend="torch", kernel="test", **wish)
 
     return go
 
@@ -129,6 +129,20 @@ def test_a_call_that_cannot_be_captured_is_skipped_with_the_librarys_words(gpu, 
     assert measure(prepare, launch="stream")["status"] == "ok"
 
 
+@pytest.mark.parametrize(("launch", "held"), [("graph", True), ("stream", False)])
+def test_a_chain_of_launches_is_queued_ahead_as_a_graph_only(gpu, measure, launch, held):
+    def prepare(case, arrays, inputs, output):
+        def call():
+            gpu.issue(lambda: output.copy_(arrays.xp.arange(len(output))))
+            return output
+
+        return call
+
+    chip = FakeChip(steady(1e-3))
+    assert measure(prepare, op="launch", launch=launch, chip=chip, case={"dtype": "fp32"})["status"] == "ok"
+    assert ("call" in chip.log, "call unheld" in chip.log) == (held, not held)
+
+
 def test_the_tuned_choice_of_a_captured_call_is_kept(gpu):
     def call():
         return ()
@@ -145,15 +159,28 @@ def test_outputs_of_another_shape_and_several_of_them_are_spoilt():
 
 
 @pytest.mark.parametrize("kind", ["cpu", "xpu", "mps"])
-def test_devices_without_graphs_say_so_before_anything_runs(kind):
+def test_devices_without_graphs_say_so_before_anything_runs(kind, monkeypatch):
     facts = DeviceFacts(kind, "X", "x", 1, 10**9, 1000, "d")
     measurer = KernelMeasurer(Device(facts, FakeChip(steady(1e-3)), "cpu"))
-    for backend in ("torch", "triton"):
-        found = measurer.runnable(op="copy", case={"elements": 8, "dtype": "fp32"}, backend=backend, cache="cold", launch="graph")
-        assert found["launch"] == "graph"
-        (_, reason), *_ = found["kernels"]
-        assert reason is not None
-    assert "graphs are captured on CUDA and ROCm" in graphs.refuses_graph(kind, "torch")
+    monkeypatch.setattr(measure_kernel, "why_not", lambda backend, target: None)
+    found = measurer.runnable(op="copy", case={"elements": 8, "dtype": "fp32"}, backend="torch", cache="cold", launch="graph")
+    ((_, reason),) = found["kernels"]
+    assert (found["launch"], reason) == ("graph", graphs.refuses_graph(kind, "torch"))
+    assert "graphs are captured on CUDA and ROCm" in reason
+
+
+def test_the_row_of_a_missing_graph_names_a_kernel_that_could_do_the_case(monkeypatch):
+    def no_int8(case, target):
+        return "int8 only"
+
+    found = [Kernel("copy", "torch", name, lambda *_: None, refuses) for name, refuses in (("a", no_int8), ("b", lambda *_: None))]
+    monkeypatch.setattr(measure_kernel, "kernels", lambda op, backend: found)
+    monkeypatch.setattr(measure_kernel, "why_not", lambda backend, target: None)
+    measurer = KernelMeasurer(Device(DeviceFacts("cpu", "X", "x", 1, 1, 1000, "d"), FakeChip(steady(1e-3)), "cpu"))
+    case = {"elements": 8, "dtype": "fp32"}
+    ((name, _),) = measurer.runnable(op="copy", case=case, backend="torch", cache="cold", launch="graph")["kernels"]
+    assert name == "b"
+    assert measurer.runnable(op="copy", case=case, backend="torch", cache="cold")["kernels"] == [("b", None)]
 
 
 def test_a_capture_by_cupy_is_ended_even_when_the_call_fails(monkeypatch):
