@@ -8,6 +8,21 @@
 
 struct alignas(16) Bytes16 { unsigned word[4]; };
 
+// ---- bf16, kept as its bits
+
+DEVICE float bf16_to_float(unsigned short bits) { return __uint_as_float((unsigned)bits << 16); }
+
+DEVICE unsigned short float_to_bf16(float x) {
+    unsigned short bits;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
+    const unsigned word = __float_as_uint(x);
+    bits = x != x ? 0x7fff : (unsigned short)((word + 0x7fff + (word >> 16 & 1)) >> 16);
+#endif
+    return bits;
+}
+
 // ---- Global memory, for data that is touched once. On ROCm the plain access.
 
 #if defined(__HIP__) || defined(__HIPCC__) || defined(__HIPCC_RTC__)
@@ -33,7 +48,7 @@ DEVICE void store_once(Bytes16* to, Bytes16 x) {
                  :: "l"(to), "r"(x.word[0]), "r"(x.word[1]), "r"(x.word[2]), "r"(x.word[3]) : "memory");
 }
 
-// ---- 16-bit floats, kept as their bits
+// ---- fp16, kept as its bits
 
 DEVICE float fp16_to_float(unsigned short bits) {
     float x;
@@ -44,17 +59,6 @@ DEVICE float fp16_to_float(unsigned short bits) {
 DEVICE unsigned short float_to_fp16(float x) {
     unsigned short bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-    return bits;
-}
-
-DEVICE unsigned short float_to_bf16(float x) {
-    unsigned short bits;
-#if __CUDA_ARCH__ >= 800
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-#else
-    const unsigned word = __float_as_uint(x);
-    bits = x != x ? 0x7fff : (unsigned short)((word + 0x7fff + (word >> 16 & 1)) >> 16);
-#endif
     return bits;
 }
 

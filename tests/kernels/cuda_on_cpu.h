@@ -160,6 +160,8 @@ DEVICE unsigned short double_to_fp16(double x) {
 
 DEVICE unsigned short float_to_fp16(float x) { return double_to_fp16(x); }
 
+DEVICE float bf16_to_float(unsigned short bits) { return __uint_as_float((unsigned)bits << 16); }
+
 DEVICE unsigned short float_to_bf16(float x) {
     const unsigned word = __float_as_uint(x);
     return x != x ? 0x7fff : (unsigned short)((word + 0x7fff + (word >> 16 & 1)) >> 16);

@@ -36,6 +36,8 @@ class RawModule:
 
     capability = 80
     order = 1
+    flags = ("-std=c++14", "-O1", "-fno-strict-aliasing", "-fwrapv", "-w", "-shared", "-fPIC", "-Wl,-Bsymbolic")
+    """The last: a kernel called ``read`` is meant, not the system's function."""
     folder = Path(tempfile.gettempdir())
     made: dict[str, str] = {}  # noqa: RUF012  shared by all on purpose: the same source is compiled once
 
@@ -51,8 +53,8 @@ class RawModule:
         key = hashlib.sha256((source + arch).encode()).hexdigest()[:16]
         if key not in self.made:
             library = self.folder / f"{key}.so"
-            command = [COMPILER, "-x", "c++", "-std=c++14", "-O1", "-fno-strict-aliasing", "-fwrapv", "-w", "-shared", "-fPIC", arch]
-            subprocess.run([*command, "-o", library, "-"], input=source, text=True, check=True)
+            options = [*self.flags, arch, "-o", library, "-"]
+            subprocess.run([COMPILER, "-x", "c++", *options], input=source, text=True, check=True)
             self.made[key] = str(library)
         function = getattr(ctypes.CDLL(self.made[key]), f"launch_{name}")
         function.restype = ctypes.c_char_p

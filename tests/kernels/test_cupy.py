@@ -10,7 +10,7 @@ import pytest
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, kernels
 from chipassay.kernels.matmul import MatmulCase, cupy_mma
-from chipassay.kernels.memory import CopyCase, TriadCase
+from chipassay.kernels.memory import CopyCase, ReadCase, ScaleCase, TriadCase
 
 from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
 
@@ -49,10 +49,18 @@ def test_copy_is_right_as_cpp(dtype: str, elements: int) -> None:
     assert_right("cupy.copy.16byte", CopyCase(elements=elements, dtype=dtype), (6, 0))
 
 
-@pytest.mark.parametrize("elements", [1, 7, 1024, 40_003])
+@pytest.mark.parametrize("elements", [1, 7, 40_003])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32", "fp64"])
+def test_scale_and_triad_are_right_as_cpp(dtype: str, elements: int) -> None:
+    for case in (ScaleCase(elements=elements, dtype=dtype), TriadCase(elements=elements, dtype=dtype)):
+        assert_right(f"cupy.{case.op}.16byte", case, (6, 0))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("elements", [1, 7, 40_003])
 @pytest.mark.parametrize("dtype", ["fp16", "fp32", "fp64"])
-def test_triad_is_right_as_cpp(dtype: str, elements: int) -> None:
-    assert_right("cupy.triad.16byte", TriadCase(elements=elements, dtype=dtype), (6, 0))
+def test_read_is_right_as_cpp(dtype: str, elements: int, order: int) -> None:
+    assert_right("cupy.read.16byte", ReadCase(elements=elements, dtype=dtype), (6, 0), order)
 
 
 @pytest.mark.parametrize("order", [1, -1])
