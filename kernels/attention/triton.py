@@ -104,8 +104,6 @@ def choose_forward(case: AttentionCase, inputs: tuple[Array, ...], out: Array) -
 
 
 def refuses(case: AttentionCase, target: Target) -> str | None:
-    if case.direction == "backward":
-        return "no gradients in Triton yet"
     if max(case.head_dim, case.dim_v) > WIDEST_HEAD:
         return f"this kernel holds a whole head: head_dim up to {WIDEST_HEAD}, not {max(case.head_dim, case.dim_v)}"
     return refuses_target(target) or refuses_tensor_dtype(case.dtype, target)

@@ -186,3 +186,16 @@ def decode_configs(case: AttentionCase, target: Target) -> list[Config]:
     extra_stage = 1 if chip == "gfx942" else 0  # one stage of the loop is in registers there
     limit = shared_limit(target)
     return [c for c in made if shared_bytes({**c, "num_stages": c["num_stages"] - extra_stage}, per_key, 0) <= limit]
+
+
+KEYS_GRADIENT: Table = {
+    "sm_80": {64: ((64, 64, 4, 2),), 128: ((32, 64, 4, 2),), 192: ((32, 64, 8, 2),), 256: ((32, 64, 8, 1),)},
+    "sm_90": {64: ((64, 128, 8, 2),), 128: ((64, 128, 8, 2),), 192: ((64, 64, 4, 2),), 256: ((32, 64, 8, 1),)},
+    "sm_100": {64: ((64, 128, 8, 2),), 128: ((64, 128, 8, 2),), 192: ((64, 64, 4, 2),), 256: ((32, 64, 8, 1),)},
+    "gfx942": {64: ((64, 64, 4, 1),), 128: ((32, 64, 4, 1),), 192: ((32, 64, 4, 1),), 256: ((32, 64, 8, 1),)},
+}
+QUERIES_GRADIENT = KEYS_GRADIENT
+
+
+def backward_configs(table: Table, target: Target, case: AttentionCase, name: str) -> list[Config]:
+    return [dict(zip(NAMES, row, strict=True)) for row in table[table_chip(target)][width_class(case.head_dim, case.dim_v)]]

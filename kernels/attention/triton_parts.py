@@ -82,6 +82,23 @@ def key_tiles(first_row, SEQ_KV, window, CAUSAL: tl.constexpr, WINDOW: tl.conste
 
 
 @inlined
+def query_tiles(first_key, SEQ_Q, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Tiles of queries that see BLOCK_N keys: [low, whole) cut by the diagonal, [whole, edge) whole, [edge, end) by window or end."""
+    edge, end = SEQ_Q // BLOCK_M * BLOCK_M, SEQ_Q
+    if CAUSAL:
+        low, whole = first_key // BLOCK_M * BLOCK_M, tl.cdiv(first_key + BLOCK_N - 1, BLOCK_M) * BLOCK_M
+    else:
+        low, whole = 0, 0
+    if WINDOW:
+        end = min(SEQ_Q, first_key + BLOCK_N - 1 + window)
+        edge = min(edge, (first_key + window) // BLOCK_M * BLOCK_M)
+    if CAUSAL:
+        whole = min(whole, tl.cdiv(end, BLOCK_M) * BLOCK_M)
+        edge = max(edge, whole)
+    return low, whole, edge, end
+
+
+@inlined
 def visible(rows, columns, SEQ_KV, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]
     """Which rows see which columns. Shapes must broadcast: (M, 1) and (1, N), or the other way round."""
     seen = columns < SEQ_KV
