@@ -73,7 +73,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
         type=duration_s,
         default=0.0,
         metavar="TIME",
-        help="then run each case back to back for so long (30s): what heat and power leave of its rate",
+        help="then run each kernel back to back for so long (30s): what heat and power leave of its rate",
     )
     parser.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
     parser.add_argument("--budget", type=duration_s, default=budget_s, metavar="TIME", help="share out this much time: 90s, 5m, 1h")
@@ -81,6 +81,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
     parser.add_argument("--resume", action="store_true", help="go on with the file of --out: only what is not in it is measured")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random inputs (default: 1)")
     parser.add_argument("--rounds", type=rounds, default=2, metavar="N", help="visits to each case, spread over the run (default: 2)")
+    parser.add_argument("--no-tune", action="store_true", help="take known or predicted configurations of our kernels, search for none")
     parser.add_argument("--quiet", action="store_true", help="no progress display")
 
 
@@ -116,6 +117,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         device_kind=arguments.device,
         seed=arguments.seed,
         rounds=arguments.rounds,
+        tune=not arguments.no_tune,
     )
     with Progress(quiet=arguments.quiet) as progress:
         return Run(options, announce, progress.report).execute()

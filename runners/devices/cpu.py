@@ -115,11 +115,14 @@ class CpuTimer:
             marks.append(time.perf_counter_ns())
         return [(end - begin) * 1e-9 for begin, end in itertools.pairwise(marks)]
 
-    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
+    def time_burst(self, call: Callable[[], Any], count: int, meanwhile: Callable[[], Any] | None = None) -> Timed:
         begin = time.perf_counter_ns()
         for _ in range(count):
             call()
-        return Timed((time.perf_counter_ns() - begin) * 1e-9)
+        timed = Timed((time.perf_counter_ns() - begin) * 1e-9)
+        if meanwhile is not None:
+            meanwhile()
+        return timed
 
     def evict_cache(self) -> None:
         # Read and write every line: a store alone may bypass the cache.

@@ -82,7 +82,7 @@ class GpuTimer(ABC):
         self._wait()
         return [self._between_s(begin, end) for begin, end in itertools.pairwise(marks)]
 
-    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
+    def time_burst(self, call: Callable[[], Any], count: int, meanwhile: Callable[[], Any] | None = None) -> Timed:
         if self._clock is not None:
             self._clock.before()
         start = self._record()
@@ -91,6 +91,8 @@ class GpuTimer(ABC):
         end = self._record()
         if self._clock is not None:
             self._clock.after()
+        if meanwhile is not None:
+            meanwhile()
         self._wait()
         return Timed(self._between_s(start, end), self._clock_hz())
 

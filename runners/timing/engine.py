@@ -50,8 +50,11 @@ class Timer(Protocol):
     def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
         """Run ``call`` so often back to back, without waiting in between where the device can queue; seconds of each."""
 
-    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
-        """Run ``call`` so often back to back; seconds of all together, with nothing between the calls."""
+    def time_burst(self, call: Callable[[], Any], count: int, meanwhile: Callable[[], Any] | None = None) -> Timed:
+        """Run ``call`` so often back to back; seconds of all together, with nothing between the calls.
+
+        ``meanwhile`` is run on the host while the device works on what is queued; where nothing queues, after the calls.
+        """
 
     def evict_cache(self) -> None:
         """Push everything out of the last-level cache."""

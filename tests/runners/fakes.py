@@ -46,10 +46,12 @@ class FakeChip:
     def time_each(self, call: Callable[[], Any], count: int) -> list[float]:
         return [self.time_call(call).time_s for _ in range(count)]
 
-    def time_burst(self, call: Callable[[], Any], count: int) -> Timed:
+    def time_burst(self, call: Callable[[], Any], count: int, meanwhile: Callable[[], Any] | None = None) -> Timed:
         duration_s = sum(next(self.durations_s) for _ in range(count))
         call()
         self.log.append(f"burst of {count}")
+        if meanwhile is not None:
+            meanwhile()
         self.now += duration_s
         return Timed(duration_s, self._clock())
 

@@ -206,6 +206,14 @@ def test_a_burst_is_timed_as_a_whole_with_its_clock_and_a_single_wait(make, kind
     assert machine.log.count("wait") == 1
 
 
+@pytest.mark.parametrize(("make", "kind"), [*HELD, *UNHELD])
+def test_the_chip_can_be_looked_at_while_it_works_on_a_burst(make, kind, machine, monkeypatch):
+    busy = []
+    timer = make(kind, machine, monkeypatch)
+    timer.time_burst(lambda: machine.work(1e-3), 5, lambda: busy.append(machine.free_s > machine.host_s))
+    assert busy == [True]
+
+
 @pytest.mark.parametrize("make", [torch_timer, cupy_timer])
 def test_twice_the_cache_is_overwritten_to_evict_it(make, machine, monkeypatch):
     timer = make("cuda", machine, monkeypatch)

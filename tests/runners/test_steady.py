@@ -68,6 +68,15 @@ def test_nothing_is_evicted_while_sustaining():
     assert set(chip.log) == {"burst of 100"}
 
 
+def test_the_chip_is_looked_at_while_it_is_busy():
+    chip = FakeChip(steady(1e-3), power_w=1.0)
+    looked = []
+    chip.condition = lambda: looked.append(chip.log[-1]) or Condition(power_w=300.0)
+    assert sustain(nothing, chip, 1.0, call_s=1e-3).power_w == 300.0
+    # Five times a second, each in the middle of a burst.
+    assert looked == ["burst of 100"] * 5
+
+
 def test_one_call_longer_than_the_whole_time_is_still_a_figure():
     found = sustain(nothing, FakeChip(steady(7.0)), 2.0, call_s=7.0)
     assert (found.span_s, found.time_s) == (7.0, 7.0)
