@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..arrays import Array, Arrays, Output
 from ..kernel import Call, kernel
 from ..memory.refusing import not_triton
-from ..memory.triton_stream import elementwise, grid, launch_options
+from ..memory.triton_stream import CONFIGS, elementwise, grid, launch_options
 from ..triton_tools import jit
 from .case import BETA1, BETA2, DECAY, EPSILON, ROOT_FACTOR, STEP_SIZE, AdamCase
 
@@ -45,6 +45,9 @@ def adam_block(  # type: ignore[no-untyped-def]
         tl.store(p + places, new.to(p.dtype.element_ty), mask=inside)
 
 
+LAYOUTS = tuple(config for config in CONFIGS if config["BLOCK"] <= 32 * 32 * config["num_warps"])
+"""Four arrays at once: with more than 32 elements a thread they do not fit its registers."""
+
 CONSTANTS = (BETA1, 1 - BETA1, BETA2, 1 - BETA2, DECAY, STEP_SIZE, ROOT_FACTOR, EPSILON)
 """In the order of the kernel's arguments, computed in fp64."""
 
@@ -57,4 +60,4 @@ def adam(case: AdamCase, arrays: Arrays, inputs: tuple[Array, ...], output: Outp
     def launch(config: dict[str, int], p: Array, m: Array, v: Array) -> None:
         adam_block()[grid(case.elements, config)](p, m, v, gradients, case.elements, *CONSTANTS, **launch_options(config))
 
-    return elementwise("triton.adamw", case.dtype, case.elements, output, launch)
+    return elementwise("triton.adamw", case.dtype, case.elements, output, launch, LAYOUTS)

@@ -59,9 +59,11 @@ def choose(
     return tuned(name, key, configs, attempt)
 
 
-def elementwise(name: str, dtype: str, elements: int, output: Output, launch: Callable[..., Any]) -> Call:
+def elementwise(
+    name: str, dtype: str, elements: int, output: Output, launch: Callable[..., Any], configs: Sequence[dict[str, int]] = CONFIGS
+) -> Call:
     """A tuned call of the elementwise ``launch(config, *outputs)``."""
-    config = choose(name, {"dtype": dtype, "elements": size_class(elements)}, CONFIGS, output, launch)
+    config = choose(name, {"dtype": dtype, "elements": size_class(elements)}, configs, output, launch)
     return named(launcher(lambda out: launch(config, *each(out)), output), config)
 
 
