@@ -73,13 +73,15 @@ class Choices:
 
     path: Path | None = None
     known: dict[str, Choice] = field(default_factory=dict)
+    searching: bool = True
+    """False: what is not known is not searched; the candidate with the best prediction that runs is taken, and not kept."""
     problem: str | None = None
     _own: dict[str, Choice] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, path: Path | None, shipped: Iterable[Path] = ()) -> Choices:
+    def of(cls, path: Path | None, shipped: Iterable[Path] = (), searching: bool = True) -> Choices:
         """Choices from ``shipped`` files, then from ``path``, which wins and is where new ones go (None: nowhere)."""
-        made = cls(path=path)
+        made = cls(path=path, searching=searching)
         for file in shipped:
             made.known.update(made._read(file))
         if path is not None:
@@ -157,6 +159,8 @@ def tuned(
     found = _choices.find(name, configs, version)
     if found is None:
         candidates = prune(configs, cost)
+        if not _choices.searching:
+            return _first_that_runs(candidates, run)
         compile_all(candidates, run)
         found = search(candidates, functools.partial(_time_s, run), triton=version)
         _choices.keep(name, found)
@@ -175,6 +179,22 @@ def prune(configs: Sequence[Config], cost: Callable[[Config], float] | None) -> 
     best = min(costs)
     ordered = sorted(range(len(configs)), key=lambda i: (costs[i], i))
     return [configs[i] for i in ordered if costs[i] <= COSTLIER * best][:MOST_CANDIDATES]
+
+
+def _first_that_runs(candidates: Sequence[Config], run: Callable[[Config], object]) -> dict[str, int]:
+    failures: list[Exception] = []
+    for config in candidates:
+        try:
+            run(config)
+        except Exception as error:  # as in ``search``
+            failures.append(error)
+        else:
+            return dict(config)
+    raise NothingRuns(_none_runs(len(candidates), f"{dict(candidates[0])}: {type(failures[0]).__name__}: {failures[0]}"))
+
+
+def _none_runs(count: int, first: str) -> str:
+    return f"none of {count} configurations runs; the first: {first[:300]}"
 
 
 def compile_all(candidates: Sequence[Config], run: Callable[[Config], object]) -> None:
@@ -209,7 +229,7 @@ def search(candidates: Sequence[Config], time_s: Callable[[Config, int], float],
                 times[index] = math.inf
         indices = sorted((i for i in indices if times[i] < math.inf), key=lambda i: times[i])
         if not indices:
-            raise NothingRuns(f"none of {len(candidates)} configurations runs; the first: {failures[0][:300]}")
+            raise NothingRuns(_none_runs(len(candidates), failures[0]))
         if len(indices) == 1:
             break
         indices = indices[: max(FEWEST_KEPT, -(-len(indices) // KEPT_SHARE))]

@@ -49,6 +49,8 @@ class RunOptions:
     resume: bool = False
     device_kind: str | None = None
     seed: int = 1
+    tune: bool = True
+    """Search for the fastest configuration of our kernels where none is known; the choices go into ``tuned/`` beside the rows."""
     rounds: int = 2
     """Visits to each case, spread over the run, so that its spread holds the machine's drift over minutes."""
 
@@ -66,10 +68,14 @@ class Outcome:
     interrupted: bool
 
 
+RESULTS = Path("results")
+"""Where rows go when nothing else is said; tuned choices go into ``tuned/`` beside them."""
+
+
 def default_path(chip_id: str, now: datetime | None = None) -> Path:
     """``results/<chip>-<utc>.csv``."""
     moment = now or datetime.now(timezone.utc)
-    return Path("results") / f"{chip_id}-{moment:%Y%m%dT%H%M%SZ}.csv"
+    return RESULTS / f"{chip_id}-{moment:%Y%m%dT%H%M%SZ}.csv"
 
 
 class Run:
@@ -284,7 +290,8 @@ class Run:
         return self._workers
 
     def _start_kernels(self) -> DeviceFacts:
-        workers = start_worker(self.options.device_kind)
+        folder = self.options.out.parent if self.options.out else RESULTS
+        workers = start_worker(self.options.device_kind, folder / "tuned", self.options.tune)
         try:
             self._ready = workers.ask(None, START_TIMEOUT_S)
         except (WorkerDied, WorkerTimeout) as error:

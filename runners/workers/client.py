@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 STDERR_TAIL_BYTES = 2000
@@ -140,10 +141,13 @@ def _how_it_ended(rank: int, ranks: int, code: int) -> str:
     return f"{who} ended with exit code {code}"
 
 
-def start_worker(device_kind: str | None) -> Workers:
-    """One child that measures kernels on the chip."""
+def start_worker(device_kind: str | None, tuned: Path | None = None, search: bool = True) -> Workers:
+    """One child that measures kernels on the chip.
+
+    ``tuned``: the folder where tuned choices are kept; ``search``: whether those that are not there are searched for.
+    """
     command = [sys.executable, "-m", "chipassay.runners.workers.kernels"]
-    return Workers([command + ([device_kind] if device_kind else [])], [{}])
+    return Workers([[*command, device_kind or "", str(tuned or ""), "search" if search else "as it is"]], [{}])
 
 
 def start_ranks(ranks: int, device_kind: str, timeout_s: float) -> Workers:

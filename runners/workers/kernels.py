@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from .channel import Channel
 
 
-def main(device_kind: str | None) -> None:
+def use_tuned_choices(chip_id: str, folder: Path | None, search: bool) -> None:
+    """Take tuned choices from ``folder``, else from those that ship with chipassay, and keep new ones in ``folder``."""
+    import chipassay.results
+    from chipassay.kernels import tuning
+
+    name = f"{chip_id}.json"
+    shipped = [Path(place) / "tuned" / name for place in chipassay.results.__path__]
+    tuning.use(tuning.Choices.of(folder / name if folder else None, shipped, search))
+
+
+def main(device_kind: str | None, tuned: Path | None, search: bool) -> None:
     """Serve until the parent closes the pipe."""
     channel = Channel()
     from ..devices.discover import discover
     from ..measure_kernel import KernelMeasurer
 
     device = discover(device_kind)
+    use_tuned_choices(device.facts.chip_id, tuned, search)
     measurer = KernelMeasurer(device)
     channel.answer({"facts": device.facts.to_dict(), "backends": measurer.backend_reasons()})
     for request in channel.requests():
@@ -27,4 +39,5 @@ def main(device_kind: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    kind, folder, searching = sys.argv[1:]
+    main(kind or None, Path(folder) if folder else None, searching == "search")

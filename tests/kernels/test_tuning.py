@@ -150,6 +150,23 @@ def test_the_search_is_made_once_for_each_key(monkeypatch: pytest.MonkeyPatch) -
     assert len(searched) == 2
 
 
+def test_without_a_search_the_best_prediction_that_runs_is_taken_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not installed("triton"):
+        pytest.skip("triton is not installed, and choices are kept by its version")
+    choices = Choices.of(tmp_path / "h100.json", searching=False)
+    monkeypatch.setattr(tuning, "_choices", choices)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+    def run(config: Config) -> None:
+        if config["BLOCK"] == 128:
+            raise RuntimeError("out of shared memory")
+
+    assert tuned("k", {}, CONFIGS, run, cost=lambda config: 1 / config["BLOCK"]) == {"BLOCK": 64, "num_warps": 4}
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NothingRuns, match="none of 2 configurations runs"):
+        tuned("k", {}, CONFIGS[-2:], run)
+
+
 def test_the_interpreter_takes_the_first_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert tuned("k", {}, CONFIGS, lambda config: None) == CONFIGS[0]
