@@ -75,7 +75,7 @@ def execute(tmp_path, monkeypatch):
         fake = FakeWorkers(behaviour or {}, facts)
         starts = iter([fake])
         # ``later``: what a process started afterwards finds.
-        monkeypatch.setattr(run_module, "start_worker", lambda kind: next(starts, later or fake))
+        monkeypatch.setattr(run_module, "start_worker", lambda *_: next(starts, later or fake))
         given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", "rounds": 1, **options}
         outcome = Run(RunOptions(**given), lambda *_: None, lambda *_: None).execute()
         return outcome, fake
