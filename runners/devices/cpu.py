@@ -103,6 +103,9 @@ class CpuTimer:
     def now_s(self) -> float:
         return time.perf_counter()
 
+    def start(self) -> None:
+        pass
+
     def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
         begin = time.perf_counter_ns()
         call()

@@ -55,6 +55,10 @@ class GpuTimer(ABC):
     def now_s(self) -> float:
         return time.perf_counter()
 
+    def start(self) -> None:
+        if self._hold is not None:
+            self._hold.forget()
+
     def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
         hold = self._hold if queue else None
         if self._clock is not None:
@@ -68,7 +72,7 @@ class GpuTimer(ABC):
         queueing_s = time.perf_counter() - held_from_s
         queued = not self._passed(start)
         if hold is not None:
-            hold.learn(queueing_s)
+            hold.learn(queueing_s, queued)
         if self._clock is not None:
             self._clock.after()
         self._wait()

@@ -41,6 +41,9 @@ class Timer(Protocol):
     def now_s(self) -> float:
         """Monotonic host time."""
 
+    def start(self) -> None:
+        """Another call is measured from now on: forget what was learned of the last."""
+
     def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
         """Run ``call`` once and wait for its end; seconds it took by ``clock_source``.
 
@@ -100,6 +103,7 @@ def measure(
     capped for good would otherwise yield nothing.
     """
     begin_s = timer.now_s()
+    timer.start()
     warmups = _warm_up(call, timer, warmup_cap_s, queue)
     conditions = [timer.condition()]
     samples: list[Timed] = []

@@ -32,6 +32,9 @@ class FakeChip:
     def now_s(self) -> float:
         return self.now
 
+    def start(self) -> None:
+        self.log.append("start")
+
     def time_call(self, call: Callable[[], Any], queue: bool = True) -> Timed:
         position = self.log.count("call")
         call()

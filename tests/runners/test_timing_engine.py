@@ -24,6 +24,12 @@ def test_each_cold_sample_refills_the_output_then_evicts_the_cache_then_calls():
     assert chip.log[-9:] == ["refill", "evict", "call"] * 3
 
 
+def test_the_timer_is_told_that_another_call_begins():
+    chip = FakeChip(steady(1e-3))
+    measure(nothing, chip, FixedCount(3))
+    assert chip.log.index("start") == 0
+
+
 def test_a_warm_sample_evicts_nothing():
     chip = FakeChip(steady(1e-3))
     samples = measure(nothing, chip, FixedCount(3), cache="warm")
