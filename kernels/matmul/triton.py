@@ -16,7 +16,8 @@ from .batched_case import BatchedMatmulCase
 from .case import MatmulCase
 from .product import Product
 from .triton_common import Operands, fixed, key_of, multiply, refuses, scaled, tile_place, tiles_of, wide_offsets, zeros
-from .triton_configs import Machine, tile_configs, tile_cost
+from .triton_configs import tile_configs
+from .triton_cost import Machine, tile_cost
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -70,7 +71,7 @@ def tile(  # type: ignore[no-untyped-def]
     a, b, c, scale_a, scale_b, M, N, K, PART_K, stride_am, stride_ak, stride_bk, stride_bn, stride_ag, stride_bg,
     PRECISION: tl.constexpr, SCALING: tl.constexpr, SUM: tl.constexpr, GROUP: tl.constexpr,
     EVEN_M: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, IMPRECISE: tl.constexpr,
 ):  # fmt: skip
     """One BLOCK_M x BLOCK_N tile (grid axis 0) of the sum over one part of k (axis 1) of one product (axis 2).
 
@@ -85,7 +86,7 @@ def tile(  # type: ignore[no-untyped-def]
         EVEN_M, EVEN_N, WIDE, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     total = zeros(BLOCK_M, BLOCK_N, SUM)
-    total = multiply(total, a_tile, b_tile, low, high, stride_ak, stride_bk, EVEN_K, PRECISION, BLOCK_K)
+    total = multiply(total, a_tile, b_tile, low, high, stride_ak, stride_bk, EVEN_K, PRECISION, IMPRECISE, BLOCK_K)
     total = scaled(total, scale_a, scale_b, m, n, SCALING)
     part = product + tl.program_id(1)
     store_tile(c + part * M * N, total, row, column, M, N, EVEN_M, EVEN_N, WIDE, BLOCK_M, BLOCK_N)
@@ -103,7 +104,7 @@ def launch_of(
     part_k = -(-case.k // (parts * config["BLOCK_K"])) * config["BLOCK_K"]
     batch_strides = (a.stride(0), b.stride(0)) if a.dim() == 3 else (0, 0)
     arguments = (a, b, out, *operands.scales, case.m, case.n, case.k, part_k, *a.stride()[-2:], *b.stride()[-2:], *batch_strides)
-    blocks = {name: value for name, value in constants(config).items() if name.startswith("BLOCK")}
+    blocks = {name: value for name, value in constants(config).items() if name != "SPLIT"}
     flags = {
         "EVEN_M": case.m % config["BLOCK_M"] == 0,
         "EVEN_N": case.n % config["BLOCK_N"] == 0,

@@ -129,8 +129,19 @@ def scaled(total, scale_a, scale_b, m, n, SCALING: tl.constexpr):  # type: ignor
 
 
 @inlined
+def add_product(total, x, y, PRECISION: tl.constexpr, IMPRECISE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """``total`` + ``x`` ``y``. IMPRECISE: how many terms Hopper's fp8 tensor cores may sum themselves, in fewer bits than fp32; 0: all."""
+    if IMPRECISE:
+        total = tl.dot(x, y, total, input_precision=PRECISION, max_num_imprecise_acc=IMPRECISE, out_dtype=total.dtype)
+    else:
+        total = tl.dot(x, y, total, input_precision=PRECISION, out_dtype=total.dtype)
+    return total
+
+
+@inlined
 def multiply(  # type: ignore[no-untyped-def]
-    total, a_tile, b_tile, low, high, stride_ak, stride_bk, EVEN_K: tl.constexpr, PRECISION: tl.constexpr, BLOCK_K: tl.constexpr
+    total, a_tile, b_tile, low, high, stride_ak, stride_bk,
+    EVEN_K: tl.constexpr, PRECISION: tl.constexpr, IMPRECISE: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Add the products of the terms from ``low`` to ``high`` of k; the tiles of pointers are at ``low``."""
     k = tl.arange(0, BLOCK_K)
@@ -141,7 +152,7 @@ def multiply(  # type: ignore[no-untyped-def]
         else:
             x = tl.load(a_tile, mask=(k < high - start)[None, :], other=0.0)
             y = tl.load(b_tile, mask=(k < high - start)[:, None], other=0.0)
-        total = tl.dot(x, y, total, input_precision=PRECISION, out_dtype=total.dtype)
+        total = add_product(total, x, y, PRECISION, IMPRECISE)
         a_tile += BLOCK_K * stride_ak
         b_tile += BLOCK_K * stride_bk
     return total

@@ -19,9 +19,10 @@ from ..triton_tools import bound_launcher, constants, jit, launch_options, named
 from ..tuning import tuned
 from .case import MatmulCase
 from .product import OUTPUT_BYTES
-from .triton_common import Operands, fixed, installed_triton, key_of, scaled, tile_place, tiles_of, zeros
+from .triton_common import Operands, add_product, fixed, installed_triton, key_of, scaled, tile_place, tiles_of, zeros
 from .triton_common import refuses as refuses_case
-from .triton_configs import Machine, persistent_configs, tile_cost
+from .triton_configs import persistent_configs
+from .triton_cost import Machine, tile_cost
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -38,10 +39,7 @@ def persistent(  # type: ignore[no-untyped-def]
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     HOST: tl.constexpr, SUBTILES: tl.constexpr, FLATTEN: tl.constexpr, SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
-    """Every PROGRAMS-th tile of C. Rows and columns past the edge load as 0 and are not stored.
-
-    IMPRECISE: so many terms may be added inside Hopper's fp8 tensor cores, which keep fewer bits than fp32, before they go to an fp32 sum.
-    """
+    """Every PROGRAMS-th tile of C. Rows and columns past the edge load as 0 and are not stored."""
     if not HOST:
         if A_TRANSPOSED:
             a = tl.make_tensor_descriptor(a, [K, M], [M, 1], [BLOCK_K, BLOCK_M])
@@ -63,10 +61,7 @@ def persistent(  # type: ignore[no-untyped-def]
             k = step * BLOCK_K
             x = a.load([k, m]).T if A_TRANSPOSED else a.load([m, k])
             y = b.load([n, k]).T if B_TRANSPOSED else b.load([k, n])
-            if IMPRECISE:
-                total = tl.dot(x, y, total, input_precision=PRECISION, max_num_imprecise_acc=IMPRECISE, out_dtype=total.dtype)
-            else:
-                total = tl.dot(x, y, total, input_precision=PRECISION, out_dtype=total.dtype)
+            total = add_product(total, x, y, PRECISION, IMPRECISE)
         if SCALING == "row_wise":
             rows, columns = (m + tl.arange(0, BLOCK_M)) % M, (n + tl.arange(0, BLOCK_N)) % N
             total = scaled(total, scale_a, scale_b, rows, columns, SCALING)

@@ -18,7 +18,8 @@ from .case import MatmulCase
 from .triton import launch_of
 from .triton import refuses as refuses_tile
 from .triton_common import Operands, fixed, key_of, wide_offsets
-from .triton_configs import Machine, split_configs, tile_cost
+from .triton_configs import split_configs
+from .triton_cost import Machine, tile_cost
 
 if TYPE_CHECKING:
     import triton.language as tl
