@@ -69,6 +69,9 @@ class Case(ABC):
         starts from a copy of its inputs instead; its check then has to tell a step that was made from one that was not.
         """
 
+    def begin(self, inputs: tuple[Array, ...], output: Output) -> None:  # noqa: B027 (most operations have no state)
+        """Put ``output`` into the state that its first call starts from; nothing where calls do not build on each other."""
+
     @abstractmethod
     def check(self, arrays: Arrays, inputs: tuple[Array, ...], output: Output, seed: int) -> Check:
         """Compare ``output`` with a float64 reference."""

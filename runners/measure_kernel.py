@@ -228,6 +228,8 @@ def _checked(case: Case, arrays: Arrays, inputs: tuple[Array, ...], call: Call, 
     if isinstance(call, Replay):
         # Capturing ran the call before: only what the replay itself writes counts.
         call.spoil(case.make_output(arrays))
+        # Where a call goes on from the state it finds (a step of Adam), that is the first one again.
+        case.begin(inputs, call.output)
     output: Output = call()
     check = case.check(arrays, inputs, output, seed)
     # NaN in the output is an error without bound.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chipassay.kernels.kernel import Kernel
+from chipassay.kernels.kernel import Kernel, cases, kernels
 from chipassay.runners import measure_kernel
 from chipassay.runners.devices import graphs
 from chipassay.runners.devices.discover import Device
@@ -105,6 +105,25 @@ def test_a_call_that_issues_nothing_to_the_graph_is_incorrect(measure):
     row = measure(prepare)
     assert row["status"] == "incorrect"
     assert "time_median_s" not in row
+
+
+@pytest.mark.parametrize(("issued", "status"), [(True, "ok"), (False, "incorrect")])
+def test_a_step_made_in_place_is_replayed_from_its_first_state(gpu, measure, issued, status):
+    (kernel, *_) = [k for k in kernels("adam", "torch") if k.refuses(cases()["adam"](elements=8, dtype="fp32"), FACTS.target) is None]
+
+    def prepare(case, arrays, inputs, output):
+        step = kernel.prepare(case, arrays, inputs, output)
+
+        def call():
+            if issued:
+                gpu.issue(step)
+            else:
+                step()
+            return output
+
+        return call
+
+    assert measure(prepare, op="adam")["status"] == status
 
 
 def test_memory_that_the_capture_allocated_is_spoilt_too(measure):
