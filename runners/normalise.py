@@ -69,9 +69,9 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
 
 def _products(rows: Sequence[Row]) -> list[Row]:
     """The plain products that fill the chip's matrix units. Batched and grouped ones are operations of their own; fp8 counts with one scale
-    a tensor where it was measured so, since finer scales cost time of their own."""
+    a tensor and sums in fp32 where it was measured so: finer scales cost time of their own, fast sums are for the forward pass alone."""
     full = [row for row in rows if row.op == "matmul" and fills_matrix_unit(row)]
-    return _preferred(full, lambda row: row.scaling in (None, "per_tensor"))
+    return _preferred(_preferred(full, lambda row: row.math_mode != "fast_accum"), lambda row: row.scaling in (None, "per_tensor"))
 
 
 def _attention(rows: Sequence[Row]) -> list[Row]:

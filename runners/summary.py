@@ -12,7 +12,7 @@ from chipassay.results.profile import LEVELS, Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds, size
 
-from .report.shape import shape
+from .report.shape import shape, unusual_arithmetic
 from .report.summary import Card, Input, Summary
 
 REFERENCE_CHIP = "h100-sxm-80gb"
@@ -49,7 +49,7 @@ def _title(row: Row) -> str:
     backward = row.direction if row.direction not in (None, "forward") else None
     if kind == "compute":
         scaling = None if row.scaling is None else f"scales {row.scaling.replace('_', ' ')}"
-        return " ".join(filter(None, (op, backward, row.dtype, scaling)))
+        return " ".join(filter(None, (op, backward, row.dtype, scaling, unusual_arithmetic(row))))
     if kind == "link":
         return " ".join(filter(None, ((row.path or op).replace("_", " "), row.host_memory)))
     if kind == "overhead":

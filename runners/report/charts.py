@@ -11,25 +11,25 @@ from chipassay.results.units import short
 
 from .charting import BARS, Model, curve_note, drawn, finished, grouped, label, of_op, usual
 from .plot import Axis, Plot, Point, Series, per_time, positive
+from .shape import unusual_arithmetic
 
 
 def matmul(rows: Sequence[Row], profile: Profile | None) -> Plot:
     """Rate against size by dtype, with the profile's curves. Products too narrow for a matrix unit stay out: they show the memory."""
     measured = usual(of_op(rows, "matmul"))
     chosen = [row for row in measured if fills_matrix_unit(row)] or measured
-    groups = grouped(chosen, lambda row: (row.dtype or "unknown", row.scaling or ""))
+    groups = grouped(chosen, lambda row: (row.dtype or "unknown", _fp8_kind(row)))
     series = []
-    for (chip, (dtype, scaling)), members in groups.items():
+    for (chip, (dtype, kind)), members in groups.items():
         points = [
             Point(edge(row.flops), row.rate_flops_per_s, *per_time(row, row.flops))
             for row in members
             if row.flops is not None and row.rate_flops_per_s is not None and positive(row.flops) and positive(row.rate_flops_per_s)
         ]
         curve = profile.matmul.get(dtype) if profile is not None and profile.chip_id == chip else None
-        curve = None if scaling not in ("", "per_tensor") else curve
-        name = dtype + (f", scales {scaling.replace('_', ' ')}" if scaling else "")
-        hue = name if scaling == "row_wise" else dtype
-        series.append(Series(label(groups, chip, name), hue, chip, tuple(points), drawn(points, _matmul_rate(curve))))
+        curve = None if kind else curve
+        name = ", ".join((dtype, *kind))
+        series.append(Series(label(groups, chip, name), name, chip, tuple(points), drawn(points, _matmul_rate(curve))))
     narrow = len(measured) - len(chosen)
     return finished(
         Plot(
@@ -96,6 +96,12 @@ def edge(flops: float) -> float:
     64.0
     """
     return float(round((flops / 2) ** (1 / 3), 6))
+
+
+def _fp8_kind(row: Row) -> tuple[str, ...]:
+    """What makes this product in fp8 another than the plain one: one scale a tensor, sums in fp32."""
+    scaling = None if row.scaling in (None, "per_tensor") else f"scales {row.scaling.replace('_', ' ')}"
+    return tuple(filter(None, (scaling, unusual_arithmetic(row))))
 
 
 def _fitted(row: Row, chosen: Sequence[Row]) -> bool:

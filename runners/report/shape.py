@@ -28,6 +28,15 @@ def shape(row: Row) -> str:
     return " ".join(parts)
 
 
+def unusual_arithmetic(row: Row) -> str | None:
+    """The arithmetic in words where it is not the one that the dtype stands for: sums of fp8 that stay in the tensor core.
+
+    >>> unusual_arithmetic(Row(dtype="fp8_e4m3", math_mode="fast_accum")), unusual_arithmetic(Row(dtype="fp32", math_mode="ieee"))
+    ('fast accum', None)
+    """
+    return "fast accum" if row.math_mode == "fast_accum" else None
+
+
 def _product(row: Row) -> list[str]:
     if row.m is None and row.n is None and row.k is None:
         return []
@@ -36,7 +45,7 @@ def _product(row: Row) -> list[str]:
         # With a split the rows are those of all experts; a batch has m rows in each of its matrices.
         product = f"{product}, {row.groups} experts" if row.split is not None else f"{row.groups} of {product}"
     scaling = None if row.scaling is None else row.scaling.replace("_", " ")
-    return [product, *filter(None, (row.split, row.layout, scaling))]
+    return [product, *filter(None, (row.split, row.layout, scaling, unusual_arithmetic(row)))]
 
 
 def _attention(row: Row) -> list[str]:

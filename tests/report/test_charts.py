@@ -173,12 +173,10 @@ def test_narrow_products_and_graph_replays_stay_out_of_the_matmul_chart() -> Non
     assert "1 rows of narrow products (an edge below 128) are in the table alone." in plot.notes
 
 
-def test_scales_by_row_are_a_series_beside_scales_by_tensor() -> None:
-    rows = [product(dtype="fp8_e4m3", scaling=scaling) for scaling in ("per_tensor", "row_wise")]
-    assert [series.label for series in charts.matmul(rows, None).series] == [
-        "fp8_e4m3, scales per tensor",
-        "fp8_e4m3, scales row wise",
-    ]
+def test_fp8_with_finer_scales_or_faster_sums_is_a_series_beside_the_plain_one() -> None:
+    kinds = [("per_tensor", None), ("row_wise", None), ("per_tensor", "fast_accum")]
+    rows = [product(dtype="fp8_e4m3", scaling=scaling, math_mode=mode) for scaling, mode in kinds]
+    assert [s.label for s in charts.matmul(rows, None).series] == ["fp8_e4m3", "fp8_e4m3, fast accum", "fp8_e4m3, scales row wise"]
 
 
 def test_attention_of_several_kinds_is_told_apart_and_the_curve_goes_through_the_plain_one() -> None:
@@ -238,6 +236,7 @@ def test_the_share_of_the_roofline_has_a_column_where_it_is_known() -> None:
     ("row", "words"),
     [
         (Row(m=16, n=32, k=64, layout="nt", scaling="row_wise"), "16 x 32 x 64 nt row wise"),
+        (Row(m=16, n=32, k=64, layout="nt", scaling="per_tensor", math_mode="fast_accum"), "16 x 32 x 64 nt per tensor fast accum"),
         (Row(m=16, n=32, k=64, groups=8), "8 of 16 x 32 x 64"),
         (Row(m=4096, n=32, k=64, groups=8, split="uneven"), "4096 x 32 x 64, 8 experts uneven"),
         (Row(batch=1, heads=8, kv_heads=8, seq_q=64, seq_kv=64, head_dim=192, head_dim_v=128), "b1 h8 s64 d192/128"),

@@ -81,6 +81,8 @@ def test_fp8_counts_with_one_scale_a_tensor_where_there_is_such_a_row():
     coarse, fine = (matmul(1024, rate, dtype="fp8_e4m3", scaling=s) for s, rate in (("per_tensor", 2e12), ("row_wise", 1e12)))
     assert normalise([coarse, fine]).matmul["fp8_e4m3"].rate == pytest.approx(coarse.rate_flops_per_s)
     assert normalise([fine]).matmul["fp8_e4m3"].rate == pytest.approx(fine.rate_flops_per_s)
+    fast = matmul(1024, 4e12, dtype="fp8_e4m3", scaling="per_tensor", math_mode="fast_accum")
+    assert normalise([coarse, fine, fast]).matmul["fp8_e4m3"].rate == pytest.approx(coarse.rate_flops_per_s)
 
 
 def attention(seq, rate, **more):
