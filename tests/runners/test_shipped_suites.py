@@ -9,7 +9,9 @@ import pytest
 
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, cases, kernels
+from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
+from chipassay.results.schema import Row
 from chipassay.runners.suites import Suite, load_suite
 from chipassay.scaling.models import load_model
 
@@ -171,3 +173,15 @@ def test_no_measurement_is_asked_for_twice(name: str, kind: str) -> None:
         for backend in wanted.backends or ("every",)
     )
     assert [key for key, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", MEASURING)
+@pytest.mark.parametrize("chip", ["h100-sxm-80gb", "a100-sxm-80gb", "v100-sxm2-32gb", "p100-sxm2-16gb"])
+def test_a_profile_finds_what_it_fits_the_memory_to(name: str, chip: str) -> None:
+    """Copies far beyond the cache for the bandwidth, and so small that their time is what a call costs."""
+    cache = int(load_chips()[chip].l2_bytes or 0)
+    assert cache
+    copies = [case for case in made(load_suite(name, "cuda")) if case.op == "copy" and case.dtype == "fp32"]
+    rows = [Row(op="copy", cache="cold", bytes=case.bytes, last_level_cache_bytes=cache) for case in copies]
+    assert sum(map(measures_memory, rows)) >= 2
+    assert any(map(measures_overhead, rows))
