@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Array, Arrays
-from ..arrays_numpy import NUMPY_DTYPES
+from ..cuda.program import Program
 from ..kernel import Call, Target, kernel
 from .case import KERNELS, LaunchCase, TransferCase, no_link
 
-SOURCE = r"""
-extern "C" __global__ void store(float* place, float value) { *place = value; }
-"""
+STORE = Program("store", ("overhead/store.cu",), (), threads=1)
 
 
 def _not_here(target: Target) -> str | None:
@@ -24,22 +22,19 @@ def launch_refuses(case: LaunchCase, target: Target) -> str | None:
 
 @kernel("launch", "cupy", "cupy.store", launch_refuses)
 def launch(case: LaunchCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
-    import cupy
-
-    store = cupy.RawModule(code=SOURCE).get_function("store")
+    store = STORE.load()
     arguments = [(output[i : i + 1], np.float32(i)) for i in range(KERNELS)]
 
     def run() -> Array:
         for pair in arguments:
-            store((1,), (1,), pair)
+            store(1, pair)
         return output
 
     return run
 
 
 def transfer_refuses(case: TransferCase, target: Target) -> str | None:
-    reason = no_link(target.kind) or _not_here(target)
-    return reason or (None if case.dtype in NUMPY_DTYPES else f"CuPy has no {case.dtype} here; use the torch backend")
+    return no_link(target.kind) or _not_here(target)
 
 
 @kernel("transfer", "cupy", "cupy.memcpyAsync", transfer_refuses)
@@ -50,7 +45,7 @@ def transfer(case: TransferCase, arrays: Arrays, inputs: tuple[Array, ...], outp
     (a,), runtime = inputs, cupy.cuda.runtime
     if case.path == "device_to_device":
         return _copying(a, output, runtime.memcpyDeviceToDevice)
-    host = _host_array(case)
+    host = _host_array(case, a)
     if case.path == "host_to_device":
         host[...] = cupy.asnumpy(a)
         return _copying(host, output, runtime.memcpyHostToDevice)
@@ -58,12 +53,12 @@ def transfer(case: TransferCase, arrays: Arrays, inputs: tuple[Array, ...], outp
     return _copying(a, host, runtime.memcpyDeviceToHost)
 
 
-def _host_array(case: TransferCase) -> np.ndarray:
+def _host_array(case: TransferCase, like: Array) -> np.ndarray:
     if case.host_memory == "pageable":
-        return np.empty(case.elements, dtype=NUMPY_DTYPES[case.dtype])
+        return np.empty(like.shape, dtype=like.dtype)
     import cupyx
 
-    pinned: np.ndarray = cupyx.empty_pinned((case.elements,), dtype=NUMPY_DTYPES[case.dtype])
+    pinned: np.ndarray = cupyx.empty_pinned(like.shape, dtype=like.dtype)
     return pinned
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,9 @@ from chipassay.kernels.backends import make_arrays
 from chipassay.kernels.kernel import Target, kernels
 from chipassay.kernels.overhead import LaunchCase, TransferCase
 from chipassay.kernels.overhead import case as overhead_case
+
+from .compiling import Compiled, Job, broken_limits, cannot_compile, compile_all
+from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
 
 ARRAYS = NumpyArrays()
 LAUNCH = LaunchCase(dtype="fp32")
@@ -112,11 +116,48 @@ def test_torch_moves_every_element_the_right_way(path: str, dtype: str, monkeypa
     assert not case.check(arrays, inputs, output[:-1], seed=3).passed
 
 
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+@pytest.mark.skipif(sys.platform != "linux", reason="fibers and guard pages as Linux has them")
+def test_our_cuda_kernel_stores_every_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", CUPY)
+    monkeypatch.setattr(RawModule, "folder", tmp_path)
+    monkeypatch.setattr(RawModule, "made", {})
+    arrays = GuardedArrays("cuda")
+    (kernel,) = kernels("launch", "cupy")
+    output = kernel.prepare(LAUNCH, arrays, (), LAUNCH.make_output(arrays))()
+    assert LAUNCH.check(arrays, (), output, seed=0).passed
+
+
+CHIPS_TO_COMPILE_FOR = ("sm_80", "sm_90", "sm_100", "gfx942")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, Compiled]:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    chips = [chip for chip in CHIPS_TO_COMPILE_FOR if cannot_compile(chip) is None]
+    return compile_all([job(chip) for chip in chips])
+
+
+def job(chip: str) -> Job:
+    return Job(chip, "chipassay.kernels.overhead.triton:store", chip, {"place": "*fp32", "value": "fp32"}, {}, {"num_warps": 1})
+
+
+@pytest.mark.parametrize("chip", CHIPS_TO_COMPILE_FOR)
+def test_the_triton_kernel_compiles_to_a_store_and_little_else(compiled: dict[str, Compiled], chip: str) -> None:
+    reason = cannot_compile(chip)
+    if reason is not None:
+        pytest.skip(reason)
+    assert broken_limits(job(chip), compiled[chip]) == []
+    assert compiled[chip].shared_bytes == 0
+    stores = [line for line in compiled[chip].text.splitlines() if "st.global" in line or "global_store" in line]
+    assert len(stores) == 1
+
+
 class OnDevice:
     """What a copy needs of a cupy.ndarray, in main memory."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values, self.nbytes = values, values.nbytes
+        self.values, self.nbytes, self.shape, self.dtype = values, values.nbytes, values.shape, values.dtype
         self.data = SimpleNamespace(ptr=values.ctypes.data)
 
     def __len__(self) -> int:
@@ -138,7 +179,7 @@ def test_cupy_moves_every_element_the_right_way(path: str, host_memory: str, mon
     cupy = SimpleNamespace(cuda=cuda, asnumpy=lambda array: array.values if isinstance(array, OnDevice) else array)
     pinned: list[tuple[int, ...]] = []
 
-    def empty_pinned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    def empty_pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         pinned.append(shape)
         return np.empty(shape, dtype)
 
