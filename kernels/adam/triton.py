@@ -45,8 +45,8 @@ def adam_block(  # type: ignore[no-untyped-def]
         tl.store(p + places, new.to(p.dtype.element_ty), mask=inside)
 
 
-LAYOUTS = tuple(config for config in CONFIGS if config["BLOCK"] <= 32 * 32 * config["num_warps"])
-"""Four arrays at once: with more than 32 elements a thread they do not fit its registers."""
+LAYOUTS = tuple(config for config in CONFIGS if config["BLOCK"] <= 16 * 32 * config["num_warps"])
+"""Four arrays at once: with 32 elements a thread its registers spill on sm_80."""
 
 CONSTANTS = (BETA1, 1 - BETA1, BETA2, 1 - BETA2, DECAY, STEP_SIZE, ROOT_FACTOR, EPSILON)
 """In the order of the kernel's arguments, computed in fp64."""
