@@ -22,8 +22,10 @@ class Arrays(Protocol):
     """An array library on one device."""
 
     name: str
-    xp: Any
-    """The library's functions under NumPy's names (``torch``, ``cupy`` or ``numpy``), for arithmetic on what ``wide`` gives."""
+
+    @property
+    def xp(self) -> Any:
+        """The library's functions under NumPy's names (``torch``, ``cupy`` or ``numpy``), for arithmetic on what ``wide`` gives."""
 
     def refuses(self, dtype: str) -> str | None:
         """Why this library has no such element type; None if it has."""

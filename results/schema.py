@@ -73,7 +73,11 @@ class Row:
     group_size: int | None = column("case", "collectives: ranks in the group", key=True)
     in_place: bool | None = column("case", "collectives: output buffer is the input buffer", key=True)
     dtype: str | None = column("case", "element type: `fp64`, `fp32`, `fp16`, `bf16`, `fp8_e4m3`, `int8`, ...", key=True)
-    math_mode: str | None = column("case", "arithmetic really used: `ieee` (true fp32/fp64), `tf32`, `fp32_accumulate`, ...", key=True)
+    math_mode: str | None = column(
+        "case",
+        "which arithmetic, where a dtype has several: `ieee` (fp32 that is not TF32), `fast_accum` (fp8 sums of fewer bits)",
+        key=True,
+    )
     native: bool | None = column("case", "false: the chip only emulates this dtype")
 
     # implementation
