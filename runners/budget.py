@@ -8,7 +8,8 @@ CAP_WITHOUT_BUDGET_S = 5.0
 CAP_AT_MOST_S = 20.0
 CAP_AT_LEAST_S = 0.3
 FAIR_SHARE = 0.8
-"""Of its fair share of the remaining budget a case may spend this much in the timing engine: inputs and the check need the rest."""
+"""Of its fair share of the remaining budget a case may spend this much in the timing engine at most: inputs and the check need the rest,
+and where the cases so far needed more than that, so much is left."""
 PATIENCE_S = 60.0
 """Beyond this much over twice its cap a case hangs: inputs and the reference check of the largest take seconds."""
 PATIENCE_AT_LEAST_S = 45.0
@@ -29,10 +30,11 @@ class Budget:
     begin_s: float
     sustain_s: float = 0.0
 
-    def cap_s(self, now_s: float, remaining: int, remaining_first: int) -> float | None:
+    def cap_s(self, now_s: float, remaining: int, remaining_first: int, overhead_s: float = 0.0) -> float | None:
         """Time cap of the next of ``remaining`` visits, ``remaining_first`` of them the first to their case; None: it is spent.
 
-        What tuning took is gone from the shares of all that come after alike.
+        ``overhead_s``: what visits so far took on average beside measuring. What tuning took is gone from the shares of all that come
+        after alike.
 
         >>> Budget(100.0, begin_s=0.0).cap_s(now_s=0.0, remaining=10, remaining_first=10)
         8.0
@@ -42,8 +44,8 @@ class Budget:
         left_s = self.budget_s - (now_s - self.begin_s)
         if left_s <= 0:
             return None
-        shared_s = max(0.0, left_s - self.sustain_s * remaining_first)
-        return min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, FAIR_SHARE * shared_s / remaining))
+        share_s = max(0.0, left_s - self.sustain_s * remaining_first) / remaining
+        return min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, min(FAIR_SHARE * share_s, share_s - overhead_s)))
 
     def timeout_s(self, cap_s: float, backend: str | None, first: bool) -> float:
         """How long to wait for a case's answer: a hanging one must not eat a whole budget, a kernel being tuned does not hang."""

@@ -86,6 +86,7 @@ class Run:
         self._begin_s = time.monotonic()
         self._budget = Budget(options.budget_s, self._begin_s, options.sustain_s)
         self._measuring_s = 0.0
+        self._overheads_s: list[float] = []
         self._fresh: set[tuple[Any, ...]] = set()
         self._workers: Workers | None = None
         self._workers_ranks = 0
@@ -176,8 +177,12 @@ class Run:
         self._fresh.discard(task.key)
         if again and before is not None and before.status != "ok":
             return None, None
+        begin_s = time.monotonic()
         columns, lost = self._measure(task, facts, remaining, again)
-        self._measuring_s += columns.get("measuring_s") or 0.0
+        measuring_s = columns.get("measuring_s") or 0.0
+        self._measuring_s += measuring_s
+        if measuring_s:
+            self._overheads_s.append(time.monotonic() - begin_s - measuring_s)
         row = self._row(task, columns, facts, run_id)
         if not again or before is None:
             return row, lost
@@ -238,7 +243,8 @@ class Run:
         if task.reason is not None:
             return {"status": "skipped", "reason": task.reason}, None
         first_visits = len(self._fresh) + (0 if again else 1)
-        cap_s = self._budget.cap_s(time.monotonic(), remaining, first_visits)
+        overhead_s = sum(self._overheads_s) / max(1, len(self._overheads_s))
+        cap_s = self._budget.cap_s(time.monotonic(), remaining, first_visits, overhead_s)
         if cap_s is None:
             return {"status": "skipped", "reason": BUDGET_SPENT}, None
         request = {

@@ -21,6 +21,14 @@ def test_what_is_left_is_shared_among_what_remains():
     assert budget.cap_s(1101.0, 49, 49) is None
 
 
+def test_what_cases_take_beside_measuring_is_learned():
+    budget = Budget(100.0, 0.0)
+    assert budget.cap_s(0.0, 50, 50, overhead_s=0.1) == pytest.approx(0.8 * 2.0)
+    # Three quarters of each share went into inputs and checks: a quarter is left to measure in, so that the last case has its turn.
+    assert budget.cap_s(0.0, 50, 50, overhead_s=1.5) == pytest.approx(0.5)
+    assert budget.cap_s(0.0, 50, 50, overhead_s=9.0) == CAP_AT_LEAST_S
+
+
 def test_time_for_sustaining_is_set_aside_before_sharing():
     assert Budget(100.0, 0.0, sustain_s=5.0).cap_s(0.0, remaining=20, remaining_first=10) == pytest.approx(0.8 * 50 / 20)
 
