@@ -86,6 +86,9 @@ DEVICE float exp2_fast(float x) {
 
 // ---- Warps
 
+// Until all lanes are here and see what the others wrote to shared memory.
+DEVICE void warp_barrier() { __syncwarp(); }
+
 DEVICE float shuffle_xor(float x, int lanes) { return __shfl_xor_sync(0xffffffffu, x, lanes); }
 
 // ---- Copies from global to shared memory that a thread does not wait for (sm_80). Not `valid`: zeros are written, nothing is read.

@@ -1,7 +1,7 @@
 """Matrix products on tensor cores from sm_70 on in our CUDA C++ (``mma.cu``), through CuPy. Not yet run on a GPU.
 
-mma.sync of quad pairs on sm_70, of whole warps from sm_75 on, with asynchronous copies from sm_80 on. Chips from sm_90 on have faster instructions (wgmma, tcgen05), which need a descriptor for
-every operand and which Triton and cuBLAS use: there this kernel shows what code written for an A100 reaches.
+mma.sync of quad pairs on sm_70, of whole warps from sm_75 on, with asynchronous copies from sm_80 on. Chips from sm_90 on have faster
+instructions (wgmma, tcgen05), which Triton and cuBLAS use: there this kernel shows what code written for an A100 reaches.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ def matmul(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: 
     # Tried out on an output of its own, so that what the check sees comes from the call that is timed.
     scratch = arrays.unwritten((case.m, case.n), case.output_dtype) if len(choices) > 1 else output
     choice = fastest(choices, lambda config: start(config, scratch))
-    del scratch
 
     def run() -> Array:
         start(choice, output)

@@ -150,10 +150,10 @@ DEVICE unsigned short double_to_fp16(double x) {
     if (size >= 65520.0) return sign | 0x7c00;
     int exponent = 0;
     std::frexp(size, &exponent);
-    const int scale = exponent - 11 < -24 ? -24 : exponent - 11;  // the unit in the last place
+    const int scale = size < 1.0 / 16384 ? -24 : exponent - 11;  // the unit in the last place
     const double units = std::nearbyint(std::ldexp(size, -scale));
     const unsigned rounded = (unsigned)units;
-    if (scale == -24) return sign | (unsigned short)rounded;  // subnormal, or the smallest normal by carry
+    if (size < 1.0 / 16384) return sign | (unsigned short)rounded;  // subnormal, or the smallest normal by carry
     const unsigned up = rounded == 2048 ? 1 : 0;
     return sign | (unsigned short)(((scale + 25 + up) << 10) | ((up ? 1024 : rounded) & 1023));
 }
@@ -180,6 +180,8 @@ DEVICE unsigned fma_2fp16(unsigned a, unsigned b, unsigned c) {
 }
 
 DEVICE float exp2_fast(float x) { return std::exp2(x); }
+
+DEVICE void warp_barrier() { on_cpu::exchange(nullptr, 0); }
 
 DEVICE float shuffle_xor(float x, int lanes) {
     const uint64_t word = __float_as_uint(x);

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chipassay.kernels.attention import AttentionCase, cupy_flash
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, kernels
 from chipassay.kernels.matmul import MatmulCase, cupy_mma
@@ -86,6 +87,7 @@ def test_matmul_without_tensor_cores_is_right(dtype: str, layout: str, m: int, n
 def first_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose without timing: the first configuration, made small enough for a CPU."""
     monkeypatch.setattr(cupy_mma, "fastest", lambda choices, run: choices[0])
+    monkeypatch.setattr(cupy_flash, "fastest", lambda choices, run: choices[0])
     monkeypatch.setattr(cupy_mma, "ASYNC_CONFIGS", ({"BM": 64, "BN": 64, "WM": 32, "WN": 32, "STAGES": 3},))
     monkeypatch.setattr(cupy_mma, "CONFIGS", ({"BM": 64, "BN": 64, "WM": 32, "WN": 32, "STAGES": 2},))
 
@@ -118,3 +120,23 @@ def first_config(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_matmul_with_mma_is_right(capability: tuple[int, int], dtype: str, layout: str, m: int, n: int, k: int, order: int) -> None:
     assert_right("cupy.matmul.mma", MatmulCase(m=m, n=n, k=k, layout=layout, dtype=dtype), capability, order)
+
+
+@pytest.mark.usefixtures("first_config")
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"heads": 2, "kv_heads": 1, "seq_q": 70, "seq_kv": 70, "head_dim": 64, "causal": True},
+        {"heads": 1, "kv_heads": 1, "seq_q": 65, "seq_kv": 131, "head_dim": 48},
+        {"heads": 1, "kv_heads": 1, "seq_q": 130, "seq_kv": 130, "head_dim": 32, "causal": True, "window": 20},
+        {"heads": 2, "kv_heads": 2, "seq_q": 5, "seq_kv": 90, "head_dim": 17, "head_dim_v": 35},
+        {"heads": 1, "kv_heads": 1, "seq_q": 1, "seq_kv": 1, "head_dim": 1},
+        {"heads": 1, "kv_heads": 1, "seq_q": 40, "seq_kv": 40, "head_dim": 192, "head_dim_v": 128, "causal": True},
+    ],
+    ids=str,
+)
+def test_attention_with_mma_is_right(shape: dict[str, Any], capability: tuple[int, int], order: int) -> None:
+    for dtype in ("fp16", "bf16") if capability >= (8, 0) else ("fp16",):
+        assert_right("cupy.attention.mma", AttentionCase(batch=2, dtype=dtype, **shape), capability, order)
