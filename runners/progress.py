@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import IO, Any
 
-from chipassay.results.operations import limited_by
+from chipassay.results.operations import limited_by, time_per_kernel_s
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
@@ -28,6 +28,8 @@ def outcome(row: Row) -> str:
         figure = bandwidth(row.bandwidth_bytes_per_s)
     elif limited_by(row) == "compute" and row.rate_flops_per_s is not None:
         figure = rate(row.rate_flops_per_s)
+    elif (per_kernel_s := time_per_kernel_s(row)) is not None:
+        figure = f"{seconds(per_kernel_s)} a kernel"
     else:
         figure = ""
     words = [figure, f"in {seconds(row.time_median_s)}"]
