@@ -30,6 +30,15 @@ class Budget:
     begin_s: float
     sustain_s: float = 0.0
 
+    def too_short_for(self, cases: int) -> str | None:
+        """Why so many cases cannot be sustained within the budget, with the mend; None if they can."""
+        if self.budget_s is None or not self.sustain_s or self.sustain_s * cases < self.budget_s:
+            return None
+        return (
+            f"{cases} cases sustained for {self.sustain_s:.0f} s each do not fit into a budget of {self.budget_s:.0f} s; "
+            "choose some with --only, --backend or --suite, or give more with --budget"
+        )
+
     def cap_s(self, now_s: float, remaining: int, remaining_first: int, overhead_s: float = 0.0) -> float | None:
         """Time cap of the next of ``remaining`` visits, ``remaining_first`` of them the first to their case; None: it is spent.
 

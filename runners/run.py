@@ -154,20 +154,13 @@ class Run:
 
         needed = [(task, missing(task)) for task in tasks]
         self._fresh = {task.key for task, count in needed if count == self.options.rounds}
-        self._refuse_to_overrun([task for task, _ in needed if task.reason is None and task.ranks == 1 and task.key in self._fresh])
+        sustained = [task for task, _ in needed if task.reason is None and task.ranks == 1 and task.key in self._fresh]
+        if reason := self._budget.too_short_for(len(sustained)):
+            raise InputError(reason)
         if self.options.budget_s is not None:
             # Tuning takes what it takes: with a budget it comes last, so that it is at its own expense.
             needed.sort(key=lambda pair: pair[0].columns.get("backend") in TUNING_BACKENDS)
         return [task for turn in range(self.options.rounds) for task, count in needed if count > turn]
-
-    def _refuse_to_overrun(self, sustained: Sequence[Task]) -> None:
-        """Raise InputError where the budget cannot hold what --sustain asks for."""
-        budget_s, each_s = self.options.budget_s, self.options.sustain_s
-        if budget_s is not None and each_s and each_s * len(sustained) >= budget_s:
-            raise InputError(
-                f"{len(sustained)} cases sustained for {each_s:.0f} s each do not fit into a budget of {budget_s:.0f} s; "
-                "choose some with --only, --backend or --suite, or give more with --budget"
-            )
 
     def _visit(
         self, task: Task, before: Row | None, facts: DeviceFacts, run_id: str | None, remaining: int
