@@ -1,4 +1,4 @@
-"""Memory of the device under test: what is free, and what the libraries' pools can give back."""
+"""Memory of the device under test: what is free, and what the libraries' pools can give back. Not yet run on a GPU."""
 
 from __future__ import annotations
 
