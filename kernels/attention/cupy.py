@@ -1,4 +1,7 @@
-"""Attention composed of cupy.matmul and a softmax, unfused: the scores travel through memory. Not yet run on a GPU."""
+"""Attention forward composed of cupy.matmul and a softmax, unfused: the scores travel through memory. Not yet run on a GPU.
+
+cupy.matmul copies the transposed keys before each product: that is part of what this way of computing costs.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from .case import AttentionCase
 def refuses(case: AttentionCase, target: Target) -> str | None:
     if target.kind not in ("cuda", "rocm"):
         return "CuPy computes on CUDA and ROCm devices only"
+    if case.backward:
+        return "composed of cupy.matmul there is attention forward only; use the torch backend"
     if case.dtype not in ("fp64", "fp32", "fp16"):
         return f"cupy.matmul calls a BLAS for fp64, fp32 and fp16 only, not for {case.dtype}; use the torch backend"
     return None
@@ -19,20 +24,25 @@ def refuses(case: AttentionCase, target: Target) -> str | None:
 def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     import cupy
 
-    # Query heads that share a key/value head are rows of one longer matrix, so that no key is copied.
+    # Query heads that share a key/value head are rows of one longer matrix, so that no key is copied for each of them.
     q, k, v = inputs
-    group_rows = case.heads // case.kv_heads * case.seq_q
+    group_rows = case.group * case.seq_q
     queries = q.reshape(case.batch, case.kv_heads, group_rows, case.head_dim)
-    grouped_output = output.reshape(queries.shape)
+    grouped_output = output.reshape(case.batch, case.kv_heads, group_rows, case.dim_v)
     keys = k.swapaxes(-1, -2)
     scale = q.dtype.type(case.scale)
-    future = cupy.arange(case.seq_kv) > (cupy.arange(group_rows) % case.seq_q)[:, None] if case.causal else None
+    hidden = None
+    if case.causal:
+        key, query = cupy.arange(case.seq_kv), (cupy.arange(group_rows) % case.seq_q)[:, None]
+        hidden = key > query
+        if case.window is not None:
+            hidden |= key <= query - case.window
 
     def run() -> Array:
         scores = cupy.matmul(queries, keys)
         scores *= scale
-        if future is not None:
-            scores[..., future] = -cupy.inf
+        if hidden is not None:
+            scores[..., hidden] = -cupy.inf
         scores -= scores.max(axis=-1, keepdims=True)
         cupy.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)

@@ -109,7 +109,19 @@ class _Device:
     def synchronize(self) -> None: ...
 
 
+class _Linalg:
+    """CuPy's choice of arithmetic, which NumPy does not have: the last one asked for."""
+
+    COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32 = 1, 7
+    chosen: dict[Any, int] = {}  # noqa: RUF012  as CuPy keeps it, for the process
+
+    @classmethod
+    def set_compute_type(cls, dtype: Any, compute_type: int) -> None:
+        cls.chosen[dtype] = compute_type
+
+
 CUPY: Any = _Numpy(
+    _core=SimpleNamespace(_routines_linalg=_Linalg),
     RawModule=RawModule,
     cuda=SimpleNamespace(Device=_Device),
     random=SimpleNamespace(RandomState=_RandomState),

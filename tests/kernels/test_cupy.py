@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chipassay.kernels.attention import AttentionCase, cupy_flash
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, kernels
-from chipassay.kernels.matmul import MatmulCase, cupy_mma
+from chipassay.kernels.matmul import BatchedMatmulCase, MatmulCase, cupy_mma
 from chipassay.kernels.memory import CopyCase, ReadCase, ScaleCase, TriadCase
 
 from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
@@ -42,6 +43,31 @@ def assert_right(name: str, case: Case, capability: tuple[int, int], order: int 
     arrays, inputs, output = run(name, case, capability, order)
     check = case.check(arrays, inputs, output, 0)
     assert check.passed, check
+
+
+UNFUSED = "cupy.attention.unfused"
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        *(("cupy.matmul", MatmulCase(m=30, n=50, k=20, dtype="fp32", layout=layout)) for layout in ("nn", "nt", "tn")),
+        ("cupy.matmul", MatmulCase(m=30, n=50, k=20, dtype="tf32")),
+        ("cupy.matmul", BatchedMatmulCase(groups=3, m=30, n=50, k=20, dtype="fp64")),
+        (UNFUSED, AttentionCase(batch=2, heads=6, kv_heads=2, seq_q=40, seq_kv=40, head_dim=8, causal=True, window=9, dtype="fp32")),
+        (UNFUSED, AttentionCase(batch=2, heads=4, kv_heads=4, seq_q=40, seq_kv=70, head_dim=8, head_dim_v=5, dtype="fp64")),
+    ],
+    ids=str,
+)
+def test_library_kernels_are_right_with_numpy_in_place_of_cupy(name: str, case: Case) -> None:
+    assert_right(name, case, (8, 0))
+
+
+def test_fp32_never_means_tf32() -> None:
+    linalg = CUPY._core._routines_linalg
+    for dtype, expected in (("tf32", linalg.COMPUTE_TYPE_TF32), ("fp32", linalg.COMPUTE_TYPE_DEFAULT)):
+        run("cupy.matmul", MatmulCase(m=2, n=2, k=2, dtype=dtype), (8, 0))
+        assert linalg.chosen[np.float32] == expected
 
 
 @pytest.mark.parametrize("elements", [1, 7, 1024, 40_003])
