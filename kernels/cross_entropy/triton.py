@@ -68,7 +68,7 @@ def cross_entropy(case: CrossEntropyCase, arrays: Arrays, inputs: tuple[Array, .
 
     x, targets = inputs
     rows, width = case.rows, case.width
-    key = {"dtype": case.dtype, "rows": size_class(rows), "width": width}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "rows": size_class(rows), "width": width}
 
     def forward(config: dict[str, int], losses: Array) -> None:
         loss_rows()[(rows,)](x, targets, losses, width, LOSS=not case.backward, **launch_options(config))

@@ -52,7 +52,7 @@ def gather(case: GatherCase, arrays: Arrays, inputs: tuple[Array, ...], output: 
         grid = (-(-case.rows // config["ROWS"]), -(-case.width // config["BLOCK"]))
         gather_tile()[grid](table, ids, out, case.rows, case.width, **launch_options(config))
 
-    key = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
     config = choose("triton.gather", key, layouts(case.width), out, launch)
 
     def run() -> Array:

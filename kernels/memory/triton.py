@@ -97,7 +97,7 @@ def read(case: ReadCase, arrays: Arrays, inputs: tuple[Array, ...], output: Arra
         fixed = {name: value for name, value in launch_options(config).items() if name != "PROGRAMS_PER_CORE"}
         read_blocks()[(programs(config),)](a, sums, case.elements, **fixed)
 
-    key = {"dtype": case.dtype, "elements": size_class(case.elements)}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "elements": size_class(case.elements)}
     config = choose("triton.read", key, READ_CONFIGS, output, launch)
     return named(launcher(lambda sums: launch(config, sums), output[: programs(config)]), config)
 

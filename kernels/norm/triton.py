@@ -94,7 +94,7 @@ def _forward(name: str, case: Any, inputs: tuple[Array, ...], output: Array, cen
         fixed = {"CENTRED": centred, **launch_options(config)}
         body()[(-(-case.rows // config["ROWS"]),)](x, w, b, y, case.rows, case.width, EPSILON, **fixed)
 
-    key = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
     config = choose(name, key, forward_layouts(case.rows, case.width), output, launch)
     return named(launcher(lambda y: launch(config, y), output), config)
 

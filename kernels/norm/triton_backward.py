@@ -186,6 +186,6 @@ def backward(name: str, case: Any, inputs: tuple[Array, ...], output: Output, ce
         grid = (-(-width // ADDING["BLOCK"]), 2 if centred else 1)
         add_shares()[grid](shares, dw, db[0] if db else dw, parts, width, **launch_options(ADDING))
 
-    key = {"dtype": case.dtype, "rows": size_class(rows), "width": width}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "rows": size_class(rows), "width": width}
     config = choose(f"{name}.backward", key, backward_layouts(rows, width), output, launch)
     return named(launcher(lambda outputs: launch(config, *outputs), output), config)

@@ -76,6 +76,6 @@ def softmax(case: SoftmaxCase, arrays: Arrays, inputs: tuple[Array, ...], output
         body = softmax_rows if config["BLOCK"] >= case.width else softmax_wide
         body()[(-(-case.rows // config["ROWS"]),)](x, y, case.rows, case.width, **launch_options(config))
 
-    key = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
+    key: dict[str, str | int | bool] = {"dtype": case.dtype, "rows": size_class(case.rows), "width": case.width}
     config = choose("triton.softmax", key, layouts(case.rows, case.width), output, launch)
     return named(launcher(lambda y: launch(config, y), output), config)
