@@ -33,7 +33,7 @@ from ..triton_tools import (
 from ..tuning import tuned
 from .case import AttentionCase
 from .triton_configs import FORWARD, SPECIALIZED, TMA, Table, forward_configs, table_chip, width_class
-from .triton_parts import cut, heads_together, padded
+from .triton_parts import cut, heads_together, lse_rows, padded
 
 WIDEST_HEAD = 256
 TMA_ALIGNMENT = 16
@@ -66,6 +66,7 @@ def sizes(case: AttentionCase, block_m: int) -> tuple[int | float, ...]:
         case.batch * case.heads,
         -(-case.seq_q // block_m),
         heads_together(case, DTYPE_BYTES[case.dtype]),
+        lse_rows(case),
         case.window or 0,
         case.scale * math.log2(math.e),
     )
@@ -87,7 +88,7 @@ def tuning_key(case: AttentionCase) -> dict[str, str | int | bool]:
 
 
 def launch(case: AttentionCase, inputs: tuple[Array, ...], out: Array, lse: Array | None, config: Mapping[str, int]) -> None:
-    """Run the pointer kernel once; ``lse`` (batch x heads x seq_q, fp32) takes the log-sum-exp of each row, base 2."""
+    """Run the pointer kernel once; ``lse`` (batch x heads x lse_rows, fp32) takes the log-sum-exp of each row, base 2."""
     from .triton_forward import tile
 
     fixed = fixed_arguments(case, lse is not None)

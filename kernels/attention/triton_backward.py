@@ -18,7 +18,7 @@ from ..triton_tools import constants, dot_precision, jit, launch_options, launch
 from ..tuning import tuned
 from .case import AttentionCase
 from .triton_configs import KEYS_GRADIENT, QUERIES_GRADIENT, Table, backward_configs
-from .triton_parts import cut, heads_together, key_tiles, padded, place, query_tiles, visible
+from .triton_parts import cut, heads_together, key_tiles, lse_rows, padded, place, query_tiles, visible
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -28,49 +28,56 @@ DELTA_ROWS = 16
 
 
 @jit
-def row_sums(o, d_o, delta, ROWS, HEAD_DIM_V: tl.constexpr, DIM_V: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
-    """delta: for each row the sum of O * dO in fp32, which is the sum of P * dP."""
+def row_sums(o, d_o, delta, SEQ_Q, LSE_ROWS, HEAD_DIM_V: tl.constexpr, DIM_V: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """delta: for each row the sum of O * dO in fp32, which is the sum of P * dP. Grid: blocks of rows, heads."""
     rows, dims = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, DIM_V)
-    offsets = rows.to(tl.int64)[:, None] * HEAD_DIM_V + dims[None, :]
-    inside = (rows < ROWS)[:, None] & (dims < HEAD_DIM_V)[None, :]
+    head = tl.program_id(1).to(tl.int64)
+    offsets = (head * SEQ_Q + rows)[:, None] * HEAD_DIM_V + dims[None, :]
+    inside = (rows < SEQ_Q)[:, None] & (dims < HEAD_DIM_V)[None, :]
     products = tl.load(o + offsets, mask=inside, other=0.0).to(tl.float32) * tl.load(d_o + offsets, mask=inside, other=0.0).to(tl.float32)
-    tl.store(delta + rows, tl.sum(products, 1), mask=rows < ROWS)
+    tl.store(delta + head * LSE_ROWS + rows, tl.sum(products, 1), mask=rows < SEQ_Q)
 
 
 @jit
 def keys_tile(  # type: ignore[no-untyped-def]
-    q, k, v, d_o, lse, delta, d_k, d_v, SEQ_Q, SEQ_KV, ALL_HEADS, BLOCKS, TOGETHER, window, scale, natural_scale,
+    q, k, v, d_o, lse, delta, d_k, d_v, SEQ_Q, SEQ_KV, ALL_HEADS, BLOCKS, TOGETHER, GROUP, LSE_ROWS, window, scale, natural_scale,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, DIM: tl.constexpr, DIM_REST: tl.constexpr, DIM_V: tl.constexpr,
-    GROUP: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr, KEYS_EVEN: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dK and dV of BLOCK_N keys: over all query heads that read them, over tiles of BLOCK_M queries.
 
-    Scores are transposed, keys by queries, so that they are the left operand of both sums. ``scale`` includes log2(e),
-    ``natural_scale`` does not. Queries past the end are zero and so is all that they add. EVEN: the queries end with a tile.
+    Scores are transposed, keys by queries, so that they are the left operand of both sums and stay in registers. ``scale`` includes
+    log2(e), ``natural_scale`` does not. Queries past the end have an infinite log-sum-exp, so they weigh nothing.
+    GROUP is no constant, for then its loop would be unrolled. EVEN: the queries end with a tile; KEYS_EVEN: so do the keys.
     """
     kv_head, block = place(tl.program_id(0), ALL_HEADS, BLOCKS, TOGETHER)
     first_key = (BLOCKS - 1 - block) * BLOCK_N  # under a causal mask the first keys are seen by most queries: first
-    columns, lanes = first_key + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_M)
+    key_lanes, lanes = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_M)
+    columns = first_key + key_lanes
     dims, dims_v = tl.arange(0, DIM), tl.arange(0, DIM_V)
-    key_inside, dim_inside, dim_v_inside = (columns < SEQ_KV)[:, None], (dims < HEAD_DIM)[None, :], (dims_v < HEAD_DIM_V)[None, :]
-    key_offsets = kv_head * SEQ_KV * HEAD_DIM + columns[:, None] * HEAD_DIM
-    value_offsets = kv_head * SEQ_KV * HEAD_DIM_V + columns[:, None] * HEAD_DIM_V + dims_v[None, :]
-    keys = tl.load(k + key_offsets + dims[None, :], mask=key_inside & dim_inside, other=0.0)
-    values = tl.load(v + value_offsets, mask=key_inside & dim_v_inside, other=0.0)
+    # A mask that the compiler knows to be true costs nothing; one that it does not know occupies registers until the end.
+    key_inside = tl.full((BLOCK_N, 1), True, tl.int1) if KEYS_EVEN else (columns < SEQ_KV)[:, None]
+    dim_inside = tl.full((1, DIM), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims < HEAD_DIM)[None, :]
+    dim_v_inside = tl.full((1, DIM_V), True, tl.int1) if HEAD_DIM_V == DIM_V else (dims_v < HEAD_DIM_V)[None, :]
+    # One 64-bit number, and 32-bit offsets from it: 64-bit offsets would live in registers until the end.
+    place_k, place_v = (kv_head * SEQ_KV + first_key) * HEAD_DIM, (kv_head * SEQ_KV + first_key) * HEAD_DIM_V
+    key_offsets, value_offsets = key_lanes[:, None] * HEAD_DIM, key_lanes[:, None] * HEAD_DIM_V + dims_v[None, :]
+    keys = tl.load(k + place_k + (key_offsets + dims[None, :]), mask=key_inside & dim_inside, other=0.0)
+    values = tl.load(v + place_v + value_offsets, mask=key_inside & dim_v_inside, other=0.0)
     key_sums = tl.zeros((BLOCK_N, DIM), dtype=tl.float32)
     value_sums = tl.zeros((BLOCK_N, DIM_V), dtype=tl.float32)
     if DIM_REST > 0:
         dims_rest = DIM + tl.arange(0, DIM_REST)
-        rest_inside = (dims_rest < HEAD_DIM)[None, :]
-        keys_rest = tl.load(k + key_offsets + dims_rest[None, :], mask=key_inside & rest_inside, other=0.0)
+        rest_inside = tl.full((1, DIM_REST), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims_rest < HEAD_DIM)[None, :]
+        keys_rest = tl.load(k + place_k + (key_offsets + dims_rest[None, :]), mask=key_inside & rest_inside, other=0.0)
         rest_sums = tl.zeros((BLOCK_N, DIM_REST), dtype=tl.float32)
 
     low, whole, edge, end = query_tiles(first_key, SEQ_Q, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
     for member in range(GROUP):
         head = kv_head * GROUP + member
         q_head, do_head = q + head * SEQ_Q * HEAD_DIM, d_o + head * SEQ_Q * HEAD_DIM_V
-        lse_head, delta_head = lse + head * SEQ_Q, delta + head * SEQ_Q
+        lse_head, delta_head = lse + head * LSE_ROWS, delta + head * LSE_ROWS
         for phase in tl.static_range(0 if CAUSAL else 1, 2 if EVEN else 3):
             if phase == 0:
                 start, stop = low, whole
@@ -82,45 +89,37 @@ def keys_tile(  # type: ignore[no-untyped-def]
                 rows = row + lanes
                 query_rows = q_head + row * HEAD_DIM + lanes[:, None] * HEAD_DIM
                 do_pointers = do_head + row * HEAD_DIM_V + (lanes[:, None] * HEAD_DIM_V + dims_v[None, :])
-                row_inside = (rows < SEQ_Q)[:, None]
-                if phase == 1 and HEAD_DIM == DIM + DIM_REST:
-                    queries = tl.load(query_rows + dims[None, :])
-                else:
-                    queries = tl.load(query_rows + dims[None, :], mask=row_inside & dim_inside, other=0.0)
-                if phase == 1:
-                    row_lse, row_delta = tl.load(lse_head + rows), tl.load(delta_head + rows)
-                else:
-                    row_lse = tl.load(lse_head + rows, mask=rows < SEQ_Q, other=0.0)
-                    row_delta = tl.load(delta_head + rows, mask=rows < SEQ_Q, other=0.0)
+                row_inside = tl.full((BLOCK_M, 1), True, tl.int1) if EVEN or phase == 1 else (rows < SEQ_Q)[:, None]
+                queries = tl.load(query_rows + dims[None, :], mask=row_inside & dim_inside, other=0.0)
                 scores = tl.dot(keys, tl.trans(queries), input_precision=PRECISION)
                 if DIM_REST > 0:
                     queries_rest = tl.load(query_rows + dims_rest[None, :], mask=row_inside & rest_inside, other=0.0)
                     scores = tl.dot(keys_rest, tl.trans(queries_rest), scores, input_precision=PRECISION)
-                weights = tl.exp2(scores * scale - row_lse[None, :])
+                weights = tl.exp2(scores * scale - tl.load(lse_head + row + lanes)[None, :])
                 if phase == 0 or (phase == 2 and WINDOW):
-                    weights = tl.where(visible(rows[None, :], columns[:, None], SEQ_KV, window, CAUSAL, WINDOW), weights, 0.0)
-                if phase == 1 and HEAD_DIM_V == DIM_V:
-                    d_out = tl.load(do_pointers)
-                else:
-                    d_out = tl.load(do_pointers, mask=row_inside & dim_v_inside, other=0.0)
+                    seen = columns[:, None] - row <= lanes[None, :]
+                    if WINDOW:
+                        seen = seen & (columns[:, None] - row > lanes[None, :] - window)
+                    weights = tl.where(seen, weights, 0.0)
+                d_out = tl.load(do_pointers, mask=row_inside & dim_v_inside, other=0.0)
                 value_sums = tl.dot(weights.to(d_out.dtype), d_out, value_sums, input_precision=PRECISION)
                 d_weights = tl.dot(values, tl.trans(d_out), input_precision=PRECISION)
-                d_scores = (weights * (d_weights - row_delta[None, :])).to(queries.dtype)
+                d_scores = (weights * (d_weights - tl.load(delta_head + row + lanes)[None, :])).to(queries.dtype)
                 key_sums = tl.dot(d_scores, queries, key_sums, input_precision=PRECISION)
                 if DIM_REST > 0:
                     rest_sums = tl.dot(d_scores, queries_rest, rest_sums, input_precision=PRECISION)
     kind = d_k.dtype.element_ty
-    tl.store(d_v + value_offsets, value_sums.to(kind), mask=key_inside & dim_v_inside)
-    tl.store(d_k + key_offsets + dims[None, :], (key_sums * natural_scale).to(kind), mask=key_inside & dim_inside)
+    tl.store(d_v + place_v + value_offsets, value_sums.to(kind), mask=key_inside & dim_v_inside)
+    tl.store(d_k + place_k + (key_offsets + dims[None, :]), (key_sums * natural_scale).to(kind), mask=key_inside & dim_inside)
     if DIM_REST > 0:
-        tl.store(d_k + key_offsets + dims_rest[None, :], (rest_sums * natural_scale).to(kind), mask=key_inside & rest_inside)
+        tl.store(d_k + place_k + (key_offsets + dims_rest[None, :]), (rest_sums * natural_scale).to(kind), mask=key_inside & rest_inside)
 
 
 @jit
 def queries_tile(  # type: ignore[no-untyped-def]
-    q, k, v, d_o, lse, delta, d_q, SEQ_Q, SEQ_KV, ALL_HEADS, BLOCKS, TOGETHER, window, scale, natural_scale,
+    q, k, v, d_o, lse, delta, d_q, SEQ_Q, SEQ_KV, ALL_HEADS, BLOCKS, TOGETHER, GROUP, LSE_ROWS, window, scale, natural_scale,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, DIM: tl.constexpr, DIM_REST: tl.constexpr, DIM_V: tl.constexpr,
-    GROUP: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dQ of BLOCK_M rows of one head. EVEN: the keys end with a tile."""
@@ -129,18 +128,17 @@ def queries_tile(  # type: ignore[no-untyped-def]
     rows, lanes = block * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, DIM), tl.arange(0, DIM_V)
     row_inside, dim_inside, dim_v_inside = (rows < SEQ_Q)[:, None], (dims < HEAD_DIM)[None, :], (dims_v < HEAD_DIM_V)[None, :]
-    query_offsets = batch_head * SEQ_Q * HEAD_DIM + rows[:, None] * HEAD_DIM
+    place_q, query_offsets = (batch_head * SEQ_Q + block * BLOCK_M) * HEAD_DIM, tl.arange(0, BLOCK_M)[:, None] * HEAD_DIM
     k_head, v_head = k + kv_head * SEQ_KV * HEAD_DIM, v + kv_head * SEQ_KV * HEAD_DIM_V
-    queries = tl.load(q + query_offsets + dims[None, :], mask=row_inside & dim_inside, other=0.0)
-    do_offsets = batch_head * SEQ_Q * HEAD_DIM_V + rows[:, None] * HEAD_DIM_V + dims_v[None, :]
-    d_out = tl.load(d_o + do_offsets, mask=row_inside & dim_v_inside, other=0.0)
-    row_lse = tl.load(lse + batch_head * SEQ_Q + rows, mask=rows < SEQ_Q, other=0.0)
-    row_delta = tl.load(delta + batch_head * SEQ_Q + rows, mask=rows < SEQ_Q, other=0.0)
+    queries = tl.load(q + place_q + (query_offsets + dims[None, :]), mask=row_inside & dim_inside, other=0.0)
+    do_tile = d_o + (batch_head * SEQ_Q + block * BLOCK_M) * HEAD_DIM_V
+    d_out = tl.load(do_tile + (tl.arange(0, BLOCK_M)[:, None] * HEAD_DIM_V + dims_v[None, :]), mask=row_inside & dim_v_inside, other=0.0)
+    row_lse, row_delta = tl.load(lse + batch_head * LSE_ROWS + rows), tl.load(delta + batch_head * LSE_ROWS + rows)
     query_sums = tl.zeros((BLOCK_M, DIM), dtype=tl.float32)
     if DIM_REST > 0:
         dims_rest = DIM + tl.arange(0, DIM_REST)
         rest_inside = (dims_rest < HEAD_DIM)[None, :]
-        queries_rest = tl.load(q + query_offsets + dims_rest[None, :], mask=row_inside & rest_inside, other=0.0)
+        queries_rest = tl.load(q + place_q + (query_offsets + dims_rest[None, :]), mask=row_inside & rest_inside, other=0.0)
         rest_sums = tl.zeros((BLOCK_M, DIM_REST), dtype=tl.float32)
 
     low, whole, edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
@@ -177,16 +175,16 @@ def queries_tile(  # type: ignore[no-untyped-def]
             if DIM_REST > 0:
                 rest_sums = tl.dot(d_scores, keys_rest, rest_sums, input_precision=PRECISION)
     kind = d_q.dtype.element_ty
-    tl.store(d_q + query_offsets + dims[None, :], (query_sums * natural_scale).to(kind), mask=row_inside & dim_inside)
+    tl.store(d_q + place_q + (query_offsets + dims[None, :]), (query_sums * natural_scale).to(kind), mask=row_inside & dim_inside)
     if DIM_REST > 0:
-        tl.store(d_q + query_offsets + dims_rest[None, :], (rest_sums * natural_scale).to(kind), mask=row_inside & rest_inside)
+        tl.store(d_q + place_q + (query_offsets + dims_rest[None, :]), (rest_sums * natural_scale).to(kind), mask=row_inside & rest_inside)
 
 
-def launch_rows(out: Array, d_o: Array, delta: Array) -> None:
-    """delta (batch x heads x seq_q) from O and dO."""
-    rows, head_dim_v = delta.numel(), int(out.shape[-1])
-    fixed = {"HEAD_DIM_V": head_dim_v, "DIM_V": padded(head_dim_v), "BLOCK_M": DELTA_ROWS}
-    row_sums()[(-(-rows // DELTA_ROWS),)](out, d_o, delta, rows, **fixed, **launch_options({}))
+def launch_rows(case: AttentionCase, out: Array, d_o: Array, delta: Array) -> None:
+    """delta (batch x heads x lse_rows) from O and dO."""
+    fixed = {"HEAD_DIM_V": case.dim_v, "DIM_V": padded(case.dim_v), "BLOCK_M": DELTA_ROWS}
+    grid = (-(-case.seq_q // DELTA_ROWS), case.batch * case.heads)
+    row_sums()[grid](out, d_o, delta, case.seq_q, lse_rows(case), **fixed, **launch_options({}))
 
 
 def _launch(case: AttentionCase, pass_over: str, arguments: tuple[Array, ...], config: Mapping[str, int]) -> None:
@@ -202,12 +200,14 @@ def _launch(case: AttentionCase, pass_over: str, arguments: tuple[Array, ...], c
     together = heads_together(case, element_bytes)
     if over_keys:
         together = max(1, together // (case.heads // case.kv_heads))
+    even = {"KEYS_EVEN": length % tile == 0} if over_keys else {}
     (keys_tile if over_keys else queries_tile)()[(blocks * heads,)](
-        *arguments, case.seq_q, case.seq_kv, heads, blocks, together, case.window or 0, case.scale * math.log2(math.e), case.scale,
+        *arguments, case.seq_q, case.seq_kv, heads, blocks, together, case.heads // case.kv_heads, lse_rows(case), case.window or 0,
+        case.scale * math.log2(math.e), case.scale,
         HEAD_DIM=case.head_dim, HEAD_DIM_V=case.dim_v, DIM=width, DIM_REST=rest, DIM_V=padded(case.dim_v),
-        GROUP=case.heads // case.kv_heads, CAUSAL=case.causal, WINDOW=case.window is not None,
+        CAUSAL=case.causal, WINDOW=case.window is not None,
         EVEN=across % across_tile == 0 and case.window is None and (over_keys or not case.causal),
-        PRECISION=dot_precision(case.dtype), **constants(config), **launch_options(config),
+        PRECISION=dot_precision(case.dtype), **even, **constants(config), **launch_options(config),
     )  # fmt: skip
 
 
@@ -218,10 +218,11 @@ def prepare(case: AttentionCase, inputs: tuple[Array, ...], output: tuple[Array,
     from .triton import choose_forward, launch, tuning_key
 
     *qkv, d_o = inputs
-    out, rows = torch.empty_like(d_o), d_o.shape[:-1]
-    lse, delta = (torch.empty(rows, dtype=torch.float32, device=d_o.device) for _ in range(2))
+    out = torch.empty_like(d_o)
+    padded_rows = {"size": (case.batch * case.heads, lse_rows(case)), "dtype": torch.float32, "device": d_o.device}
+    lse, delta = torch.full(fill_value=math.inf, **padded_rows), torch.zeros(**padded_rows)
     launch(case, tuple(qkv), out, lse, choose_forward(case, tuple(qkv), torch.empty_like(d_o)))
-    launch_rows(out, d_o, delta)
+    launch_rows(case, out, d_o, delta)
     read = (*qkv, d_o, lse, delta)
     spare = tuple(torch.empty_like(gradient) for gradient in output)
 
@@ -233,7 +234,7 @@ def prepare(case: AttentionCase, inputs: tuple[Array, ...], output: tuple[Array,
 
     def run(gradients: tuple[Array, ...]) -> None:
         d_q, d_k, d_v = gradients
-        launch_rows(out, d_o, delta)
+        launch_rows(case, out, d_o, delta)
         _launch(case, "keys", (*read, d_k, d_v), for_keys)
         _launch(case, "queries", (*read, d_q), for_queries)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @jit
 def tile(  # type: ignore[no-untyped-def]
-    q, k, v, o, lse, SEQ_Q, SEQ_KV, HEADS, ALL_HEADS, BLOCKS, TOGETHER, window, scale,
+    q, k, v, o, lse, SEQ_Q, SEQ_KV, HEADS, ALL_HEADS, BLOCKS, TOGETHER, LSE_ROWS, window, scale,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, DIM: tl.constexpr, DIM_REST: tl.constexpr, DIM_V: tl.constexpr,
     GROUP: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr, STORE_LSE: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -25,6 +25,7 @@ def tile(  # type: ignore[no-untyped-def]
     """BLOCK_M rows of one head.
 
     ``scale`` includes log2(e), so that exp2 can stand for exp. A head is DIM + DIM_REST wide (``cut``). EVEN: the keys end with a tile.
+    ``lse`` has LSE_ROWS for each head.
     """
     batch_head, block = place(tl.program_id(0), ALL_HEADS, BLOCKS, TOGETHER)
     kv_head = batch_head // HEADS * (HEADS // GROUP) + batch_head % HEADS // GROUP
@@ -76,12 +77,12 @@ def tile(  # type: ignore[no-untyped-def]
     out = o_head + rows[:, None] * HEAD_DIM_V + dims_v[None, :]
     tl.store(out, total.to(o.dtype.element_ty), mask=row_inside & dim_v_inside)
     if STORE_LSE:
-        tl.store(lse + batch_head * SEQ_Q + rows, top + tl.log2(weight_sum), mask=rows < SEQ_Q)
+        tl.store(lse + batch_head * LSE_ROWS + rows, top + tl.log2(weight_sum), mask=rows < SEQ_Q)
 
 
 @jit
 def tile_tma(  # type: ignore[no-untyped-def]
-    q, k, k_rest, v, o, lse, SEQ_Q, SEQ_KV, HEADS, ALL_HEADS, BLOCKS, TOGETHER, window, scale,
+    q, k, k_rest, v, o, lse, SEQ_Q, SEQ_KV, HEADS, ALL_HEADS, BLOCKS, TOGETHER, LSE_ROWS, window, scale,
     HEAD_DIM: tl.constexpr, HEAD_DIM_V: tl.constexpr, DIM: tl.constexpr, DIM_REST: tl.constexpr, DIM_V: tl.constexpr,
     GROUP: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, EVEN: tl.constexpr, STORE_LSE: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WARP_SPECIALIZE: tl.constexpr,
@@ -142,4 +143,4 @@ def tile_tma(  # type: ignore[no-untyped-def]
     out = o + batch_head * SEQ_Q * HEAD_DIM_V + rows[:, None] * HEAD_DIM_V + dims_v[None, :]
     tl.store(out, total.to(o.dtype.element_ty), mask=row_inside & (dims_v < HEAD_DIM_V)[None, :])
     if STORE_LSE:
-        tl.store(lse + batch_head * SEQ_Q + rows, top + tl.log2(weight_sum), mask=rows < SEQ_Q)
+        tl.store(lse + batch_head * LSE_ROWS + rows, top + tl.log2(weight_sum), mask=rows < SEQ_Q)

@@ -21,6 +21,10 @@ NARROWEST = 16
 """The smallest dimension of tl.dot."""
 
 
+LARGEST_TILE = 128
+"""Queries in the largest tile of a backward kernel."""
+
+
 def padded(size: int) -> int:
     """The next power of two that tl.dot takes.
 
@@ -53,6 +57,11 @@ def heads_together(case: AttentionCase, element_bytes: int) -> int:
     one = case.seq_kv * (case.head_dim + case.dim_v) * element_bytes
     group = case.heads // case.kv_heads
     return min(case.batch * case.heads, max(1, SHARED_CACHE_BYTES // one) * group)
+
+
+def lse_rows(case: AttentionCase) -> int:
+    """Rows that each head has in the arrays of log-sum-exps: whole tiles of queries, so that reading them needs no mask."""
+    return -(-case.seq_q // LARGEST_TILE) * LARGEST_TILE
 
 
 @inlined
