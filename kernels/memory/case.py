@@ -17,7 +17,6 @@ from .checking import arithmetic_dtype, blocks, farthest, larger
 
 SCALAR = 0.4
 """The factor of scale and triad, as in BabelStream (``startScalar`` in its Stream.h)."""
-TRIAD_SCALAR = SCALAR
 
 PARTIAL_SUMS = 8192
 """Most sums that a read may leave: 62 for each multiprocessor of an H100, and no more than 32 kB."""
