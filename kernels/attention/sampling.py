@@ -31,8 +31,8 @@ class Effort:
     """Elements of one float64 array in between."""
 
 
-HOST = Effort(pairs=2**22, block=2**20)
-"""About a second of two CPU cores for the gradients of 64-wide heads, and 8 MB of memory for an array."""
+HOST = Effort(pairs=2**21, block=2**20)
+"""About half a second of a CPU core for the gradients of 64-wide heads, and 8 MB of memory for an array."""
 DEVICE = Effort(pairs=2**30, block=2**24)
 """An estimate, not yet run on a GPU: 40 passes over 8 GB and 3 TFLOP of float64, some 0.2 s on an H100; 128 MB for an array."""
 
