@@ -68,7 +68,6 @@ TILES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
         (16, 64, 256, 4, 4),
     ),
     "sm_100": (
-        (128, 256, 128, 4, 4),
         (128, 256, 128, 8, 4),
         (256, 128, 128, 8, 4),
         (128, 128, 128, 4, 4),
@@ -101,6 +100,15 @@ TILES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
         (16, 64, 256, 4, 2),
     ),
 }
+RAGGED_TILES = (
+    (128, 64, 32, 8, 2),
+    (64, 64, 64, 8, 2),
+    (64, 64, 32, 4, 2),
+    (32, 64, 64, 4, 2),
+    (16, 64, 64, 4, 2),
+)
+"""For NVIDIA where rows of A or B do not start at multiples of 16 bytes: each element has a load of its own, and larger tiles spill."""
+
 FP32_TILES = (
     (128, 128, 64, 8, 3),
     (128, 64, 64, 8, 3),
@@ -111,6 +119,8 @@ FP32_TILES = (
     (16, 32, 64, 4, 3),
 )
 """fp32 is computed outside tensor cores, each thread holding its part of both operands: larger tiles spill."""
+
+LARGEST_GROUPED_TILE = 128 * 256
 
 MMA_SYNC = {"sm_120": "sm_80"}
 """Tensor cores programmed as those of another family."""
@@ -177,10 +187,19 @@ def tile_configs(case: Product, machine: Machine) -> list[Config]:
     return list(_fitting(case, machine, _tiles(case, machine)))
 
 
+def grouped_configs(case: Product, machine: Machine) -> list[Config]:
+    """Tiles for programs that also look after the list of experts, which leaves fewer registers."""
+    return [config for config in tile_configs(case, machine) if config["BLOCK_M"] * config["BLOCK_N"] <= LARGEST_GROUPED_TILE]
+
+
 def _tiles(case: Product, machine: Machine) -> Iterable[Config]:
     size = DTYPE_BYTES[case.dtype]
     family = MMA_SYNC.get(machine.family, machine.family)
-    tiles = FP32_TILES if case.dtype == "fp32" and family != "interpreter" else TILES[family]
+    tiles = TILES[family]
+    if family != "interpreter" and case.dtype == "fp32":
+        tiles = FP32_TILES
+    elif family.startswith("sm_") and min(row_alignment(case)) < 16:
+        tiles = RAGGED_TILES
     for block_m, block_n, row_bytes, warps, stages in tiles:
         block_k = max(row_bytes // size, SMALLEST_K[size])
         config = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "num_warps": warps, "num_stages": stages}
@@ -189,6 +208,13 @@ def _tiles(case: Product, machine: Machine) -> Iterable[Config]:
             yield {**config, "matrix_instr_nonkdim": 16, "waves_per_eu": 0, "kpack": 2 if size < 4 else 1}
         else:
             yield config
+
+
+def row_alignment(case: Product) -> tuple[int, int]:
+    """Bytes at whose multiples the rows of A and of B start, as they lie in memory: the largest power of two."""
+    sizes = (columns * DTYPE_BYTES[dtype] for columns, dtype in zip((case.a_shape[1], case.b_shape[1]), case.input_dtypes(), strict=True))
+    a, b = (size & -size for size in sizes)
+    return a, b
 
 
 def _imprecise(case: Product, machine: Machine) -> int:
@@ -205,6 +231,9 @@ def _fitting(case: Product, machine: Machine, configs: Iterable[Config]) -> Iter
         staged = config.get("SUBTILES") == 0 and OUTPUT_BYTES[case.output_dtype] == 4
         # mma.sync on int8 sums into a second set of registers.
         spills |= case.dtype == "int8" and family == "sm_80" and config["BLOCK_M"] * config["BLOCK_N"] > 64 * 32 * config["num_warps"]
+        # Four warps hold 128 x 256 sums of tensor memory only if no scale or conversion comes between.
+        wide = config["BLOCK_M"] * config["BLOCK_N"] > 128 * 128 and config["num_warps"] == 4
+        spills |= family == "sm_100" and wide and DTYPE_BYTES[case.dtype] != 2
         if not spills and not staged and shared_bytes(case, config, machine) <= machine.shared_bytes:
             yield config
 

@@ -104,11 +104,11 @@ def shared_bytes(case: Product, config: Mapping[str, int], machine: Machine) -> 
     """
     a, b = (DTYPE_BYTES[dtype] for dtype in case.input_dtypes())
     stage = (config["BLOCK_M"] * a + config["BLOCK_N"] * b) * config["BLOCK_K"]
-    less = "HOST" not in config and machine.family in ("cdna", "sm_70", "sm_80", "sm_120")
+    less = machine.family not in ("sm_90", "sm_100") or config["BLOCK_M"] < 64 or case.dtype == "fp32"
     buffers = max(config["num_stages"] - less, 1)
     parts = config.get("SUBTILES", 0)
-    if machine.family == "sm_100" and case.dtype in FLOAT8 and config["num_warps"] == 8:
-        stage += 4096  # the scaled half of a tile changes its layout on the way, in 16 KiB
+    if machine.family == "sm_100" and case.dtype in FLOAT8 and parts == 2 and config["num_warps"] == 8:
+        parts = 1  # each half of the scaled tile changes its layout on the way
     epilogue = config["BLOCK_M"] * config["BLOCK_N"] * OUTPUT_BYTES[case.output_dtype] // parts if parts else 0
     return stage * buffers + epilogue
 

@@ -17,7 +17,7 @@ from ..tuning import tuned
 from .grouped_case import GroupedMatmulCase
 from .triton_common import Operands, fixed, key_of, multiply, tile_place, wide_offsets, zeros
 from .triton_common import refuses as refuses_case
-from .triton_configs import tile_configs
+from .triton_configs import grouped_configs
 from .triton_cost import Machine, grouped_cost
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def grouped_matmul(case: GroupedMatmulCase, arrays: Arrays, inputs: tuple[Array,
     config = tuned(
         "triton.grouped_matmul",
         key_of(case),
-        tile_configs(case, machine),
+        grouped_configs(case, machine),
         lambda config: launch(config, output.new_empty(output.shape))(),
         lambda config: grouped_cost(case, config, machine),
     )

@@ -87,6 +87,8 @@ def refuses(case: MatmulCase, target: Target) -> str | None:
     if case.dtype == "fp32" and target.kind != "cpu":
         return "fp32 is not computed by tensor cores, which is what this kernel feeds; triton.matmul does it"
     a, b = (DTYPE_BYTES[dtype] for dtype in case.input_dtypes())
+    if a != 2 and case.layout != "nt" and target.kind != "cpu":
+        return f"tensor cores read {case.dtype} from shared memory only with k contiguous (layout nt); triton.matmul turns the tiles"
     rows = {"A": case.a_shape[1] * a, "B": case.b_shape[1] * b, "C": case.n * OUTPUT_BYTES[case.output_dtype]}
     ragged = {name: size for name, size in rows.items() if size % TMA_BYTES}
     if ragged:

@@ -16,8 +16,8 @@ from ..triton_tools import bound_launcher, jit, launch_options, named
 from ..tuning import tuned
 from .case import MatmulCase
 from .triton import launch_of
-from .triton import refuses as refuses_tile
 from .triton_common import Operands, fixed, key_of, wide_offsets
+from .triton_common import refuses as refuses_case
 from .triton_configs import split_configs
 from .triton_cost import Machine, tile_cost
 
@@ -54,7 +54,7 @@ def add_parts(  # type: ignore[no-untyped-def]
 
 
 def refuses(case: MatmulCase, target: Target) -> str | None:
-    reason = refuses_tile(case, target)
+    reason = refuses_case(case, target)
     if reason is not None:
         return reason
     tiles = -(-case.m // SMALLEST_TILE) * -(-case.n // SMALLEST_TILE)
