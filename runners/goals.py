@@ -9,12 +9,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from chipassay.results.best import CASE_NAMES, best_rows
 from chipassay.results.beyond_cache import measures_memory
 from chipassay.results.published_rows import best_rate_per_s
-from chipassay.results.schema import KEY_NAMES, Row
-
-IMPLEMENTATION = {"backend", "kernel"}
-CASE_NAMES = tuple(name for name in KEY_NAMES if name not in IMPLEMENTATION)
+from chipassay.results.schema import Row
 
 LIBRARIES = ("torch", "cupy.matmul")
 """Kernel names of vendor libraries begin with these; all others are our own."""
@@ -45,25 +43,18 @@ def is_library(row: Row) -> bool:
     return (row.kernel or "").startswith(LIBRARIES)
 
 
-def best_per_case(rows: Iterable[Row], keep: Callable[[Row], bool]) -> dict[tuple[object, ...], Row]:
-    """Of each case the fastest correct row that ``keep`` accepts."""
-    best: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        if row.status == "ok" and row.time_median_s and keep(row):
-            key = tuple(getattr(row, name) for name in CASE_NAMES)
-            if key not in best or row.time_median_s < (best[key].time_median_s or math.inf):
-                best[key] = row
-    return best
-
-
 def speedup(
     rows: Iterable[Row], keep: Callable[[Row], bool], ours: Callable[[Row], bool], theirs: Callable[[Row], bool]
 ) -> tuple[float | None, int]:
     """Geometric mean over all cases that both have of their time over ours, and how many cases those are."""
-    rows = list(rows)
-    mine, others = (best_per_case(rows, lambda row, side=side: keep(row) and side(row)) for side in (ours, theirs))  # type: ignore[misc]
+    kept = [row for row in rows if keep(row)]
+    mine, others = ({_case(row): row for row in best_rows(filter(side, kept))} for side in (ours, theirs))
     logs = [math.log((others[key].time_median_s or 0.0) / (mine[key].time_median_s or 1.0)) for key in mine if key in others]
     return (math.exp(math.fsum(logs) / len(logs)) if logs else None), len(logs)
+
+
+def _case(row: Row) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in CASE_NAMES)
 
 
 def _against(name: str, rows: Sequence[Row], keep: Callable[[Row], bool], rivals: str) -> Goal:
@@ -82,11 +73,12 @@ def _cold(row: Row) -> bool:
 
 def goals(rows: Sequence[Row], searched: Mapping[str, float] | None = None) -> list[Goal]:
     """The goals for one chip. ``searched``: dtype -> best rate of an exhaustive search over matmul shapes, where one was made."""
-    bf16 = [row for row in rows if row.dtype == "bf16" and _cold(row)]
+    trained = "bf16" if any(row.dtype == "bf16" and row.native is not False for row in rows) else "fp16"
+    half = [row for row in rows if row.dtype == trained and _cold(row)]
     found = [
-        _against("Triton bf16 matmul", bf16, lambda r: r.op == "matmul" and (r.m or 0) >= MODEL_ROWS, "cuBLAS"),
-        _against("Triton attention forward", bf16, lambda r: r.op == "attention" and r.direction == "forward", "the best SDPA backend"),
-        _against("Triton attention backward", bf16, lambda r: r.op == "attention" and r.direction == "backward", "the best SDPA backend"),
+        _against(f"Triton {trained} matmul", half, lambda r: r.op == "matmul" and (r.m or 0) >= MODEL_ROWS, "cuBLAS"),
+        _against("Triton attention forward", half, lambda r: r.op == "attention" and r.direction == "forward", "the best SDPA backend"),
+        _against("Triton attention backward", half, lambda r: r.op == "attention" and r.direction == "backward", "the best SDPA backend"),
         _copy(rows),
         _fp8(rows),
     ]

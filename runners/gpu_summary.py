@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from chipassay.results.best import IMPOSSIBLE
+from chipassay.results.operations import limited_by, place, time_per_kernel_s
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
 from .goals import goal_lines, goals
 
-COMPUTE_OPS = ("matmul", "batched_matmul", "grouped_matmul", "attention")
 SHOWN_REASONS = 3
 """Different reasons told for each kernel that is not right."""
 
@@ -62,25 +63,44 @@ def best_lines(rows: Sequence[Row]) -> list[str]:
     """For each operation, dtype and direction the best rate (or bandwidth, or time) and which kernel, on which shape, reached it."""
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.status == "ok" and row.time_median_s and row.cache == "cold":
-            groups[row.op or "", row.dtype or "", row.direction or row.path or ""].append(row)
+        usual = row.cache == "cold" or limited_by(row) == "overhead"
+        if row.status == "ok" and row.time_median_s and usual and not (row.flags or "").startswith(IMPOSSIBLE):
+            groups[row.op or "", row.dtype or "", _variant(row)].append(row)
     lines = ["| operation | dtype | best | of peak | kernel | case |", "| --- | --- | --- | --- | --- | --- |"]
-    for (op, dtype, variant), group in sorted(groups.items()):
+    for (op, dtype, variant), group in sorted(groups.items(), key=lambda pair: (place(pair[0][0]), pair[0])):
         best, shown = _best(group)
         share = "" if best.peak_fraction is None else f"{100 * best.peak_fraction:.1f} %"
         lines.append(f"| {op}{' ' + variant if variant else ''} | {dtype} | {shown} | {share} | `{best.kernel}` | {_case(best)} |")
     return lines
 
 
+def _variant(row: Row) -> str:
+    """What tells rows of an operation and dtype so far apart that one best of them would mean nothing."""
+    return " ".join(
+        filter(
+            None,
+            (
+                row.direction,
+                row.path,
+                row.host_memory,
+                row.math_mode if row.math_mode == "fast_accum" else None,
+                row.launch if row.op == "launch" else None,
+            ),
+        )
+    )
+
+
 def _best(group: Sequence[Row]) -> tuple[Row, str]:
-    if group[0].op in COMPUTE_OPS:
+    kind = limited_by(group[0])
+    if kind == "compute":
         best = max(group, key=lambda row: row.rate_flops_per_s or 0.0)
         return best, rate(best.rate_flops_per_s or 0.0)
-    if any(row.bandwidth_bytes_per_s for row in group):
+    if kind in ("memory", "link"):
         best = max(group, key=lambda row: row.bandwidth_bytes_per_s or 0.0)
         return best, bandwidth(best.bandwidth_bytes_per_s or 0.0)
     best = min(group, key=lambda row: row.time_median_s or 0.0)
-    return best, seconds(best.time_median_s or 0.0)
+    each_s = time_per_kernel_s(best)
+    return best, f"{seconds(each_s)} a kernel" if each_s else seconds(best.time_median_s or 0.0)
 
 
 CASE_COLUMNS = (

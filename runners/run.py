@@ -192,7 +192,7 @@ class Run:
         from chipassay.collectives.pattern import patterns
         from chipassay.kernels.kernel import cases
 
-        suite = select(load_suite(self.options.suite, facts.kind), self.options.only, [*cases(), *patterns()])
+        suite = select(load_suite(self.options.suite, facts.kind, facts.native_dtypes), self.options.only, [*cases(), *patterns()])
         suite = with_states(suite, caches=self.options.cache, launches=self.options.launch)
         for wanted in suite.wanted:
             known = cases() if wanted.ranks is None else patterns()
@@ -202,6 +202,7 @@ class Run:
         tasks = self._kernel_tasks(suite, chosen)
         if not self.options.backends or "torch" in self.options.backends:
             tasks += collective_tasks(suite, facts.kind, facts.count, reasons["torch"])
+        tasks = list({task.key: task for task in tasks}.values())  # where `half` is fp16, two blocks may want the same case
         if not tasks:
             raise InputError(f"nothing to measure with backend {', '.join(chosen)} in suite {suite.name}")
         return tasks

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .measuring import announce, duration_s
+from .measuring import announce, duration_s, names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,8 @@ STAGES = (("checks", "check", 0.25), ("rows", None, 0.85), ("shapes", "shapes", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where everything goes; a second call goes on with it")
     parser.add_argument("--suite", default="standard", help="what is measured after the checks (default: standard)")
+    every = ",".join(name for name, _, _ in STAGES)
+    parser.add_argument("--stages", type=stages, default=stages(every), metavar="STAGE,...", help=f"only some of {every} (default: all)")
     parser.add_argument(
         "--budget", type=duration_s, default=BUDGET_S, metavar="TIME", help="for all of it (default: 530s, under 9 minutes)"
     )
@@ -41,17 +43,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress display")
 
 
+def stages(text: str) -> tuple[str, ...]:
+    """Names of stages joined by commas."""
+    found = names(text)
+    known = [name for name, _, _ in STAGES]
+    for name in found:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is no stage; write some of {','.join(known)}")
+    return found
+
+
 def execute(arguments: argparse.Namespace) -> int:
     end_s = time.monotonic() + max(1.0, arguments.budget - CLOSING_S)
     outcomes: dict[str, Outcome] = {}
     for name, suite, share in STAGES:
+        if name not in arguments.stages:
+            continue
         outcomes[name] = _stage(name, suite or arguments.suite, share * (end_s - time.monotonic()), arguments)
         if outcomes[name].interrupted:
             return 130
     from ..gpu_summary import summary_markdown
 
-    files = _write(outcomes["rows"], arguments.out)
-    text = summary_markdown(*(outcomes[name].rows for name, _, _ in STAGES))
+    files = _write(outcomes["rows"], arguments.out) if "rows" in outcomes else {}
+    found = {name: outcomes[name].rows if name in outcomes else () for name, _, _ in STAGES}
+    text = summary_markdown(found["checks"], found["rows"], found["shapes"])
     (arguments.out / "summary.md").write_text(text, encoding="utf-8")
     if arguments.json:
         counts = {name: Counter(str(row.status) for row in outcome.rows) for name, outcome in outcomes.items()}
@@ -59,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         print(text)
         print("\n".join(f"{what}: {where}" for what, where in files.items()))
-    return _exit_code(outcomes["checks"].rows, outcomes["rows"].rows)
+    return _exit_code([row for rows in found.values() for row in rows])
 
 
 def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> Outcome:
@@ -94,8 +109,8 @@ def _write(outcome: Outcome, folder: Path) -> dict[str, str]:
     return {"rows": str(outcome.path), "profile": str(folder / "profile.json"), "report": unwritten or str(folder / "report.html")}
 
 
-def _exit_code(checks: Sequence[Row], rows: Sequence[Row]) -> int:
+def _exit_code(rows: Sequence[Row]) -> int:
     """1 when a kernel is wrong or breaks, 3 when nothing was measured."""
-    if not any(row.status == "ok" for row in (*checks, *rows)):
+    if not any(row.status == "ok" for row in rows):
         return 3
-    return int(any(row.status in ("incorrect", "error", "timeout") for row in (*checks, *rows)))
+    return int(any(row.status in ("incorrect", "error", "timeout") for row in rows))

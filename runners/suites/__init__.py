@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ HERE = Path(__file__).parent
 
 COLLECTIVE_DTYPE_BYTES = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2}
 """Element types of collectives and their size."""
+
+HALF = "half"
+"""In a suite: the 16-bit dtype that the chip trains in, bf16 where its arithmetic has that, else fp16 (P100, V100, T4)."""
 
 BLOCK_SETTINGS = ("op", "on", "backends", "cache", "launch", "ranks")
 """Keys of a block that are not axes."""
@@ -55,8 +58,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.toml"))
 
 
-def load_suite(name: str, device_kind: str) -> Suite:
-    """The suite's measurements for a device of this kind.
+def load_suite(name: str, device_kind: str, native_dtypes: Collection[str] | None = None) -> Suite:
+    """The suite's measurements for a device of this kind that computes in ``native_dtypes`` (None: unknown, taken to have bf16).
 
     ``name`` is one of ``names()`` or the path of a .toml file. Raises UnknownName, or FileError naming the block.
     """
@@ -69,6 +72,7 @@ def load_suite(name: str, device_kind: str) -> Suite:
         raise FileError(path, f"cannot be read ({error.strerror})", mend=f"suites that ship: {', '.join(names())}") from error
     except tomllib.TOMLDecodeError as error:
         raise FileError(path, f"not TOML: {error}") from error
+    half = "bf16" if native_dtypes is None or "bf16" in native_dtypes else "fp16"
     side = "cpu" if device_kind == "cpu" else "gpu"
     wanted: list[Wanted] = []
     blocks, min_time_s = data.get("block", []), data.get("min_time_s", 1.0)
@@ -79,18 +83,19 @@ def load_suite(name: str, device_kind: str) -> Suite:
     for position, block in enumerate(blocks, start=1):
         if block.get("on", side) == side:
             try:
-                wanted += _expand(block)
+                wanted += _expand(block, half)
             except (KeyError, TypeError, ValueError) as error:
                 raise FileError(path, f"block {position}: {error}", mend="see runners/suites/README.md") from error
     return Suite(name=path.stem, min_time_s=float(min_time_s), wanted=tuple(wanted))
 
 
-def _expand(block: Mapping[str, Any]) -> Iterable[Wanted]:
+def _expand(block: Mapping[str, Any], half: str) -> Iterable[Wanted]:
     ops = block["op"] if isinstance(block["op"], list) else [block["op"]]
     axes = {name: values for name, values in block.items() if name not in BLOCK_SETTINGS}
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"axis {name!r} must be a list that is not empty")
+    axes = {name: [half if name == "dtype" and value == HALF else value for value in values] for name, values in axes.items()}
     caches = block.get("cache", ["cold"])
     if not isinstance(caches, list) or not caches or not set(caches) <= set(CACHES):
         raise ValueError(f"cache is {caches!r}; write a list of cold and warm")

@@ -36,6 +36,11 @@ def test_the_speedup_is_the_geometric_mean_over_the_cases_that_both_have() -> No
     assert (ratio, cases) == (pytest.approx(1.0), 2)
 
 
+def test_a_chip_without_bf16_is_judged_in_fp16() -> None:
+    rows = [product("triton.a", 1.0, dtype="fp16"), product("torch.mm", 2.0, dtype="fp16"), product("torch.mm", 9.0, native=False)]
+    assert value(rows, "Triton fp16 matmul") == pytest.approx(2.0)
+
+
 def test_the_best_kernel_of_each_side_counts_and_a_wrong_one_never() -> None:
     rows = [product("triton.a", 3.0), product("triton.b", 2.0), product("triton.c", 0.1, status="incorrect"), product("torch.mm", 1.0)]
     assert value(rows, "Triton bf16 matmul") == pytest.approx(0.5)

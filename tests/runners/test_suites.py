@@ -32,6 +32,13 @@ def test_a_block_is_the_product_of_its_axes(tmp_path):
     assert len(load_suite(str(path), "cpu").wanted) == 12
 
 
+@pytest.mark.parametrize(("native", "half"), [(None, "bf16"), ({"fp16", "bf16"}, "bf16"), ({"fp64", "fp32", "fp16"}, "fp16")])
+def test_half_is_the_16_bit_dtype_that_the_chip_trains_in(tmp_path, native, half):
+    path = tmp_path / "s.toml"
+    path.write_text('[[block]]\nop = "copy"\ndtype = ["fp32", "half"]\nelements = [1]\n')
+    assert [wanted.axes["dtype"] for wanted in load_suite(str(path), "cuda", native).wanted] == ["fp32", half]
+
+
 def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('[[block]]\nop = "copy"\non = "gpu"\ndtype = ["fp32"]\nelements = [1]\n')
