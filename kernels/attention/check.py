@@ -84,10 +84,12 @@ def _rows(
 def _possible(arrays: Arrays, rules: Rules, v: Array, o: Array, budget: Effort) -> float:
     """0 if every output is finite and no larger than the values of its head, else its size in units of the largest (NaN: not a number)."""
     xp, groups = arrays.xp, v.shape[0]
-    longest = max(o.shape[1] * o.shape[2], v.shape[2]) * v.shape[3]
+    widest = max(o.shape[1] * v.shape[3], v.shape[2] * v.shape[3])
     worst = 0.0
-    for part in runs(np.arange(groups), max(1, budget.block // longest)):
-        ceiling = xp.amax(xp.abs(arrays.wide(v[part])), axis=(1, 2, 3)) * (1 + 4 * rules.roundoff)
-        size = xp.amax(xp.abs(arrays.wide(o[part])), axis=(1, 2, 3)) / ceiling  # NaN if any element is
-        worst = float(np.max([worst, float(xp.amax(size))]))
+    for part in runs(np.arange(groups), max(1, budget.block // widest)):
+        values = xp.abs(arrays.wide(v[part]))
+        ceiling = xp.amax(values, axis=(1, 2, 3)) * (1 + 4 * rules.roundoff)
+        for rows in pieces(np.arange(o.shape[2]), budget.block // (values.shape[0] * o.shape[1] * v.shape[3])):
+            size = xp.amax(xp.abs(rows_of(arrays, o[part], rows)), axis=(1, 2)) / ceiling  # NaN if any element is
+            worst = float(np.max([worst, float(xp.amax(size))]))
     return worst if not worst <= 1 else 0.0

@@ -69,9 +69,11 @@ def check_gradients(
     if len(others):
         affordable = budget.pairs / (group * pairs_per_row)  # rows of a group of heads
         sampled = others[groups_to_compare(len(others), STRETCH * affordable / min(seq_q, FEWEST_ROWS), rng)]
-        for part in runs(sampled, 1):
+        wanted = affordable / len(sampled)
+        width = max(group * min(seq_q, max(FEWEST_ROWS, int(wanted))), k.shape[-1], v.shape[-1])
+        for part in runs(sampled, max(1, budget.block // (width * k.shape[2]))):
             heads = Heads(arrays, q[part], k[part], v[part], d_o[part])
-            for rows in pieces(rows_to_compare(seq_q, affordable / len(sampled), rng), budget.block // heads.pairs_per_row):
+            for rows in pieces(rows_to_compare(seq_q, wanted, rng), budget.block // heads.pairs_per_row):
                 errors.add_rows(arrays, row_gradients(arrays, rules, heads, rows), rows_of(arrays, dq[part], rows))
     if len(others) or first:
         errors.worst += identity_errors(arrays, rules, (q, k, d_o), (dq, dk, dv), budget)

@@ -55,15 +55,13 @@ SMALL = {
 }
 DTYPES = {"attention": ("fp32", "bf16"), "decode": ("fp32", "bf16")}
 
-SHAPES = (
-    # batch, heads, kv_heads, seq_q, seq_kv, head_dim, causal
-    (1, 1, 1, 1, 1, 1, True),
-    (1, 4, 2, 130, 130, 64, True),
-    (2, 2, 1, 77, 150, 40, False),
-    (1, 2, 2, 64, 64, 32, False),
+# The dtypes that cases_attention_triton.py leaves out.
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"batch": 1, "heads": 1, "kv_heads": 1, "seq_q": 1, "seq_kv": 1, "head_dim": 1, "causal": True},
+    {"batch": 1, "heads": 4, "kv_heads": 2, "seq_q": 130, "seq_kv": 130, "head_dim": 64, "causal": True, "window": 50},
+    {"batch": 2, "heads": 2, "kv_heads": 1, "seq_q": 77, "seq_kv": 150, "head_dim": 40},
 )
-NAMES = ("batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "causal")
 INTERPRETED = [
-    AttentionCase(dtype=dtype, **dict(zip(NAMES, shape, strict=True)))  # type: ignore[arg-type]
-    for dtype, shape in itertools.product(("fp32", "tf32", "fp16", "bf16"), SHAPES)
+    AttentionCase(dtype=dtype, direction=direction, **shape)
+    for dtype, shape, direction in itertools.product(("tf32", "fp16"), SHAPES, ("forward", "backward"))
 ]
