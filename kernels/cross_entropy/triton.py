@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     import triton.language as tl
 
 LAYOUTS: tuple[dict[str, int], ...] = tuple(
-    {"BLOCK": block, "num_warps": warps}
-    for block, warps in ((4096, 8), (8192, 8), (2048, 4), (8192, 16), (16384, 16), (4096, 4), (16384, 8), (1024, 4))
+    {"BLOCK": block, "STAGES": stages, "num_warps": warps}
+    for block, warps in ((4096, 8), (8192, 8), (2048, 4), (8192, 16), (16384, 16), (4096, 4))
+    for stages in (1, 3)
 )
-"""Pieces of a row that a program handles at a time. The first that is no longer than the row is what the interpreter runs."""
+"""Pieces of a row that a program handles at a time, and how many are under way: with 3 the next two are loaded while one is computed."""
 
 
 @jit
-def loss_rows(x, targets, losses, width, LOSS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def loss_rows(x, targets, losses, width, LOSS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr):  # type: ignore[no-untyped-def]
     """losses[row] = log(sum(exp(x))) - x[target] (LOSS), or the logarithm alone.
 
     The maximum is one number for all lanes, so that each element costs one exponential; the sums stay apart until the end.
@@ -35,7 +36,7 @@ def loss_rows(x, targets, losses, width, LOSS: tl.constexpr, BLOCK: tl.constexpr
     x += row * width
     top = float("-inf")
     total = tl.zeros((BLOCK,), dtype=tl.float32)
-    for start in range(0, width, BLOCK):
+    for start in tl.range(0, width, BLOCK, num_stages=STAGES):
         column = start + lane
         values = tl.load(x + column, mask=column < width, other=float("-inf"), eviction_policy="evict_first").to(tl.float32)
         new_top = tl.maximum(top, tl.max(values, 0))
@@ -57,9 +58,16 @@ def gradient_block(x, targets, log_sums, dx, width, BLOCK: tl.constexpr):  # typ
     tl.store(dx + column, out.to(dx.dtype.element_ty), mask=column < width, cache_modifier=".cs")
 
 
-def layouts(width: int) -> list[dict[str, int]]:
-    """What the tuner tries."""
-    return [layout for layout in LAYOUTS if layout["BLOCK"] <= width] or [{"BLOCK": next_power(width), "num_warps": 4}]
+def forward_layouts(width: int) -> list[dict[str, int]]:
+    """What the tuner tries; the interpreter takes the first."""
+    return [layout for layout in LAYOUTS if layout["BLOCK"] <= width] or [{"BLOCK": next_power(width), "STAGES": 1, "num_warps": 4}]
+
+
+def backward_layouts(width: int) -> list[dict[str, int]]:
+    """The same without stages: there is no loop."""
+    return [
+        {name: value for name, value in layout.items() if name != "STAGES"} for layout in forward_layouts(width) if layout["STAGES"] == 1
+    ]
 
 
 @kernel("cross_entropy", "triton", "triton.cross_entropy", not_triton)
@@ -74,15 +82,15 @@ def cross_entropy(case: CrossEntropyCase, arrays: Arrays, inputs: tuple[Array, .
         loss_rows()[(rows,)](x, targets, losses, width, LOSS=not case.backward, **launch_options(config))
 
     if not case.backward:
-        config = choose("triton.cross_entropy", key, layouts(width), output, forward)
+        config = choose("triton.cross_entropy", key, forward_layouts(width), output, forward)
         return named(launcher(lambda losses: forward(config, losses), output), config)
 
     log_sums = torch.empty(rows, dtype=torch.float32, device=x.device)
-    forward(layouts(width)[0], log_sums)
+    forward(forward_layouts(width)[0], log_sums)
 
     def backward(config: dict[str, int], dx: Array) -> None:
         grid = (rows, -(-width // config["BLOCK"]))
         gradient_block()[grid](x, targets, log_sums, dx, width, **launch_options(config))
 
-    config = choose("triton.cross_entropy.backward", key, layouts(width), output, backward)
+    config = choose("triton.cross_entropy.backward", key, backward_layouts(width), output, backward)
     return named(launcher(lambda dx: backward(config, dx), output), config)

@@ -7,11 +7,12 @@ which reads x and dy once more.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import Array, Output
 from ..kernel import Call
-from ..memory.triton_rows import looped_layouts, whole_layouts
+from ..memory.triton_rows import looped_layouts, next_power, whole_layouts
 from ..memory.triton_stream import choose, launch_options, size_class
 from ..triton_tools import jit, launcher, multiprocessors, named
 
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
 WIDEST_WHOLE = 8192
 """Rows up to here: x, dy and the shares of dw and db are 4 times 16 elements for each of 512 threads, half of their registers."""
 PROGRAMS_PER_CORE = (2, 4, 1)
+STAGES = (1, 2)
+"""Groups of rows under way at a time: with 2 the next rows are loaded while these are computed."""
 COLUMNS = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
 """The layout of the column kernel: 256 bytes of each of 16 rows."""
 ROW_CHUNK = 512
-"""Rows of a share of dw where columns are summed."""
+"""Most rows of a share of dw where columns are summed."""
 
 
 @jit
 def gradient_rows(  # type: ignore[no-untyped-def]
-    x, w, dy, dx, shares, rows, width, epsilon, CENTRED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+    x, w, dy, dx, shares, rows, width, epsilon, CENTRED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr
 ):
     """dx of every num_programs-th group of ROWS whole rows; shares[0, program] = their part of dw, shares[1, program] of db."""
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -37,7 +40,7 @@ def gradient_rows(  # type: ignore[no-untyped-def]
     weight = tl.load(w + column, mask=column < width, other=0.0).to(tl.float32)
     dw = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
     db = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
-    for group in range(program, tl.cdiv(rows, ROWS), programs):
+    for group in tl.range(program, tl.cdiv(rows, ROWS), programs, num_stages=STAGES):
         row = tl.cast(group, tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
         inside = (row < rows) & (column < width)
         places = row * width + column
@@ -150,7 +153,8 @@ def backward_layouts(rows: int, width: int) -> list[dict[str, int]]:
     whole = whole_layouts(rows, width, WIDEST_WHOLE, per_thread=(16, 8))
     if not whole:
         return looped_layouts(width)
-    return [{**layout, "PROGRAMS_PER_CORE": count} for count in PROGRAMS_PER_CORE for layout in whole]
+    choices = itertools.product(PROGRAMS_PER_CORE, STAGES, whole)
+    return [{**layout, "PROGRAMS_PER_CORE": programs, "STAGES": stages} for programs, stages, layout in choices]
 
 
 def backward(name: str, case: Any, inputs: tuple[Array, ...], output: Output, centred: bool) -> Call:
@@ -177,12 +181,13 @@ def backward(name: str, case: Any, inputs: tuple[Array, ...], output: Output, ce
             shares = held("shares", 2 * parts * width)
             gradient_rows()[(parts,)](x, w, dy, dx, shares, rows, width, EPSILON, **fixed)
         else:
-            parts = -(-rows // ROW_CHUNK)
+            chunk = min(ROW_CHUNK, next_power(max(rows, COLUMNS["ROWS"])))
+            parts = -(-rows // chunk)
             shares, statistics = held("shares", 2 * parts * width), held("statistics", 2 * rows)
             gradient_wide()[(rows,)](x, w, dy, dx, statistics, rows, width, EPSILON, **fixed)
             grid = (-(-width // COLUMNS["BLOCK"]), parts)
             columns = {"CENTRED": centred, **launch_options(COLUMNS)}
-            gradient_columns()[grid](x, dy, statistics, shares, rows, width, ROW_CHUNK, **columns)
+            gradient_columns()[grid](x, dy, statistics, shares, rows, width, chunk, **columns)
         grid = (-(-width // ADDING["BLOCK"]), 2 if centred else 1)
         add_shares()[grid](shares, dw, db[0] if db else dw, parts, width, **launch_options(ADDING))
 

@@ -86,7 +86,7 @@ def by_kind(layouts: Callable[[int, int], list[dict[str, int]]]) -> tuple[list[d
 
 def bodies() -> Iterator[Body]:
     """Every kernel; of the norms LayerNorm, which is RMSNorm and more."""
-    layouts = triton_stream.CONFIGS
+    layouts: Sequence[dict[str, int]] = triton_stream.CONFIGS
     yield Body(memory, "copy_block", "a:B c:B elements:i32", layouts)
     yield Body(memory, "scale_block", "a:X c:X elements:i32 scalar:fp32", layouts)
     yield Body(memory, "triad_block", "a:X b:X c:X elements:i32 scalar:fp32", layouts)
@@ -109,18 +109,22 @@ def bodies() -> Iterator[Body]:
     whole, looped = by_kind(softmax.layouts)
     yield Body(softmax, "softmax_rows", "x:X y:X rows:i32 width:i32", whole)
     yield Body(softmax, "softmax_wide", "x:X y:X rows:i32 width:i32", looped)
-    pieces = cross_entropy.layouts(VOCABULARY)
-    yield Body(cross_entropy, "loss_rows", "x:X targets:I losses:F width:i32", pieces, {"LOSS": True}, streams=False)
-    yield Body(cross_entropy, "gradient_block", "x:X targets:I log_sums:F dx:X width:i32", pieces)
+    layouts = cross_entropy.forward_layouts(VOCABULARY)
+    yield Body(cross_entropy, "loss_rows", "x:X targets:I losses:F width:i32", layouts, {"LOSS": True}, streams=False)
+    layouts = cross_entropy.backward_layouts(VOCABULARY)
+    yield Body(cross_entropy, "gradient_block", "x:X targets:I log_sums:F dx:X width:i32", layouts)
     yield Body(gather, "gather_tile", "table:B ids:I out:B rows:i32 width:i32", gather.layouts(8192))
 
 
+PACKS = r"\.(?:v4\.b32|v2\.b64|v8\.b32|v4\.b64)"
+
+
 def wide_accesses(made: Compiled, chip: str) -> tuple[int, int]:
-    """Loads and stores of 16 bytes (Blackwell: 32)."""
+    """Loads (to registers, or straight to shared memory) and stores of 16 bytes (Blackwell: 32)."""
     if CHIPS[chip].backend == "hip":
         patterns = r"(?:global|buffer)_load_dwordx4", r"(?:global|buffer)_store_dwordx4"
     else:
-        patterns = r"ld\.global\S*\.(?:v4\.b32|v2\.b64|v8\.b32|v4\.b64)", r"st\.global\S*\.(?:v4\.b32|v2\.b64|v8\.b32|v4\.b64)"
+        patterns = rf"ld\.global\S*{PACKS}|cp\.async\S* \[[^\]]*\], \[[^\]]*\], 0x10", rf"st\.global\S*{PACKS}"
     loads, stores = (len(re.findall(pattern, made.text)) for pattern in patterns)
     return loads, stores
 
@@ -176,6 +180,38 @@ def test_streamed_data_is_marked_to_leave_the_caches_first() -> None:
     assert ".cs" in stream
     assert "evict_first" not in plain
     assert ".cs" not in plain
+
+
+def test_what_a_search_writes_does_not_hide_what_a_call_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    first, second = torch.full((5,), float("nan")), torch.full((3,), float("nan"))
+
+    def search(name: str, key: Any, configs: Any, run: Any, cost: Any = None) -> dict[str, int]:
+        for config in configs:
+            run(config)
+        return dict(configs[-1])
+
+    def launch(config: dict[str, int], *outputs: Any) -> None:
+        assert [len(output) for output in outputs] == [5, 3]
+        for output in outputs:
+            output.fill_(config["BLOCK"])
+
+    monkeypatch.setattr(triton_stream, "tuned", search)
+    assert triton_stream.choose("any", {}, [{"BLOCK": 1}, {"BLOCK": 2}], (first, second), launch) == {"BLOCK": 2}
+    assert torch.isnan(first).all()
+    assert torch.isnan(second).all()
+
+
+@pytest.mark.parametrize("width", [1, 1000, 4096, 16384, 16385, 300_000])
+def test_every_row_has_a_layout_and_no_layout_comes_twice(width: int) -> None:
+    for layouts in (norm.forward_layouts, norm_backward.backward_layouts, softmax.layouts):
+        found = layouts(ROWS, width)
+        assert found
+        assert len({tuple(sorted(layout.items())) for layout in found}) == len(found)
+        assert all(layout["BLOCK"] >= width or layout["ROWS"] == 1 for layout in found)
+    assert cross_entropy.forward_layouts(width)
+    assert cross_entropy.backward_layouts(width)
+    assert gather.layouts(width)
 
 
 if __name__ == "__main__":
