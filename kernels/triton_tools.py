@@ -194,31 +194,6 @@ def bound_launcher(bind: Callable[[Output], Callable[[], Any]], output: Output) 
     return run
 
 
-def choose(body: Any, configs: tuple[dict[str, int], ...], key: list[str], try_one: Callable[[Any], Any]) -> dict[str, int]:
-    """The fastest of the configs by Triton's own tuner; the interpreter takes the first.
-
-    ``try_one`` launches the kernel it is given, without a config, on a scratch output.
-    """
-    if interpreting():
-        return {name: value for name, value in configs[0].items() if name not in ("num_warps", "num_stages")}
-    import triton
-
-    launch_options = ("num_warps", "num_stages")
-    tuned = triton.autotune(
-        configs=[
-            triton.Config(
-                {name: value for name, value in config.items() if name not in launch_options},
-                **{name: config[name] for name in launch_options},
-            )
-            for config in configs
-        ],
-        key=key,
-    )(body)
-    try_one(tuned)
-    best = tuned.best_config
-    return {**best.kwargs, "num_warps": best.num_warps, "num_stages": best.num_stages}
-
-
 def named(run: Call, config: dict[str, int]) -> Call:
     """Write the tuned choice on the call, where the ``config`` column of the results finds it."""
     run.config = ";".join(f"{name}={value}" for name, value in config.items())  # type: ignore[attr-defined]

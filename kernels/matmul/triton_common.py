@@ -34,6 +34,10 @@ def refuses(case: Product, target: Target) -> str | None:
         return f"{case.dtype} on tensor cores in Triton needs compute capability 8.0"
     if case.dtype in FLOAT8 and nvidia and capability < (8, 9):
         return "fp8 on tensor cores needs compute capability 8.9"
+    if case.math_mode == "fast_accum" and not (nvidia and capability < (10, 0)):
+        return "fast_accum is a mode of NVIDIA's Ada and Hopper; leave math_mode out"
+    if case.dtype in FLOAT8 and nvidia and capability == (8, 9) and case.math_mode != "fast_accum":
+        return "Triton leaves fp8 sums to the tensor cores of this chip, which keep fewer bits than fp32: that is math_mode fast_accum"
     if case.dtype in FLOAT8 and (target.architecture or "").startswith("gfx94"):
         return "the fp8 of this chip has other bits (e4m3fnuz, e5m2fnuz); e4m3fn and e5m2 would be emulated"
     if case.dtype == "fp64":
@@ -78,7 +82,7 @@ def fixed(case: Product) -> dict[str, Any]:
 
 def key_of(case: Product) -> dict[str, str | int | bool]:
     """What decides which tiles are fastest."""
-    return {name: value for name, value in case.columns().items() if name not in ("op", "math_mode")}
+    return {name: value for name, value in case.columns().items() if name != "op"}
 
 
 def tiles_of(case: Product, config: Mapping[str, int]) -> int:

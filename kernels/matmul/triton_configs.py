@@ -16,7 +16,7 @@ Config = dict[str, int]
 
 # BLOCK_M, BLOCK_N, bytes of a row of A's tile, num_warps, num_stages.
 TILES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
-    "interpreter": ((32, 64, 128, 4, 1),),
+    "interpreter": ((64, 64, 128, 4, 1),),
     "sm_70": (
         (128, 128, 64, 4, 2),
         (128, 64, 64, 4, 2),
@@ -130,7 +130,7 @@ SMALLEST_K = {1: 32, 2: 16, 4: 16, 8: 16}
 
 # BLOCK_M, BLOCK_N, num_warps, num_stages, SUBTILES, FLATTEN, SPECIALIZE, HOST; a row of A's tile has 128 bytes, as wide as TMA swizzles.
 PERSISTENT_TILES: dict[str, tuple[tuple[int, int, int, int, int, int, int, int], ...]] = {
-    "interpreter": ((32, 64, 4, 1, 2, 0, 0, 1),),
+    "interpreter": ((64, 64, 4, 1, 2, 0, 0, 1),),
     "sm_90": (
         (128, 256, 4, 4, 2, 0, 1, 0),
         (128, 256, 4, 3, 1, 0, 1, 0),
@@ -218,7 +218,7 @@ def row_alignment(case: Product) -> tuple[int, int]:
 
 
 def _imprecise(case: Product, machine: Machine) -> int:
-    return PRECISE_TERMS if machine.family == "sm_90" and case.dtype in FLOAT8 else 0
+    return PRECISE_TERMS if machine.family == "sm_90" and case.dtype in FLOAT8 and case.math_mode != "fast_accum" else 0
 
 
 def _fitting(case: Product, machine: Machine, configs: Iterable[Config]) -> Iterable[Config]:
@@ -228,7 +228,7 @@ def _fitting(case: Product, machine: Machine, configs: Iterable[Config]) -> Iter
         # Promoting sums to fp32 takes registers for both: half of a tile's columns more spill.
         spills = config["IMPRECISE"] > 0 and config["BLOCK_N"] == 256
         # C in four bytes takes as much shared memory on its way to the registers' layout as through TMA.
-        staged = config.get("SUBTILES") == 0 and OUTPUT_BYTES[case.output_dtype] == 4
+        staged = family != "interpreter" and config.get("SUBTILES") == 0 and OUTPUT_BYTES[case.output_dtype] == 4
         # mma.sync on int8 sums into a second set of registers.
         spills |= case.dtype == "int8" and family == "sm_80" and config["BLOCK_M"] * config["BLOCK_N"] > 64 * 32 * config["num_warps"]
         # Four warps hold 128 x 256 sums of tensor memory only if no scale or conversion comes between.
@@ -255,7 +255,7 @@ def persistent_configs(case: Product, machine: Machine, triton: tuple[int, int])
 def split_configs(case: Product, machine: Machine) -> list[Config]:
     """Tiles no taller than the case needs, each with every number of parts that leaves a part some turns of the loop."""
     if machine.family == "interpreter":
-        return [{**config, "SPLIT": 3} for config in tile_configs(case, machine)]
+        return [{**config, "SPLIT": 2} for config in tile_configs(case, machine)]
     height = min(max(16, 1 << (case.m - 1).bit_length()), SKINNY_M)
     flat = [config for config in tile_configs(case, machine) if config["BLOCK_M"] <= SKINNY_M and config["BLOCK_N"] <= 128]
     tall = max(config["BLOCK_M"] for config in flat if config["BLOCK_M"] <= height)

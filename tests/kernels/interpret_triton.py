@@ -1,7 +1,7 @@
 """Runs every Triton kernel in Triton's interpreter and prints one JSON list a check: name, case, ``passed``, ``refused`` or ``wrong``, why.
 
-Started by test_triton.py in a process of its own, for TRITON_INTERPRET must be set before Triton is imported. Names of kernels as
-arguments run those alone.
+Started by test_triton.py in processes of their own, for TRITON_INTERPRET must be set before Triton is imported: ``interpret_triton.py 0 2``
+takes every second case from the first on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from every_case import interpreted  # (a script has no package to import from)
 
 ARRAYS = make_arrays("triton", "cpu")
+called_twice: set[str] = set()
 
 
 def verdict(kernel: Kernel, case: Case) -> tuple[str, str]:
@@ -38,7 +39,7 @@ def verdict(kernel: Kernel, case: Case) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    for case in interpreted():
+    first, step = (int(argument) for argument in sys.argv[1:])
+    for case in interpreted()[first::step]:
         for kernel in kernels(op=case.op, backend="triton"):
-            if len(sys.argv) == 1 or kernel.name in sys.argv[1:]:
-                print(json.dumps([kernel.name, str(case), *verdict(kernel, case)]), flush=True)
+            print(json.dumps([kernel.name, str(case), *verdict(kernel, case)]), flush=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,22 @@ pytestmark = pytest.mark.skipif(
     not (installed("triton") and installed("torch")), reason="triton is not installed: pip install triton (Linux, with torch)"
 )
 
+PROCESSES = 2
+
 FEWEST_CHECKS = 3
 """A kernel that no case of the tests reaches would pass them all."""
 
 
 def test_every_triton_kernel_is_right_in_the_interpreter() -> None:
     script = Path(__file__).with_name("interpret_triton.py")
-    done = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines()]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    commands = [[sys.executable, str(script), str(first), str(PROCESSES)] for first in range(PROCESSES)]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        done = list(
+            pool.map(lambda command: subprocess.run(command, env=environment, capture_output=True, text=True, check=False), commands)
+        )
+    assert [one.stderr for one in done if one.returncode != 0] == []
+    results = [json.loads(line) for one in done for line in one.stdout.splitlines()]
     assert [(name, case, verdict) for name, case, verdict, reason in results if verdict not in ("passed", "refused")] == []
     checked = Counter(name for name, _, verdict, _ in results if verdict == "passed")
     lacking = {k.name: checked[k.name] for k in kernels(backend="triton") if checked[k.name] < FEWEST_CHECKS}

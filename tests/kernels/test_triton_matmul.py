@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +45,9 @@ OTHERS: tuple[dict[str, Any], ...] = (
     {"dtype": "fp16", "layout": "nn"},
     {"dtype": "bf16", "layout": "tn"},
     {"dtype": "fp8_e4m3", "layout": "nt", "scaling": "row_wise"},
+    {"dtype": "fp8_e4m3", "layout": "nt", "math_mode": "fast_accum"},
     {"dtype": "fp8_e5m2", "layout": "nn"},
+    {"dtype": "fp8_e5m2", "layout": "nt"},
     {"dtype": "int8", "layout": "nt"},
     {"dtype": "tf32", "layout": "nt"},
     {"dtype": "tf32", "layout": "tn"},
@@ -112,7 +118,7 @@ def entries() -> list[Entry]:
 
         def add(make: Any, case: Any, config: Config, chip: str = chip) -> None:
             kernel = make.__name__.removesuffix("_jobs")
-            named = f"{chip} {kernel} {case.dtype} {case.layout} m={case.m} n={case.n} {said(config)}"
+            named = f"{chip} {kernel} {case.dtype} {case.math_mode or ''} {case.layout} m={case.m} n={case.n} {said(config)}"
             found.extend((job, case, config) for job in make(named, chip, case, config))
 
         forward = MatmulCase(**SQUARE, dtype="bf16", layout="nt")
@@ -200,6 +206,15 @@ def test_the_predicted_shared_memory_is_what_the_loops_take(compiled: list[tuple
         if case.m == SQUARE["m"] and shared_bytes(case, config, MACHINES[job.chip]) > made.shared_bytes + 1024
     }
     assert too_much == {}
+
+
+def test_random_products_are_right_in_the_interpreter_in_every_form() -> None:
+    script = Path(__file__).with_name("interpret_triton_matmul.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    forms = 4 if refuses_descriptors(TARGETS["sm_90"]) else 4 + 6
+    assert len(done.stdout.splitlines()) == forms
 
 
 @pytest.mark.parametrize("chip", CHIPS)
