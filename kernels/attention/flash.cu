@@ -11,6 +11,13 @@
 
 enum { THREADS = BQ / 16 * 32 };
 
+// Copies that a thread waits for it should have several of under way, whatever registers that takes; others need none.
+#if VECTOR && __CUDA_ARCH__ >= 800
+#define COPIES_AT_ONCE 1
+#else
+#define COPIES_AT_ONCE 4
+#endif
+
 // Rows of one matrix in shared memory: an odd multiple of 16 bytes, so that 8 neighbouring rows hit all banks.
 template <int WIDTH> struct Rows { enum { PITCH = WIDTH * 2 + 16 }; };
 
@@ -21,7 +28,7 @@ template <int ROWS, int WIDTH> DEVICE void bring(unsigned char* to, const T* fro
 #else
     enum { AT_ONCE = 1 };
 #endif
-#pragma unroll 4
+#pragma unroll COPIES_AT_ONCE
     for (int i = threadIdx.x; i < ROWS * WIDTH / AT_ONCE; i += THREADS) {
         const int row = i / (WIDTH / AT_ONCE), column = i % (WIDTH / AT_ONCE) * AT_ONCE;
         const bool inside = first + row < rows && column < width;
@@ -51,7 +58,8 @@ DEVICE float row_sum(float x) {
     return x + shuffle_xor(x, ROW_LANES_SECOND);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// At least one block to a multiprocessor: without saying so, compilers spill some registers to make room for two.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attention(const T* q, const T* k, const T* v, T* o, int heads_of_all, int group, int seq_q, int seq_kv, int dim, int dim_v, int window,
               float scale) {
     extern __shared__ __align__(128) unsigned char shared_memory[];

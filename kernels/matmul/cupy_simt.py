@@ -1,15 +1,16 @@
 """Matrix products without tensor cores in our CUDA C++ (``simt.cu``), through CuPy. Not yet run on a GPU.
 
-fp16 on chips before sm_70. Their products run at fp32's rate when sums are kept in fp32 (``cupy.matmul.simt``), and at up to twice that
-when pairs of sums are kept in fp16 (P100's 21.2 against 10.6 TFLOP/s, NVIDIA's Tesla P100 whitepaper, table 1). What the second costs: a chain
-of L sums in fp16 before they are added up in fp32 makes a random error of about (u/sqrt(3)) sqrt(L/2) of the whole sum (``chain_error``), where
-fp32 sums make some thousandths of u. The case of fp16 means sums in fp32, and its check allows no such error. So ``cupy.matmul.half2`` takes
-the longest chain that the check allows (from L = 8 on it is worth it), and refuses where there is none: below k of about 16,000. The
-doubled rate of P100 is thus no rate of training with fp32 sums, and no row says so.
+fp16 on chips before sm_70: products run at fp32's rate when sums are kept in fp32 (``cupy.matmul.simt``), and at up to twice that when
+pairs of sums are kept in fp16 (P100: 21.2 against 10.6 TFLOP/s, NVIDIA's Tesla P100 whitepaper, table 1). What the second costs: chains
+of L sums in fp16, each added to the rest in fp32, leave a random error of about u sqrt(L / 6) of the sum's size (``chain_error``), and u
+is 2^-11; sums in fp32 leave thousandths of that. The case of fp16 means sums in fp32, and its check allows no more. So
+``cupy.matmul.half2`` takes the longest chain that the check allows (from L = 8 on it gains anything) and refuses where there is none:
+below k of about 28,000. The doubled rate of a P100 is no rate of training with sums in fp32, and no row says so.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -76,7 +77,7 @@ def chain(k: int) -> int | None:
 
     |a| |b| of k standard normal numbers each is about k.
 
-    >>> chain(4096), chain(16384), chain(32768)
+    >>> chain(16384), chain(28672), chain(53248)
     (None, 8, 16)
     """
     allowed = accumulation_error("fp16", k) * k
@@ -124,3 +125,14 @@ def matmul_half2(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], ou
     run = launcher(case, program(case, half2=length), inputs, output)
     run.config = f"fp16_sums={length}"  # type: ignore[attr-defined]
     return run
+
+
+def every_program(on: tuple[int, int]) -> list[Program]:
+    """Variants that a chip of this compute capability may be given, for the compiler's proof."""
+    found = []
+    for dtype, (layout, n) in itertools.product(BITS, (("nn", 28672), ("nt", 28672), ("tn", 28672), ("nn", 28671))):
+        case = MatmulCase(m=n, n=n, k=n, dtype=dtype, layout=layout)
+        found.append(program(case))
+        if refuses_half2(case, Target("cuda", on)) is None:
+            found.append(program(case, half2=chain(case.k) or 0))
+    return found

@@ -14,8 +14,8 @@ THREADS = 256
 LOADS = 4
 """16-byte loads under way in each thread: with 2048 threads 128 KB on a multiprocessor, and no chip needs more than 60 KB to cover its
 latency (Little's law: a B200's 8 TB/s over 148 multiprocessors times a microsecond is 54 KB)."""
-BLOCKS_PER_MULTIPROCESSOR = 8
-"""2048 threads, the most that fit from sm_60 to sm_100 except sm_75, sm_86 and sm_89, where the surplus waits."""
+BLOCKS_PER_MULTIPROCESSOR = 64
+"""Some 8 to 16 times as many as are at work at once: those that come last leave little of the chip idle, whatever fits at once."""
 
 STORAGE = {
     "fp64": "double",
@@ -39,10 +39,10 @@ def program(op: str, dtype: str) -> Program:
 
 
 def blocks(elements: int, itemsize: int, multiprocessors: int) -> int:
-    """How many: enough to cover the array once, and no more than are at work at the same time.
+    """How many: enough to cover the array once, but so few for each multiprocessor that a block has more than one turn to make.
 
     >>> blocks(4 * 4 * 256 * 3 + 1, itemsize=4, multiprocessors=132), blocks(2**30, itemsize=4, multiprocessors=132)
-    (3, 1056)
+    (3, 8192)
     """
     covering = -(-(elements * itemsize // 16) // (THREADS * LOADS))
     return max(1, min(covering, multiprocessors * BLOCKS_PER_MULTIPROCESSOR, PARTIAL_SUMS))

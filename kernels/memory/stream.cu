@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) triad(const T* a, const T*
 }
 
 // sums[block] = the sum of what the block reads. Four chains of additions, so that none waits for the last.
-extern "C" __global__ void __launch_bounds__(THREADS) read(const T* a, Number* sums, size_t elements) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1) read(const T* a, Number* sums, size_t elements) {
     const Bytes16* as = (const Bytes16*)a;
     const size_t packs = elements / WIDTH, step = (size_t)gridDim.x * THREADS * LOADS;
     Number chains[LOADS] = {};

@@ -4,6 +4,7 @@
 // for, each thread runs as far ahead of the others as barriers let it (in both orders of threads), and a barrier that some thread
 // never reaches is an error.
 
+#include <signal.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#define read kernel_read  // which the system's headers declare otherwise
 #define __global__
 #define __device__
 #define __forceinline__ inline
@@ -295,6 +297,11 @@ static bool bind(void (*kernel)(P...), void** arguments, const size_t* sizes, st
     return true;
 }
 
+static void outside(int) {
+    problem = "memory outside of the arrays was read or written";
+    setcontext(&host);
+}
+
 // What went wrong, or null.
 template <class... P>
 static const char* launch(void (*kernel)(P...), unsigned blocks, unsigned threads, size_t shared, int order, void** arguments,
@@ -302,6 +309,11 @@ static const char* launch(void (*kernel)(P...), unsigned blocks, unsigned thread
     if (count != sizeof...(P)) return "another number of arguments than parameters";
     if (!bind(kernel, arguments, sizes, std::index_sequence_for<P...>())) return "an argument of another size than its parameter";
     if (shared > SHARED_BYTES - 128) return "more shared memory than there is";
+    struct sigaction catching, before_segv, before_bus;
+    memset(&catching, 0, sizeof catching);
+    catching.sa_handler = outside;
+    sigaction(SIGSEGV, &catching, &before_segv);
+    sigaction(SIGBUS, &catching, &before_bus);
     problem = nullptr;
     step = order;
     gridDim = {blocks, 1, 1};
@@ -331,6 +343,8 @@ static const char* launch(void (*kernel)(P...), unsigned blocks, unsigned thread
         for (size_t i = shared; i < sizeof shared_memory && !problem; ++i)
             if (shared_memory[i] != POISON) problem = "shared memory written beyond what was asked for";
     }
+    sigaction(SIGSEGV, &before_segv, nullptr);
+    sigaction(SIGBUS, &before_bus, nullptr);
     return problem;
 }
 

@@ -10,9 +10,11 @@ import pytest
 
 from chipassay.kernels.attention import AttentionCase, cupy_flash
 from chipassay.kernels.case import Case
+from chipassay.kernels.cuda.program import INTRINSICS, KERNELS, OPTIONS
 from chipassay.kernels.kernel import Target, kernels
-from chipassay.kernels.matmul import BatchedMatmulCase, MatmulCase, cupy_mma
+from chipassay.kernels.matmul import BatchedMatmulCase, MatmulCase, cupy_mma, cupy_simt
 from chipassay.kernels.memory import CopyCase, ReadCase, ScaleCase, TriadCase
+from chipassay.kernels.memory import cupy as stream
 
 from .cupy_on_cpu import COMPILER, CUPY, GuardedArrays, RawModule
 
@@ -166,3 +168,72 @@ def test_matmul_with_mma_is_right(capability: tuple[int, int], dtype: str, layou
 def test_attention_with_mma_is_right(shape: dict[str, Any], capability: tuple[int, int], order: int) -> None:
     for dtype in ("fp16", "bf16") if capability >= (8, 0) else ("fp16",):
         assert_right("cupy.attention.mma", AttentionCase(batch=2, dtype=dtype, **shape), capability, order)
+
+
+def test_half2_is_as_far_off_as_its_chains_are_and_the_check_sees_it() -> None:
+    case = MatmulCase(m=64, n=64, k=512, dtype="fp16")
+    RawModule.capability, RawModule.order = 60, 1
+    arrays = GuardedArrays("cuda")
+    inputs, output = case.make_inputs(arrays, 0), case.make_output(arrays)
+    cupy_simt.launcher(case, cupy_simt.program(case, half2=8), inputs, output)()
+    a, b = (array.astype(np.float64) for array in inputs)
+    off = float(np.std(output.astype(np.float64) - a @ b))
+    assert cupy_simt.chain_error(case.k, 8) / 2 < off < cupy_simt.chain_error(case.k, 8)
+    assert not case.check(arrays, inputs, output, 0).passed
+
+
+MUTATIONS = [
+    # what a careless change would break: a text of the source and what it becomes
+    ("cupy.matmul.simt", "fp32", (6, 0), "            __syncthreads();\n        }\n    }\n\n#pragma", "        }\n    }\n\n#pragma"),
+    ("cupy.matmul.simt", "fp32", (6, 0), "if (r >= m) continue;", "if (r >= m - 1) continue;"),
+    ("cupy.matmul.mma", "fp16", (8, 0), "copies_wait<STAGES - 2>();", "copies_wait<STAGES - 1>();"),
+    ("cupy.matmul.mma", "fp16", (8, 0), "__syncthreads();  // tile i", "// tile i"),
+    ("cupy.matmul.mma", "fp16", (8, 0), "lane / 8 % 2 * 16", "lane / 16 % 2 * 16"),
+    ("cupy.matmul.mma", "fp16", (7, 0), "o = at + 4 * side + 2 * above()", "o = at + 8 * side + above()"),
+    ("cupy.matmul.mma", "fp16", (7, 5), "if (s + 1 < n)", "if (s + 1 <= n)"),
+]
+
+
+@pytest.mark.usefixtures("first_config")
+@pytest.mark.parametrize(("name", "dtype", "capability", "text", "becomes"), MUTATIONS)
+def test_a_broken_source_is_seen(
+    name: str, dtype: str, capability: tuple[int, int], text: str, becomes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RawModule.__init__
+
+    def broken(self: RawModule, code: str, options: tuple[str, ...]) -> None:
+        assert code.count(text) == 1
+        original(self, code.replace(text, becomes), options)
+
+    monkeypatch.setattr(RawModule, "__init__", broken)
+    # Rows of 16 bytes, and an odd number of columns where a store beyond them is to be seen.
+    odd = "s + 1" in text
+    case = MatmulCase(m=72, n=71 if odd else 72, k=136, layout="nt", dtype=dtype)
+
+    def both_orders() -> None:
+        for order in (1, -1):
+            assert_right(name, case, capability, order)
+
+    with pytest.raises(AssertionError):
+        both_orders()
+
+
+def test_fp16_on_the_cpu_is_numpys_for_every_bit_pattern() -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    scale = stream.program("scale", "fp16").load()
+    output = np.zeros_like(bits)
+    scale(1, (bits, output, np.float32(1), np.uint64(len(bits))))
+    numbers = bits.view(np.float16)
+    assert np.array_equal(output.view(np.float16), numbers, equal_nan=True)
+    scale(1, (bits, output, np.float32(0.7), np.uint64(len(bits))))
+    with np.errstate(invalid="ignore"):  # not-a-numbers that signal
+        expected = (np.float32(0.7) * numbers.astype(np.float32)).astype(np.float16)
+    assert np.array_equal(output.view(np.float16), expected, equal_nan=True)
+
+
+def test_a_barrier_that_not_all_reach_is_an_error() -> None:
+    code = "".join(f"{(KERNELS / INTRINSICS).read_text(encoding='utf-8')}")
+    code += 'extern "C" __global__ void stuck(float* x) { if (threadIdx.x < 7) __syncthreads(); *x = 1; }'
+    RawModule.order = 1
+    with pytest.raises(AssertionError, match="wait"):
+        RawModule(code, OPTIONS).get_function("stuck")((1,), (32,), (np.zeros(1, np.float32),))
