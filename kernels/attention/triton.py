@@ -73,8 +73,8 @@ def sizes(case: AttentionCase, block_m: int) -> tuple[int | float, ...]:
 
 
 def even(case: AttentionCase, block_n: int) -> bool:
-    """Whether no tile of keys needs a mask."""
-    return not case.causal and case.seq_kv % block_n == 0
+    """Whether the keys end with a tile, so that loads need no mask (under a window the tiles before the first may not)."""
+    return case.window is None and case.seq_kv % block_n == 0
 
 
 def grid(case: AttentionCase, config: Mapping[str, int]) -> tuple[int]:

@@ -127,7 +127,9 @@ def queries_tile(  # type: ignore[no-untyped-def]
     kv_head = batch_head // GROUP
     rows, lanes = block * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, DIM), tl.arange(0, DIM_V)
-    row_inside, dim_inside, dim_v_inside = (rows < SEQ_Q)[:, None], (dims < HEAD_DIM)[None, :], (dims_v < HEAD_DIM_V)[None, :]
+    row_inside = (rows < SEQ_Q)[:, None]
+    dim_inside = tl.full((1, DIM), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims < HEAD_DIM)[None, :]
+    dim_v_inside = tl.full((1, DIM_V), True, tl.int1) if HEAD_DIM_V == DIM_V else (dims_v < HEAD_DIM_V)[None, :]
     place_q, query_offsets = (batch_head * SEQ_Q + block * BLOCK_M) * HEAD_DIM, tl.arange(0, BLOCK_M)[:, None] * HEAD_DIM
     k_head, v_head = k + kv_head * SEQ_KV * HEAD_DIM, v + kv_head * SEQ_KV * HEAD_DIM_V
     queries = tl.load(q + place_q + (query_offsets + dims[None, :]), mask=row_inside & dim_inside, other=0.0)
@@ -137,12 +139,12 @@ def queries_tile(  # type: ignore[no-untyped-def]
     query_sums = tl.zeros((BLOCK_M, DIM), dtype=tl.float32)
     if DIM_REST > 0:
         dims_rest = DIM + tl.arange(0, DIM_REST)
-        rest_inside = (dims_rest < HEAD_DIM)[None, :]
+        rest_inside = tl.full((1, DIM_REST), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims_rest < HEAD_DIM)[None, :]
         queries_rest = tl.load(q + place_q + (query_offsets + dims_rest[None, :]), mask=row_inside & rest_inside, other=0.0)
         rest_sums = tl.zeros((BLOCK_M, DIM_REST), dtype=tl.float32)
 
     low, whole, edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
-    for phase in tl.static_range(0 if WINDOW else 1, 2 if EVEN else 3):
+    for phase in tl.static_range(0 if WINDOW else 1, 2 if EVEN and not CAUSAL else 3):
         if phase == 0:
             start, stop = low, whole
         elif phase == 1:
@@ -151,13 +153,10 @@ def queries_tile(  # type: ignore[no-untyped-def]
             start, stop = edge, end
         for column in range(start, stop, BLOCK_N):
             columns = column + lanes
-            key_inside = (columns < SEQ_KV)[:, None]
+            key_inside = tl.full((BLOCK_N, 1), True, tl.int1) if EVEN or phase == 1 else (columns < SEQ_KV)[:, None]
             key_rows = k_head + column * HEAD_DIM + lanes[:, None] * HEAD_DIM
             value_pointers = v_head + column * HEAD_DIM_V + (lanes[:, None] * HEAD_DIM_V + dims_v[None, :])
-            if phase == 1 and HEAD_DIM == DIM + DIM_REST:
-                keys = tl.load(key_rows + dims[None, :])
-            else:
-                keys = tl.load(key_rows + dims[None, :], mask=key_inside & dim_inside, other=0.0)
+            keys = tl.load(key_rows + dims[None, :], mask=key_inside & dim_inside, other=0.0)
             scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
             if DIM_REST > 0:
                 keys_rest = tl.load(key_rows + dims_rest[None, :], mask=key_inside & rest_inside, other=0.0)
@@ -165,10 +164,7 @@ def queries_tile(  # type: ignore[no-untyped-def]
             weights = tl.exp2(scores * scale - row_lse[:, None])
             if phase != 1:
                 weights = tl.where(visible(rows[:, None], columns[None, :], SEQ_KV, window, CAUSAL, WINDOW), weights, 0.0)
-            if phase == 1 and HEAD_DIM_V == DIM_V:
-                values = tl.load(value_pointers)
-            else:
-                values = tl.load(value_pointers, mask=key_inside & dim_v_inside, other=0.0)
+            values = tl.load(value_pointers, mask=key_inside & dim_v_inside, other=0.0)
             d_weights = tl.dot(d_out, tl.trans(values), input_precision=PRECISION)
             d_scores = (weights * (d_weights - row_delta[:, None])).to(keys.dtype)
             query_sums = tl.dot(d_scores, keys, query_sums, input_precision=PRECISION)
@@ -206,7 +202,7 @@ def _launch(case: AttentionCase, pass_over: str, arguments: tuple[Array, ...], c
         case.scale * math.log2(math.e), case.scale,
         HEAD_DIM=case.head_dim, HEAD_DIM_V=case.dim_v, DIM=width, DIM_REST=rest, DIM_V=padded(case.dim_v),
         CAUSAL=case.causal, WINDOW=case.window is not None,
-        EVEN=across % across_tile == 0 and case.window is None and (over_keys or not case.causal),
+        EVEN=across % across_tile == 0 and case.window is None,
         PRECISION=dot_precision(case.dtype), **even, **constants(config), **launch_options(config),
     )  # fmt: skip
 
@@ -227,7 +223,7 @@ def prepare(case: AttentionCase, inputs: tuple[Array, ...], output: tuple[Array,
     spare = tuple(torch.empty_like(gradient) for gradient in output)
 
     def choose(name: str, table: Table, written: tuple[Array, ...]) -> dict[str, int]:
-        configs = backward_configs(table, target_of(d_o), case, name)
+        configs = backward_configs(table, target_of(d_o), case)
         return tuned(f"triton.attention.{name}", tuning_key(case), configs, lambda c: _launch(case, name, (*read, *written), c))
 
     for_keys, for_queries = choose("keys", KEYS_GRADIENT, spare[1:]), choose("queries", QUERIES_GRADIENT, spare[:1])

@@ -144,10 +144,10 @@ def forward_configs(table: Table, target: Target, head_dim: int, head_dim_v: int
 
 DECODE: Table = {
     "nvidia": {
-        64: ((16, 128, 4, 3), (16, 64, 4, 3), (64, 64, 4, 3)),
+        64: ((16, 128, 4, 3), (64, 64, 4, 3)),
         128: ((16, 64, 4, 3), (16, 128, 4, 2), (64, 64, 4, 2)),
-        256: ((16, 32, 4, 3), (16, 64, 8, 2), (64, 32, 8, 2)),
-        576: ((16, 32, 8, 2), (16, 16, 4, 2), (64, 32, 8, 2), (64, 16, 8, 2)),
+        256: ((16, 32, 4, 3), (64, 32, 8, 2)),
+        576: ((16, 32, 8, 2), (16, 16, 4, 2), (64, 32, 8, 2)),
     },
     "gfx942": {
         64: ((16, 128, 4, 2), (64, 64, 4, 2)),
@@ -189,13 +189,79 @@ def decode_configs(case: AttentionCase, target: Target) -> list[Config]:
 
 
 KEYS_GRADIENT: Table = {
-    "sm_80": {64: ((64, 64, 4, 2),), 128: ((32, 64, 4, 2),), 192: ((32, 64, 8, 2),), 256: ((32, 64, 8, 1),)},
-    "sm_90": {64: ((64, 128, 8, 2),), 128: ((64, 128, 8, 2),), 192: ((64, 64, 4, 2),), 256: ((32, 64, 8, 1),)},
-    "sm_100": {64: ((64, 128, 8, 2),), 128: ((64, 128, 8, 2),), 192: ((64, 64, 4, 2),), 256: ((32, 64, 8, 1),)},
-    "gfx942": {64: ((64, 64, 4, 1),), 128: ((32, 64, 4, 1),), 192: ((32, 64, 4, 1),), 256: ((32, 64, 8, 1),)},
+    "sm_80": {
+        64: ((32, 64, 4, 2), (32, 128, 8, 2)),
+        128: ((32, 64, 4, 2),),
+        192: ((32, 32, 4, 1),),
+        256: ((32, 64, 8, 2), (32, 64, 8, 1)),
+    },
+    "sm_90": {
+        64: ((64, 128, 8, 2), (64, 64, 4, 2)),
+        128: ((64, 128, 8, 2), (32, 128, 8, 2), (32, 64, 4, 2)),
+        192: ((32, 64, 8, 2),),
+        256: ((16, 64, 8, 2),),
+    },
+    "sm_100": {
+        64: ((64, 128, 8, 2), (64, 64, 4, 2)),
+        128: ((64, 128, 8, 1), (64, 64, 8, 1)),
+        192: ((64, 64, 8, 1),),
+        256: ((32, 64, 8, 1),),
+    },
+    "gfx942": {
+        64: ((64, 64, 4, 1), (32, 128, 4, 1)),
+        128: ((64, 64, 4, 1), (32, 64, 4, 1)),
+        192: ((32, 64, 4, 1), (16, 64, 4, 1)),
+        256: ((32, 64, 4, 1), (16, 64, 4, 1)),
+    },
 }
-QUERIES_GRADIENT = KEYS_GRADIENT
+"""Of the pass that makes dK and dV."""
+
+QUERIES_GRADIENT: Table = {
+    "sm_80": {
+        64: ((128, 64, 8, 3), (128, 64, 8, 2)),
+        128: ((128, 32, 8, 2), (64, 64, 8, 2), (64, 32, 4, 2)),
+        192: ((32, 32, 4, 1),),
+        256: ((64, 64, 8, 2), (64, 32, 8, 2)),
+    },
+    "sm_90": {
+        64: ((128, 128, 8, 2), (128, 64, 8, 3), (64, 64, 4, 2)),
+        128: ((128, 64, 8, 2), (64, 64, 4, 2), (128, 32, 8, 2)),
+        192: ((128, 32, 8, 2), (64, 64, 8, 2)),
+        256: ((64, 64, 8, 2), (64, 32, 8, 2)),
+    },
+    "sm_100": {
+        64: ((128, 64, 8, 2), (64, 64, 4, 2)),
+        128: ((128, 64, 8, 2), (128, 32, 8, 2)),
+        192: ((128, 32, 8, 2), (64, 32, 8, 2)),
+        256: ((64, 32, 8, 2),),
+    },
+    "gfx942": {
+        64: ((64, 64, 4, 1), (128, 32, 4, 1)),
+        128: ((64, 64, 4, 1), (64, 32, 4, 1)),
+        192: ((64, 32, 4, 1),),
+        256: ((64, 16, 4, 1), (32, 32, 4, 1)),
+    },
+}
+"""Of the pass that makes dQ."""
+
+BACKWARD_WIDE_ELEMENTS: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
+    64: ((32, 32, 4, 1),),
+    128: ((32, 32, 8, 1),),
+    192: ((16, 16, 4, 1),),
+    256: ((16, 16, 4, 1),),
+}
+"""Both passes in fp32 and tf32, on every chip."""
 
 
-def backward_configs(table: Table, target: Target, case: AttentionCase, name: str) -> list[Config]:
-    return [dict(zip(NAMES, row, strict=True)) for row in table[table_chip(target)][width_class(case.head_dim, case.dim_v)]]
+def backward_configs(table: Table, target: Target, case: AttentionCase) -> list[Config]:
+    """Candidates for a pass of the backward pass that fit the target's shared memory; never none, for the last is kept and may fail."""
+    chip, width, element_bytes = table_chip(target), width_class(case.head_dim, case.dim_v), DTYPE_BYTES[case.dtype]
+    rows = BACKWARD_WIDE_ELEMENTS[width] if element_bytes == 4 else table[chip][width]
+    made = [dict(zip(NAMES, row, strict=True)) for row in rows]
+    pair = (sum(cut(case.head_dim)) + padded(case.dim_v)) * element_bytes
+    held, streamed = ("BLOCK_N", "BLOCK_M") if table is KEYS_GRADIENT else ("BLOCK_M", "BLOCK_N")
+    limit = shared_limit(target)
+    on_amd = 1 if chip == "gfx942" else 0  # both what is held and one stage of the loop are in registers there
+    return [
+        config for config in made if ((config["num_stages"] - on_amd) * config[streamed] + (1 - on_amd) * config[held]) * pair <= limit
+    ] or made[-1:]

@@ -33,18 +33,21 @@ def tile(  # type: ignore[no-untyped-def]
     k_head, v_head = k + kv_head * SEQ_KV * HEAD_DIM, v + kv_head * SEQ_KV * HEAD_DIM_V
     rows, lanes = block * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
     dims, dims_v = tl.arange(0, DIM), tl.arange(0, DIM_V)
-    row_inside, dim_inside, dim_v_inside = (rows < SEQ_Q)[:, None], (dims < HEAD_DIM)[None, :], (dims_v < HEAD_DIM_V)[None, :]
+    # A mask that the compiler knows to be true costs nothing; one that it does not know occupies registers until the end.
+    row_inside = (rows < SEQ_Q)[:, None]
+    dim_inside = tl.full((1, DIM), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims < HEAD_DIM)[None, :]
+    dim_v_inside = tl.full((1, DIM_V), True, tl.int1) if HEAD_DIM_V == DIM_V else (dims_v < HEAD_DIM_V)[None, :]
     queries = tl.load(q_head + rows[:, None] * HEAD_DIM + dims[None, :], mask=row_inside & dim_inside, other=0.0)
     if DIM_REST > 0:
         dims_rest = DIM + tl.arange(0, DIM_REST)
-        rest_inside = (dims_rest < HEAD_DIM)[None, :]
+        rest_inside = tl.full((1, DIM_REST), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims_rest < HEAD_DIM)[None, :]
         queries_rest = tl.load(q_head + rows[:, None] * HEAD_DIM + dims_rest[None, :], mask=row_inside & rest_inside, other=0.0)
 
     low, whole, edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
     top = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     weight_sum = tl.zeros((BLOCK_M,), dtype=tl.float32)
     total = tl.zeros((BLOCK_M, DIM_V), dtype=tl.float32)
-    for phase in tl.static_range(0 if WINDOW else 1, 2 if EVEN else 3):
+    for phase in tl.static_range(0 if WINDOW else 1, 2 if EVEN and not CAUSAL else 3):
         if phase == 0:
             start, stop = low, whole
         elif phase == 1:
@@ -53,13 +56,10 @@ def tile(  # type: ignore[no-untyped-def]
             start, stop = edge, end
         for column in range(start, stop, BLOCK_N):
             columns = column + lanes
-            key_inside = (columns < SEQ_KV)[:, None]
+            key_inside = tl.full((BLOCK_N, 1), True, tl.int1) if EVEN or phase == 1 else (columns < SEQ_KV)[:, None]
             key_pointers = k_head + column * HEAD_DIM + lanes[:, None] * HEAD_DIM
             value_pointers = v_head + column * HEAD_DIM_V + (lanes[:, None] * HEAD_DIM_V + dims_v[None, :])
-            if phase == 1 and HEAD_DIM == DIM + DIM_REST:
-                keys = tl.load(key_pointers + dims[None, :])
-            else:
-                keys = tl.load(key_pointers + dims[None, :], mask=key_inside & dim_inside, other=0.0)
+            keys = tl.load(key_pointers + dims[None, :], mask=key_inside & dim_inside, other=0.0)
             scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
             if DIM_REST > 0:
                 keys_rest = tl.load(key_pointers + dims_rest[None, :], mask=key_inside & rest_inside, other=0.0)
@@ -68,10 +68,7 @@ def tile(  # type: ignore[no-untyped-def]
                 scores = tl.where(visible(rows[:, None], columns[None, :], SEQ_KV, window, CAUSAL, WINDOW), scores, float("-inf"))
             weights, shrink, top, weight_sum = soften(scores, top, weight_sum, scale, WINDOW and phase != 1)
             total = total * shrink[:, None]
-            if phase == 1 and HEAD_DIM_V == DIM_V:
-                values = tl.load(value_pointers)
-            else:
-                values = tl.load(value_pointers, mask=key_inside & dim_v_inside, other=0.0)
+            values = tl.load(value_pointers, mask=key_inside & dim_v_inside, other=0.0)
             total = tl.dot(weights.to(values.dtype), values, total, input_precision=PRECISION)
     total = total / weight_sum[:, None]
     out = o_head + rows[:, None] * HEAD_DIM_V + dims_v[None, :]
@@ -120,8 +117,9 @@ def tile_tma(  # type: ignore[no-untyped-def]
     weight_sum = tl.zeros((BLOCK_M,), dtype=tl.float32)
     total = tl.zeros((BLOCK_M, DIM_V), dtype=tl.float32)
     # Warps can be specialised for one loop of a kernel only (Triton 3.6): there all tiles are masked.
-    FIRST: tl.constexpr = (1 if EVEN else 2) if WARP_SPECIALIZE else (0 if WINDOW else 1)
-    for phase in tl.static_range(FIRST, 2 if EVEN else 3):
+    LAST: tl.constexpr = 2 if EVEN and not CAUSAL else 3
+    FIRST: tl.constexpr = LAST - 1 if WARP_SPECIALIZE else (0 if WINDOW else 1)
+    for phase in tl.static_range(FIRST, LAST):
         if phase == 0:
             start, stop = low, whole
         elif phase == 1:

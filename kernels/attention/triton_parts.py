@@ -110,9 +110,10 @@ def query_tiles(first_key, SEQ_Q, window, CAUSAL: tl.constexpr, WINDOW: tl.const
 @inlined
 def visible(rows, columns, SEQ_KV, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):  # type: ignore[no-untyped-def]
     """Which rows see which columns. Shapes must broadcast: (M, 1) and (1, N), or the other way round."""
-    seen = columns < SEQ_KV
-    if CAUSAL:
-        seen = seen & (columns <= rows)
+    if CAUSAL:  # no row of the matrix sees past its end
+        seen = columns <= rows
+    else:
+        seen = columns < SEQ_KV
     if WINDOW:
         seen = seen & (columns > rows - window)
     return seen
