@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from chipassay.kernels.attention import cupy_flash
+from chipassay.kernels.attention import cupy_simt as simt_attention
 from chipassay.kernels.cuda.program import OPTIONS, Program
 from chipassay.kernels.matmul import MatmulCase, cupy_mma, cupy_simt
 from chipassay.kernels.memory import cupy as stream
@@ -55,7 +56,8 @@ def memory_programs() -> list[Program]:
 
 def every_program(arch: int) -> list[Program]:
     on = capability(arch)
-    found = [*memory_programs(), *cupy_simt.every_program(on), *cupy_mma.every_program(on), *cupy_flash.every_program(on)]
+    attention = [*simt_attention.every_program(), *cupy_flash.every_program(on)]
+    found = [*memory_programs(), *cupy_simt.every_program(on), *cupy_mma.every_program(on), *attention]
     return list({program.text: program for program in found}.values())  # functions of one source are compiled together
 
 

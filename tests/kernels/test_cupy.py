@@ -170,6 +170,23 @@ def test_attention_with_mma_is_right(shape: dict[str, Any], capability: tuple[in
         assert_right("cupy.attention.mma", AttentionCase(batch=2, dtype=dtype, **shape), capability, order)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"heads": 2, "kv_heads": 1, "seq_q": 70, "seq_kv": 70, "head_dim": 64, "causal": True},
+        {"heads": 1, "kv_heads": 1, "seq_q": 33, "seq_kv": 101, "head_dim": 128},
+        {"heads": 1, "kv_heads": 1, "seq_q": 100, "seq_kv": 100, "head_dim": 33, "causal": True, "window": 20},
+        {"heads": 2, "kv_heads": 2, "seq_q": 5, "seq_kv": 90, "head_dim": 17, "head_dim_v": 80},
+        {"heads": 1, "kv_heads": 1, "seq_q": 1, "seq_kv": 1, "head_dim": 1},
+    ],
+    ids=str,
+)
+def test_attention_without_tensor_cores_is_right(shape: dict[str, Any], dtype: str) -> None:
+    for order in (1, -1):
+        assert_right("cupy.attention.simt", AttentionCase(batch=2, dtype=dtype, **shape), (6, 0), order)
+
+
 def test_half2_is_as_far_off_as_its_chains_are_and_the_check_sees_it() -> None:
     case = MatmulCase(m=64, n=64, k=512, dtype="fp16")
     RawModule.capability, RawModule.order = 60, 1
