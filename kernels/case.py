@@ -42,6 +42,11 @@ class Case(ABC):
     """Set where one dtype has several arithmetics: fp32 is ``ieee``, and ``tf32`` is a dtype of its own."""
 
     @property
+    def data(self) -> str:
+        """Values of the inputs, the ``data`` column: what ``Arrays.normal`` makes of the dtype."""
+        return "uniform_integers" if self.dtype == "int8" else "normal"
+
+    @property
     @abstractmethod
     def flops(self) -> float:
         """Floating-point operations by the textbook count."""

@@ -95,7 +95,9 @@ class Row:
     cache: str | None = column("method", "`cold` (last-level cache evicted before each sample) or `warm`", key=True)
     launch: str | None = column("method", "`stream`, `graph` (device graph replay), or `call` (a function call on a CPU)", key=True)
     clock_source: str | None = column("method", "`device` (events on the chip) or `host` (monotonic clock around a synchronised call)")
-    data: str | None = column("method", "values in the inputs: `normal`, `exact_integers`, ...")
+    data: str | None = column(
+        "method", "values in the inputs: `normal`, `uniform_integers` (int8), `odd_integers` (read), `exact_integers` (collectives)"
+    )
     warmup_count: int | None = column("method", "calls made before the first sample that counts")
     sample_count: int | None = column("method", "samples taken")
     round_count: int | None = column("method", "visits to the case, minutes apart, whose samples are pooled")
@@ -105,7 +107,9 @@ class Row:
     time_median_s: float | None = column("result", "median time of one call")
     time_low_s: float | None = column("result", "lower end of the 95 % interval of the median, drift between blocks of samples included")
     time_high_s: float | None = column("result", "upper end of the 95 % interval of the median")
-    sample_clocks_hz: tuple[float, ...] | None = column("result", "chip clock during each of samples_s, read on the chip around the call")
+    sample_clocks_hz: tuple[float, ...] | None = column(
+        "result", "chip clock during each of samples_s, read on the chip around the call; 0 where it could not be"
+    )
     time_min_s: float | None = column("result", "fastest sample")
     time_p05_s: float | None = column("result", "5th percentile")
     time_p25_s: float | None = column("result", "25th percentile")

@@ -131,7 +131,7 @@ class KernelMeasurer:
         # Tuning happens here: it is in wall_s, not in measuring_s.
         call = kernel.prepare(case, arrays, inputs, output)
         # Tuned kernels say with which choices they run.
-        columns: dict[str, Any] = {"libraries": versions, "data": "normal", "config": getattr(call, "config", None)}
+        columns: dict[str, Any] = {"libraries": versions, "data": case.data, "config": getattr(call, "config", None)}
         if wish.launch == "graph":
             try:
                 call = captured(call, kernel.backend)

@@ -76,6 +76,10 @@ class ReadCase(StreamCase):
             raise ValueError(f"read of {self.dtype}: its data, odd integers up to 15, do not fit the format; read another dtype")
 
     @property
+    def data(self) -> str:
+        return "odd_integers"
+
+    @property
     def flops(self) -> float:
         return float(self.elements)
 

@@ -168,3 +168,12 @@ def test_an_sdpa_kernel_uses_its_backend_or_fails() -> None:
             called[kernel.name] = {event.key for event in profile.key_averages()}
     assert "aten::_scaled_dot_product_flash_attention_for_cpu" in called["torch.sdpa.flash"]
     assert "aten::_scaled_dot_product_attention_math" in called["torch.sdpa.math"]
+
+
+@pytest.mark.parametrize(("op", "dtype"), [("read", "fp32"), ("copy", "int8"), ("copy", "fp32"), ("matmul", "fp32")])
+def test_the_data_column_says_what_the_inputs_hold(op: str, dtype: str) -> None:
+    case = cases()[op](dtype=dtype, **gathered("SMALL")[op])
+    arrays = make_arrays("numpy", "cpu")
+    values = arrays.float64(case.make_inputs(arrays, 0)[0])
+    holds = {"odd_integers": (values % 2 == 1).all(), "uniform_integers": (values % 1 == 0).all() and (values % 2 == 0).any()}
+    assert [name for name, true in {**holds, "normal": (values % 1 != 0).any()}.items() if true] == [case.data]
