@@ -64,9 +64,10 @@ def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], ou
 
 def every_program() -> list[Program]:
     """Variants for the compiler's proof: common and ragged widths."""
-    widths = ((64, 64), (128, 128), (80, 80), (65, 63))
-    shape = {"batch": 1, "heads": 1, "kv_heads": 1, "seq_q": 64, "seq_kv": 64}
-    return [
-        program(AttentionCase(**shape, head_dim=dim, head_dim_v=dim_v, causal=dtype == "fp16", dtype=dtype))
-        for dtype, (dim, dim_v) in itertools.product(DTYPES, widths)
-    ]
+    found = []
+    for dtype, (dim, dim_v) in itertools.product(DTYPES, ((64, 64), (128, 128), (80, 80), (65, 63))):
+        case = AttentionCase(
+            batch=1, heads=1, kv_heads=1, seq_q=64, seq_kv=64, head_dim=dim, head_dim_v=dim_v, causal=dtype == "fp16", dtype=dtype
+        )
+        found.append(program(case))
+    return found

@@ -58,7 +58,7 @@ def program(case: MatmulCase, config: Config, on: tuple[int, int]) -> Program:
         for along_k, side in ((case.layout[0] == "n", config["BM"]), (case.layout[1] == "t", config["BN"]))
     )
     threads = config["BM"] // config["WM"] * (config["BN"] // config["WN"]) * 32
-    defines = (("DTYPE", case.dtype.upper()), *layout, *config.items())
+    defines: tuple[tuple[str, int | str], ...] = (("DTYPE", case.dtype.upper()), *layout, *config.items())
     warp = "matmul/mma_warp.cu" if on >= (7, 5) else "matmul/mma_warp_volta.cu"
     files = ("matmul/tile_order.cu", "matmul/mma_operand.cu", warp, "matmul/mma.cu")
     return Program("matmul", files, defines, threads, config["STAGES"] * stage)
