@@ -66,14 +66,17 @@ def check_gradients(
         _compare_whole(arrays, rules, heads, (dq[part], dk[part], dv[part]), first or 0, budget, errors)
 
     others = np.setdiff1d(np.arange(groups), whole)
-    if len(others):
+    # Where only the last keys are compared, the rows before them are sampled like those of the other heads.
+    for sampled_from, end in ((others, seq_q), (whole if first else others[:0], first or 0)):
+        if len(sampled_from) == 0:
+            continue
         affordable = budget.pairs / (group * pairs_per_row)  # rows of a group of heads
-        sampled = others[groups_to_compare(len(others), STRETCH * affordable / min(seq_q, FEWEST_ROWS), rng)]
+        sampled = sampled_from[groups_to_compare(len(sampled_from), STRETCH * affordable / min(end, FEWEST_ROWS), rng)]
         wanted = affordable / len(sampled)
-        width = max(group * min(seq_q, max(FEWEST_ROWS, int(wanted))), k.shape[-1], v.shape[-1])
+        width = max(group * min(end, max(FEWEST_ROWS, int(wanted))), k.shape[-1], v.shape[-1])
         for part in runs(sampled, max(1, budget.block // (width * k.shape[2]))):
             heads = Heads(arrays, q[part], k[part], v[part], d_o[part])
-            for rows in pieces(rows_to_compare(seq_q, wanted, rng), budget.block // heads.pairs_per_row):
+            for rows in pieces(rows_to_compare(end, wanted, rng), budget.block // heads.pairs_per_row):
                 errors.add_rows(arrays, row_gradients(arrays, rules, heads, rows), rows_of(arrays, dq[part], rows))
     if len(others) or first:
         errors.worst += identity_errors(arrays, rules, (q, k, d_o), (dq, dk, dv), budget)

@@ -87,5 +87,6 @@ def test_the_work_is_bounded_whatever_the_case(shape: dict[str, Any], direction:
     case = AttentionCase(**shape, head_dim=8, dtype="fp32", direction=direction)
     made = case.make_output(ARRAYS)
     case.check(ARRAYS, case.make_inputs(ARRAYS, 0), made, 0)
-    # Whole heads and sampled rows each take the budget, or are stretched; a block computes all keys that any of its rows sees.
-    assert sum(computed) <= 2 * (1 + sampling.STRETCH) * budget.pairs
+    # Whole heads, rows of the others, and rows before the keys that are compared each take the budget, or are stretched. A block
+    # computes all keys that any of its rows sees.
+    assert sum(computed) <= 3 * (1 + sampling.STRETCH) * budget.pairs
