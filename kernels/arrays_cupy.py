@@ -6,11 +6,12 @@ with its low bits cleared, as in torch.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from .arrays import RANDOM_BLOCK_ELEMENTS, Array, copy_random_pieces
+from .arrays import RANDOM_BLOCK_ELEMENTS, Array, copy_random_pieces, float64_speed
 from .arrays_numpy import NUMPY_DTYPES
 
 CUPY_DTYPES = {**NUMPY_DTYPES, "bf16": "uint16", "tf32": "float32"}
@@ -36,6 +37,10 @@ class CupyArrays:
         self._blocks: dict[str, Array] = {}
         self._rng = np.random.default_rng(0)
 
+    @functools.cached_property
+    def float64_speed(self) -> str:
+        return float64_speed(self)
+
     def refuses(self, dtype: str) -> str | None:
         if dtype not in CUPY_DTYPES:
             return f"CuPy has no {dtype} here; use the torch backend"
@@ -44,9 +49,9 @@ class CupyArrays:
     def normal(self, shape: tuple[int, ...], dtype: str, seed: int) -> Array:
         random = self.cupy.random.RandomState(seed)
         if dtype == "int8":
-            return random.randint(-8, 8, shape).astype("int8")
+            return random.randint(-8, 8, shape, dtype="int8")  # by default int64, eight times the memory
         if dtype == "int32":
-            return random.randint(-(2**15), 2**15, shape).astype("int32")
+            return random.randint(-(2**15), 2**15, shape, dtype="int32")
         values = random.standard_normal(shape, dtype="float64" if dtype == "fp64" else "float32")
         if dtype == "tf32":
             words = values.view("uint32")
@@ -57,7 +62,7 @@ class CupyArrays:
         return values.astype(CUPY_DTYPES[dtype], copy=False)
 
     def integers(self, shape: tuple[int, ...], low: int, high: int, seed: int) -> Array:
-        return self.cupy.random.RandomState(seed).randint(low, high, shape).astype("int64")
+        return self.cupy.random.RandomState(seed).randint(low, high, shape, dtype="int64")
 
     def unwritten(self, shape: tuple[int, ...], dtype: str) -> Array:
         kind = np.dtype(CUPY_DTYPES[dtype])
@@ -68,7 +73,7 @@ class CupyArrays:
         name = next(ours for ours, theirs in CUPY_DTYPES.items() if theirs == array.dtype.name)
         if name not in self._blocks:
             self._blocks[name] = self.normal((RANDOM_BLOCK_ELEMENTS,), name, seed=0)
-        copy_random_pieces(array.reshape(-1), self._blocks[name], self._rng)
+        copy_random_pieces(array.reshape(-1), self._blocks[name], self._rng, growing=True)
 
     def wide(self, array: Array) -> Array:
         if array.dtype.name == "uint16":

@@ -14,6 +14,7 @@ class NumpyArrays:
 
     name = "numpy"
     xp = np
+    float64_speed = "host"
 
     def __init__(self) -> None:
         self._blocks: dict[np.dtype, np.ndarray] = {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
 import numpy as np
 
-from .arrays import RANDOM_BLOCK_ELEMENTS, Array, copy_random_pieces
+from .arrays import RANDOM_BLOCK_ELEMENTS, Array, copy_random_pieces, float64_speed
 
 TORCH_DTYPES = {
     "fp64": "float64",
@@ -38,9 +39,21 @@ class TorchArrays:
         self.torch: Any = torch
         self.xp: Any = torch
         self.device = torch.device(device.replace("rocm", "cuda"))
-        self._wide_device = torch.device("cpu") if self.device.type == "mps" else self.device  # Metal has no fp64
+        self._wide_device = self.device if self._has_float64() else torch.device("cpu")
         self._blocks: dict[str, Array] = {}
         self._rng = np.random.default_rng(0)
+
+    def _has_float64(self) -> bool:
+        """Metal has none, Ascend no products of it; of Intel's GPUs those for graphics have none."""
+        if self.device.type == "xpu":
+            return bool(getattr(self.torch.xpu.get_device_properties(self.device), "has_fp64", True))
+        return self.device.type not in ("mps", "npu")
+
+    @functools.cached_property
+    def float64_speed(self) -> str:
+        if self._wide_device.type == "cpu":
+            return "host"
+        return float64_speed(self)
 
     def refuses(self, dtype: str) -> str | None:
         if not hasattr(self.torch, TORCH_DTYPES.get(dtype, "?")):
@@ -83,7 +96,7 @@ class TorchArrays:
         name = getattr(array, "chipassay_dtype", None) or self._name(array.dtype)
         if name not in self._blocks:
             self._blocks[name] = self.normal((RANDOM_BLOCK_ELEMENTS,), name, seed=0)
-        copy_random_pieces(array.view(-1), self._blocks[name], self._rng)
+        copy_random_pieces(array.view(-1), self._blocks[name], self._rng, growing=self.device.type != "cpu")
 
     def _name(self, dtype: Any) -> str:
         return next(ours for ours, theirs in TORCH_DTYPES.items() if getattr(self.torch, theirs, None) == dtype)

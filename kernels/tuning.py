@@ -9,13 +9,16 @@ key and Triton version: another version of the compiler makes other code, so it 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -201,15 +204,28 @@ def compile_all(candidates: Sequence[Config], run: Callable[[Config], object]) -
     """Run each candidate once, in as many threads as there are cores: Triton compiles outside Python's lock.
 
     The first goes alone, for it sets up what the others share. What fails here fails again in the search, which counts it.
+    A thread begins on the first device and without this thread's context variables (Triton keeps its allocator of scratch memory in
+    one): it gets both, for a launch on a device that cannot read the arrays breaks the process.
     """
+    here = _on_this_device()
 
     def attempt(config: Config) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), here():
             run(config)
 
     attempt(candidates[0])
     with ThreadPoolExecutor(max(1, min(len(candidates), os.cpu_count() or 1))) as threads:
-        list(threads.map(attempt, candidates[1:]))
+        tried = [threads.submit(contextvars.copy_context().run, attempt, config) for config in candidates[1:]]
+    for each in tried:
+        each.result()
+
+
+def _on_this_device() -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts in which the device is current that is current here, whatever the thread; without CUDA (or ROCm), nothing."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return contextlib.nullcontext
+    return functools.partial(torch.cuda.device, torch.cuda.current_device())
 
 
 def search(candidates: Sequence[Config], time_s: Callable[[Config, int], float], triton: str) -> Choice:

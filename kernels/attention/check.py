@@ -30,7 +30,7 @@ def check_attention(arrays: Arrays, inputs: tuple[Array, ...], output: Array, ru
     kv_heads = inputs[1].shape[1]
     q, k, v, o = (by_group(array, kv_heads) for array in (*inputs, output))
     groups, group, seq_q, _ = q.shape
-    budget, rng = effort(arrays.wide(k[:1, :, :1])), np.random.default_rng(seed)
+    budget, rng = effort(arrays), np.random.default_rng(seed)
 
     affordable = budget.pairs / (group * pairs_per_row)  # rows of a group of heads
     chosen = groups_to_compare(groups, STRETCH * affordable / min(seq_q, FEWEST_ROWS), rng)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Arrays
 
 TILE_EDGES = (0, 1, 2, 63, 64, 127, 128)
 """Where a wrong mask or tile shows first."""
@@ -34,15 +34,18 @@ class Effort:
 HOST = Effort(pairs=2**21, block=2**20)
 """About half a second of a CPU core for the gradients of 64-wide heads, and 8 MB of memory for an array."""
 DEVICE = Effort(pairs=2**30, block=2**24)
-"""An estimate, not yet run on a GPU: 40 passes over 8 GB and 3 TFLOP of float64, some 0.2 s on an H100; 128 MB for an array."""
+"""For the gradients of 128-wide heads ten products, 2.7 TFLOP of float64, and some 120 passes over 8 GB: about half a second on an H100
+(67 TFLOP/s, 3.35 TB/s), 1.5 s on a P100. An estimate, not yet run on a GPU. 128 MB for an array."""
+SLOW_DEVICE = Effort(pairs=2**26, block=2**24)
+"""Where fp64 units are few: 0.17 TFLOP and 60 GB are 0.6 s on an L4 (0.47 TFLOP/s, 0.3 TB/s); what DEVICE does would take 9 s there."""
 
 STRETCH = 4
 """What may be spent beyond the budget rather than leave something out altogether."""
 
 
-def effort(array: Array) -> Effort:
-    """What a check may do where this array of ``Arrays.wide`` lies. NumPy's arrays and torch's CPU tensors say ``cpu``."""
-    return HOST if str(getattr(array, "device", "cpu")) == "cpu" else DEVICE
+def effort(arrays: Arrays) -> Effort:
+    """What a check may do with these arrays."""
+    return {"host": HOST, "fast": DEVICE, "slow": SLOW_DEVICE}[arrays.float64_speed]
 
 
 def rows_to_compare(seq_q: int, wanted: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,11 +7,12 @@ only, from a forward pass made once. Backward and decoding have not yet run on a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from ..arrays import Array, Arrays, Output
 from ..kernel import Call, Prepare, Target, kernel
-from ..torch_settings import refuses_dtype, set_arithmetic, set_sdpa_backend
+from ..torch_settings import refuses_dtype, set_arithmetic, set_sdpa_backend, torch_version
 from .case import AttentionCase
 from .torch_gradients import gradients_call
 
@@ -19,14 +20,6 @@ Refusal = Callable[[AttentionCase, Target], "str | None"]
 
 BLACKWELL_GPUS_WITH_TENSOR_MEMORY = 10
 """Major compute capability of the data-centre Blackwells, which cuDNN serves like Hopper."""
-
-
-def torch_version() -> tuple[int, int]:
-    """Major and minor version of the installed torch."""
-    import torch
-
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)
 
 
 def refuses_common(case: AttentionCase, target: Target) -> str | None:
@@ -93,7 +86,9 @@ def cudnn_refuses(case: AttentionCase, target: Target) -> str | None:
 def efficient_refuses(case: AttentionCase, target: Target) -> str | None:
     if target.kind not in ("cuda", "rocm"):
         return f"torch has no memory-efficient attention for {target.kind}"
-    if case.dtype not in ("fp32", "tf32", "fp16", "bf16"):
+    if case.dtype == "tf32":
+        return "memory-efficient attention makes each fp32 product of three in TF32, whatever torch is told: its row is that of fp32"
+    if case.dtype not in ("fp32", "fp16", "bf16"):
         return f"memory-efficient attention takes fp32, fp16 and bf16, not {case.dtype}"
     if case.kv_heads != case.heads:
         return "memory-efficient attention has no grouped heads (kv_heads < heads)"
@@ -129,7 +124,26 @@ def sdpa_call(case: AttentionCase, backend: str, q: Array, k: Array, v: Array) -
     if case.kv_heads != case.heads:
         options["enable_gqa"] = True
     attention = torch.nn.functional.scaled_dot_product_attention
-    return lambda: attention(q, k, v, **options)
+
+    def run() -> Array:
+        return attention(q, k, v, **options)
+
+    _raise_with_warnings(run)
+    return run
+
+
+def _raise_with_warnings(call: Call) -> None:
+    """Call once. A backend that does not take the case raises "No available kernel", and its reasons are warnings: put them together."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            call()
+        except RuntimeError as error:
+            if "No available kernel" not in str(error):
+                raise
+            words = [str(warning.message).partition(" (Triggered internally")[0] for warning in heard]
+            reasons = [word for word in words if not word.endswith("because:") and "runtime disabled" not in word]
+            raise RuntimeError(" ".join(["this torch does not take the case:", *reasons])) from error
 
 
 def _prepare(backend: str) -> Prepare:

@@ -1,6 +1,7 @@
-"""torch.nn.attention.flex_attention, compiled: torch's own way to a causal mask or a sliding window that skips what no query sees.
+"""torch.nn.attention.flex_attention, compiled: torch's own way to a sliding window that skips what no query sees.
 
-Not yet run on a GPU. torch.compile writes and compiles the kernel while it is prepared, which takes seconds to a minute for each shape.
+Not yet run on a GPU. torch.compile writes and compiles the kernel while it is prepared, which takes seconds to a minute for each shape:
+too much of an hour that is paid for where a backend of SDPA does the same, so it is offered for windows only.
 The gradients come from torch's engine, which works on the stream of the forward pass: they cannot be captured into a CUDA graph.
 """
 
@@ -11,9 +12,9 @@ from typing import Any
 from ..arrays import Array, Arrays, Output
 from ..backends import installed
 from ..kernel import Call, Target, kernel
-from ..torch_settings import set_arithmetic
+from ..torch_settings import set_arithmetic, torch_version
 from .case import AttentionCase
-from .torch import refuses_common, torch_version
+from .torch import refuses_common
 
 NARROWEST = 16
 """tl.dot takes no shorter sums (torch/_inductor/kernel/flex/flex_attention.py)."""
@@ -26,8 +27,8 @@ def refuses(case: AttentionCase, target: Target) -> str | None:
         return "flex_attention has no gradients on a CPU and takes long to compile there; numpy.attention.unfused has windows"
     if target.kind not in ("cuda", "rocm"):
         return f"flex_attention is not tried on {target.kind}; use a backend of scaled_dot_product_attention"
-    if not case.causal:
-        return "flex_attention is for masks; without one use a backend of scaled_dot_product_attention"
+    if case.window is None:
+        return "flex_attention compiles for up to a minute a shape; without a window use a backend of scaled_dot_product_attention"
     if torch_version() < (2, 5):
         return "flex_attention needs torch 2.5"
     if not installed("triton"):
@@ -50,7 +51,7 @@ def block_mask(case: AttentionCase, device: Any) -> Any:
     """Which tiles of keys each tile of queries sees."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    window = case.seq_kv if case.window is None else case.window
+    window = case.seq_kv if case.window is None else case.window  # all
 
     def seen(b: Array, h: Array, i: Array, j: Array) -> Array:
         return (j <= i) & (j > i - window)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from chipassay.kernels.arrays import Arrays, copy_random_pieces
+from chipassay.kernels import arrays as arrays_module
+from chipassay.kernels.arrays import FAST_FLOAT64_FLOPS_PER_S, Arrays, copy_random_pieces, float64_speed
 from chipassay.kernels.arrays_numpy import NUMPY_DTYPES
 from chipassay.kernels.arrays_torch import TORCH_DTYPES
 from chipassay.kernels.backends import installed, make_arrays
+from chipassay.results.catalogue import Chip, load_chips
 
 needs_torch = pytest.mark.skipif(not installed("torch"), reason="torch is not installed")
 EACH = pytest.mark.parametrize(
@@ -75,6 +80,41 @@ def test_pieces_of_a_random_block_fill_everything(length: int, block_length: int
     flat, block = np.zeros(length), np.arange(1.0, block_length + 1)
     copy_random_pieces(flat, block, np.random.default_rng(0))
     assert (flat > 0).all()
+
+
+def test_growing_pieces_fill_everything_with_few_copies() -> None:
+    class Counted(np.ndarray):
+        copies = 0
+
+        def __setitem__(self, where: object, values: object) -> None:
+            Counted.copies += 1
+            super().__setitem__(where, values)  # type: ignore[call-overload]
+
+    block = np.random.default_rng(1).standard_normal(2**6)
+    flat = np.zeros(2**15).view(Counted)  # as many times the block as 2 GB of bf16
+    copy_random_pieces(flat, block, np.random.default_rng(0), growing=True)
+    assert set(np.asarray(flat)) <= set(block)
+    assert abs(np.asarray(flat).mean() - block.mean()) < 0.2
+    assert Counted.copies < 20
+
+
+@pytest.mark.parametrize(("call_s", "speed"), [(1e-9, "fast"), (1e-6, "slow")])  # 8192 FLOPs: 8 TFLOP/s or 8 GFLOP/s
+def test_a_product_tells_how_fast_a_chip_is_in_fp64(call_s: float, speed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(arrays_module, "PROBE_SIDE", 16)
+    monkeypatch.setattr(arrays_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks) * call_s))
+    assert float64_speed(make_arrays("numpy", "cpu")) == speed
+
+
+@pytest.mark.parametrize("chip", [chip for chip in load_chips().values() if "fp64" in chip.peak_flops_per_s], ids=lambda chip: chip.id)
+def test_no_chip_of_the_catalogue_is_in_between(chip: Chip) -> None:
+    share = chip.peak_flops_per_s["fp64"] / FAST_FLOAT64_FLOPS_PER_S
+    assert share < 0.8 or share > 1.6
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=needs_torch)])
+def test_on_a_cpu_checks_compute_on_the_host(backend: str) -> None:
+    assert make_arrays(backend, "cpu").float64_speed == "host"
 
 
 def test_numpy_has_no_bf16_and_says_what_has() -> None:

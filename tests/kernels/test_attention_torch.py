@@ -54,6 +54,25 @@ def test_wide_heads_are_offered_where_the_chip_has_them() -> None:
     assert sdpa(ADA, head_dim=208) == {"flash", "efficient", "math"}
 
 
+def test_flex_attention_is_not_compiled_for_what_sdpa_does() -> None:
+    (flex,) = (k for k in kernels(op="attention", backend="torch") if k.name == "torch.flex_attention")
+    assert "without a window" in (flex.refuses(AttentionCase(**SHAPE, causal=True), HOPPER) or "")
+
+
+def test_memory_efficient_attention_is_no_tf32_row() -> None:
+    assert sdpa(HOPPER, dtype="tf32") == {"math"}
+    assert sdpa(HOPPER, dtype="fp32") == {"efficient", "math"}
+
+
+def test_an_sdpa_backend_that_torch_refuses_says_why() -> None:
+    case = AttentionCase(**{**SHAPE, "dtype": "fp32", "head_dim_v": 64})
+    (flash,) = (k for k in kernels(op="attention", backend="torch") if k.name == "torch.sdpa.flash")
+    assert flash.refuses(case, CPU) is not None
+    arrays = make_arrays("torch", "cpu")
+    with pytest.raises(RuntimeError, match=r"^this torch does not take the case: Flash attention requires .* same last dimension"):
+        flash.prepare(case, arrays, case.make_inputs(arrays, 0), case.make_output(arrays))
+
+
 def test_a_window_is_left_to_flex_attention() -> None:
     case = AttentionCase(**SHAPE, causal=True, window=16)
     for target in (CPU, HOPPER):

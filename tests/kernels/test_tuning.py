@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +77,24 @@ def test_every_candidate_is_compiled_before_the_search_though_some_fail() -> Non
     compile_all(CONFIGS, run)
     assert seen[0] == CONFIGS[0]
     assert len(seen) == len(CONFIGS)
+
+
+def test_candidates_run_on_the_device_and_in_the_context_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[int] = []
+
+    @contextlib.contextmanager
+    def device(index: int) -> Iterator[None]:
+        entered.append(index)
+        yield
+
+    cuda = SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, current_device=lambda: 3, device=device)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    allocator: ContextVar[str] = ContextVar("allocator")
+    allocator.set("ours")
+    seen: list[str] = []
+    compile_all(CONFIGS, lambda config: seen.append(allocator.get()))
+    assert seen == ["ours"] * len(CONFIGS)
+    assert entered == [3] * len(CONFIGS)
 
 
 def test_when_nothing_runs_the_first_reason_is_told() -> None:
