@@ -29,6 +29,9 @@ def accumulation_error(dtype: str, terms: int, fast: bool = False) -> float:
     dtypes they compute. u is that of the accumulator: fp32, or fp64 for fp64. There c = 16 u for any k, because the reference rounds as
     well, and so do the sums with random signs (``matmul/check.py``), which add more terms than the product where k is small.
 
+    With ``fast`` fp16 is summed in fp16, rounded to nearest after each addition (so do tensor cores that accumulate in fp16, ibid.):
+    c = u min(k, 8) as for fp32, with the u of fp16.
+
     In fp8 the tensor cores of Ada and Hopper align 32 products, which are exact, and the running sum to the largest of them and cut each
     to FP8_SUM_ROUNDOFF (v). For normal data the cuts are a random walk with a standard error of 0.4 v |x| |y|, however long (simulated in
     ``tests/kernels/test_matmul_scaled.py``), and cutting the running sum draws it towards zero, by at most v sqrt(k) / 32 for a result of
@@ -48,6 +51,8 @@ def accumulation_error(dtype: str, terms: int, fast: bool = False) -> float:
         return 16 * UNIT_ROUNDOFF["fp64"]
     if dtype == "fp32":
         return UNIT_ROUNDOFF["fp32"] * min(terms, 8)
+    if dtype == "fp16" and fast:
+        return UNIT_ROUNDOFF["fp16"] * min(terms, 8)
     tensor_core = UNIT_ROUNDOFF["fp32"] * min(2 * terms, 8 + 2 * math.sqrt(terms))
     if not dtype.startswith("fp8"):
         return tensor_core

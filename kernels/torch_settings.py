@@ -41,8 +41,11 @@ def refuses_dtype(case: Case, target: Target) -> str | None:
     return None
 
 
-def set_arithmetic(dtype: str) -> None:
-    """Make torch compute matrix products in just this arithmetic: fp32 is IEEE, tf32 is TF32, fp16 and bf16 are summed in fp32."""
+def set_arithmetic(dtype: str, fp16_sums: bool = False) -> None:
+    """Make torch compute matrix products in just this arithmetic: fp32 is IEEE, tf32 is TF32, fp16 and bf16 are summed in fp32.
+
+    ``fp16_sums``: on CUDA fp16 is summed in fp16, which needs torch 2.7.
+    """
     import torch
 
     # The one switch that torch 2.4 to 2.13 share: from 2.9 on reading or mixing allow_tf32 and fp32_precision raises.
@@ -52,7 +55,7 @@ def set_arithmetic(dtype: str) -> None:
     matmul.allow_bf16_reduced_precision_reduction = False
     matmul.allow_fp16_reduced_precision_reduction = False
     if hasattr(matmul, "allow_fp16_accumulation"):  # torch 2.7
-        matmul.allow_fp16_accumulation = False
+        matmul.allow_fp16_accumulation = fp16_sums
     set_blas_library(None)
 
 
@@ -68,7 +71,7 @@ def set_blas_library(name: str | None) -> None:
     """Make torch call ``cublas`` or ``cublaslt`` for products on CUDA; None: what it began with. ``set_arithmetic`` sets None."""
     import torch
 
-    if not hasattr(torch.backends.cuda, "preferred_blas_library"):  # torch 2.4
+    if not hasattr(torch.backends.cuda, "preferred_blas_library"):  # before torch 2.4
         return
     choice = _first_blas_library() if name is None else name
     if choice != torch.backends.cuda.preferred_blas_library():  # setting it, even to what it is, warns

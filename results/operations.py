@@ -38,6 +38,9 @@ LEAST_INTENSITY = 10.0
 """FLOPs a byte above which an operation that is not in the table is taken for arithmetic: element-wise ones do a few, a product of 256
 squares in fp32 does 43."""
 
+NARROW_SUMS = ("fast_accum", "fp16_accum")
+"""math_modes whose sums keep fewer bits than fp32: faster, and another thing than what the dtype stands for."""
+
 TILE = 128
 """Products with fewer rows, columns or terms do not fill a matrix unit's tile: their time is that of the bytes, not of the FLOPs."""
 

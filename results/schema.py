@@ -75,7 +75,8 @@ class Row:
     dtype: str | None = column("case", "element type: `fp64`, `fp32`, `fp16`, `bf16`, `fp8_e4m3`, `int8`, ...", key=True)
     math_mode: str | None = column(
         "case",
-        "which arithmetic, where a dtype has several: `ieee` (fp32 that is not TF32), `fast_accum` (fp8 sums of fewer bits)",
+        "which arithmetic, where a dtype has several: `ieee` (fp32 that is not TF32), `fast_accum` (fp8 with sums of fewer bits), "
+        "`fp16_accum` (fp16 with sums in fp16)",
         key=True,
     )
     native: bool | None = column("case", "false: the chip only emulates this dtype")

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from chipassay.results.best import IMPOSSIBLE
-from chipassay.results.operations import limited_by, place, time_per_kernel_s
+from chipassay.results.operations import NARROW_SUMS, limited_by, place, time_per_kernel_s
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
@@ -46,7 +46,7 @@ def check_lines(rows: Sequence[Row]) -> list[str]:
     lines = ["| operation | kernel | right | wrong | broken | left out | why |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for key, count in sorted(counts.items()):
         broken = count["error"] + count["timeout"] + count["out_of_memory"]
-        why = "; ".join(list(reasons[key])[:SHOWN_REASONS]).replace("|", "/")
+        why = " ".join("; ".join(list(reasons[key])[:SHOWN_REASONS]).replace("|", "/").split())
         lines.append(f"| {key[0]} | `{key[1]}` | {count['ok']} | {count['incorrect']} | {broken} | {count['skipped']} | {why} |")
     return lines
 
@@ -83,7 +83,7 @@ def _variant(row: Row) -> str:
                 row.direction,
                 row.path,
                 row.host_memory,
-                row.math_mode if row.math_mode == "fast_accum" else None,
+                row.math_mode if row.math_mode in NARROW_SUMS else None,
                 row.launch if row.op == "launch" else None,
             ),
         )

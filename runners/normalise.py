@@ -9,7 +9,7 @@ from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import InputError, UnknownName
-from chipassay.results.operations import USUAL_HEAD_DIM, fills_matrix_unit
+from chipassay.results.operations import NARROW_SUMS, USUAL_HEAD_DIM, fills_matrix_unit
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 from chipassay.results.schema import Row
 
@@ -71,7 +71,7 @@ def _products(rows: Sequence[Row]) -> list[Row]:
     """The plain products that fill the chip's matrix units. Batched and grouped ones are operations of their own; fp8 counts with one scale
     a tensor and sums in fp32 where it was measured so: finer scales cost time of their own, fast sums are for the forward pass alone."""
     full = [row for row in rows if row.op == "matmul" and fills_matrix_unit(row)]
-    return _preferred(_preferred(full, lambda row: row.math_mode != "fast_accum"), lambda row: row.scaling in (None, "per_tensor"))
+    return _preferred(_preferred(full, lambda row: row.math_mode not in NARROW_SUMS), lambda row: row.scaling in (None, "per_tensor"))
 
 
 def _attention(rows: Sequence[Row]) -> list[Row]:

@@ -10,6 +10,7 @@ from ..arrays import Array, Arrays
 from ..kernel import Call, Target, kernel
 from .batched_case import BatchedMatmulCase
 from .case import MatmulCase
+from .product import refuses_fp16_sums
 
 DTYPES = ("fp64", "fp32", "tf32", "fp16")
 
@@ -21,7 +22,7 @@ def refuses(case: MatmulCase, target: Target) -> str | None:
         return f"cupy.matmul calls a BLAS for {', '.join(DTYPES)} only, not for {case.dtype}; use the torch backend"
     if case.dtype == "tf32" and (target.kind != "cuda" or (target.compute_capability or (8, 0)) < (8, 0)):
         return "TF32 is arithmetic of NVIDIA tensor cores from compute capability 8.0 on"
-    return None
+    return refuses_fp16_sums(case)
 
 
 def refuses_batched(case: BatchedMatmulCase, target: Target) -> str | None:

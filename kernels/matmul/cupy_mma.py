@@ -17,6 +17,7 @@ from ..cuda.program import Program, capability, fastest
 from ..kernel import Call, Target, kernel
 from .case import MatmulCase
 from .cupy_simt import layout_defines
+from .product import refuses_fp16_sums
 
 NEEDS = {"fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "tf32": (8, 0)}
 """The compute capability from which on mma.sync has the dtype in the shapes used here (PTX ISA, "mma", target ISA notes)."""
@@ -75,6 +76,9 @@ def configs(case: MatmulCase, on: tuple[int, int]) -> tuple[Config, ...]:
 def refuses(case: MatmulCase, target: Target) -> str | None:
     if target.kind != "cuda":
         return "mma.sync is an instruction of NVIDIA's chips"
+    reason = refuses_fp16_sums(case)
+    if reason is not None:
+        return reason
     if case.dtype not in NEEDS:
         return f"no mma.sync kernel for {case.dtype}; it computes {', '.join(NEEDS)}"
     needs = NEEDS[case.dtype]

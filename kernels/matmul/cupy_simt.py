@@ -2,10 +2,9 @@
 
 fp16 on chips before sm_70: products run at fp32's rate when sums are kept in fp32 (``cupy.matmul.simt``), and at up to twice that when
 pairs of sums are kept in fp16 (P100: 21.2 against 10.6 TFLOP/s, NVIDIA's Tesla P100 whitepaper, table 1). What the second costs: chains
-of L sums in fp16, each added to the rest in fp32, leave a random error of about u sqrt(L / 6) of the sum's size (``chain_error``), and u
-is 2^-11; sums in fp32 leave thousandths of that. The case of fp16 means sums in fp32, and its check allows no more. So
-``cupy.matmul.half2`` takes the longest chain that the check allows (from L = 8 on it gains anything) and refuses where there is none:
-below k of about 28,000. The doubled rate of a P100 is no rate of training with sums in fp32, and no row says so.
+of CHAIN sums in fp16, each added to the rest in fp32, leave a random error of about u sqrt(CHAIN / 6) of the sum's size
+(``chain_error``), and u is 2^-11; sums in fp32 leave thousandths of that, sums wholly in fp16 some times more. So
+``cupy.matmul.half2`` is for the cases of ``math_mode`` ``fp16_accum``, and no row passes it off as fp16 with sums in fp32.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from ..arrays import Array, Arrays
 from ..case import DTYPE_BYTES, UNIT_ROUNDOFF
 from ..cuda.program import Program
 from ..kernel import Call, Target, kernel
-from ..rounding import accumulation_error
 from .case import MatmulCase
+from .product import FP16_ACCUM, refuses_fp16_sums
 
 THREADS = 256
 SIDE = 128
@@ -29,10 +28,8 @@ BITS = {"fp64": 64, "fp32": 32, "fp16": 16}
 BK = {"fp64": 4, "fp32": 8, "fp16": 16}
 """Elements along k in a buffer: 16 or 32 bytes, so that a thread brings one or two times 16 bytes of A and B at once."""
 
-CHAINS = (16, 8)
-"""Lengths of fp16 sums: at 8, 8 pair instructions and 4 to widen and add do the work of 16; at 4 nothing is gained."""
-DEVIATIONS = 6.0
-"""How many standard deviations of a chain's error must be allowed: of 10^8 normal numbers none is expected beyond."""
+CHAIN = 16
+"""Length of a sum in fp16: 16 pair instructions and 4 to widen and add do the work of 32, at a third of the error of a sum of 128."""
 
 FAST_HALF = ((5, 3), (6, 0), (6, 2))
 """Where fp16 pairs run at twice fp32's rate and there are no tensor cores: CUDA C++ Programming Guide 12, "Arithmetic Instructions"."""
@@ -72,32 +69,22 @@ def chain_error(k: int, length: int) -> float:
     return UNIT_ROUNDOFF["fp16"] * math.sqrt(k * length / 6)
 
 
-def chain(k: int) -> int | None:
-    """The longest chain of fp16 sums whose errors the check of fp16 with fp32 sums allows at this k, by ``rounding.py``; None: none.
-
-    |a| |b| of k standard normal numbers each is about k.
-
-    >>> chain(16384), chain(28672), chain(53248)
-    (None, 8, 16)
-    """
-    allowed = accumulation_error("fp16", k) * k
-    return next((length for length in CHAINS if DEVIATIONS * chain_error(k, length) <= allowed), None)
-
-
 def refuses(case: MatmulCase, target: Target) -> str | None:
     if target.kind != "cuda":
         return "this CUDA C++ is for NVIDIA's chips only; use cupy.matmul"
+    reason = refuses_fp16_sums(case)
+    if reason is not None:
+        return reason
     return None if case.dtype in BITS else f"no kernel without tensor cores for {case.dtype}; it computes {', '.join(BITS)}"
 
 
 def refuses_half2(case: MatmulCase, target: Target) -> str | None:
-    reason = refuses(case, target)
-    if reason is not None or case.dtype != "fp16":
-        return reason or f"sums in pairs of fp16 are for fp16, not for {case.dtype}"
+    if target.kind != "cuda":
+        return "this CUDA C++ is for NVIDIA's chips only; use cupy.matmul"
+    if case.math_mode != FP16_ACCUM:
+        return "pairs of sums in fp16 are math_mode fp16_accum of fp16, and nothing else"
     if target.compute_capability is not None and target.compute_capability not in FAST_HALF:
         return "pairs of fp16 are worth it only on chips without tensor cores that compute them at twice fp32's rate: 5.3, 6.0 and 6.2"
-    if chain(case.k) is None:
-        return f"at k={case.k} even short sums in fp16 are further off than fp16 with fp32 sums may be; use cupy.matmul.simt"
     return None
 
 
@@ -120,10 +107,8 @@ def matmul_simt(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], out
 
 @kernel("matmul", "cupy", "cupy.matmul.half2", refuses_half2)
 def matmul_half2(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
-    length = chain(case.k)
-    assert length is not None, "refused"
-    run = launcher(case, program(case, half2=length), inputs, output)
-    run.config = f"fp16_sums={length}"  # type: ignore[attr-defined]
+    run = launcher(case, program(case, half2=CHAIN), inputs, output)
+    run.config = f"fp16_sums={CHAIN}"  # type: ignore[attr-defined]
     return run
 
 
@@ -133,6 +118,6 @@ def every_program(on: tuple[int, int]) -> list[Program]:
     for dtype, (layout, n) in itertools.product(BITS, (("nn", 28672), ("nt", 28672), ("tn", 28672), ("nn", 28671))):
         case = MatmulCase(m=n, n=n, k=n, dtype=dtype, layout=layout)
         found.append(program(case))
-        if refuses_half2(case, Target("cuda", on)) is None:
-            found.append(program(case, half2=chain(case.k) or 0))
+        if dtype == "fp16" and on in FAST_HALF:
+            found.append(program(case, half2=CHAIN))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..arrays import Array
 from ..case import DTYPE_BYTES, Case
@@ -17,6 +17,20 @@ OUTPUT_DTYPE = {"int8": "int32", "tf32": "fp32", "fp8_e4m3": "bf16", "fp8_e5m2":
 OUTPUT_BYTES = {**DTYPE_BYTES, "int32": 4}
 
 FLOAT8 = ("fp8_e4m3", "fp8_e5m2")
+
+
+FP16_ACCUM = "fp16_accum"
+"""math_mode of fp16 whose sums may be kept in fp16, as HGEMM does: what a P100 computes at twice fp32's rate."""
+
+
+def refuses_fp16_sums(case: Any) -> str | None:
+    """Why a kernel that sums fp16 in fp32 does not do the case: its row would promise less than it does.
+
+    Other dtypes and operations have no such mode.
+    """
+    if case.math_mode == FP16_ACCUM:
+        return "this kernel sums fp16 in fp32; with math_mode fp16_accum there are torch.mm on CUDA and cupy.matmul.half2"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +56,8 @@ class Product(Case, ABC):
         self._set_math_mode()
         if self.math_mode == "fast_accum" and self.dtype not in FLOAT8:
             raise ValueError(f"{self.op} of {self.dtype} with math_mode 'fast_accum': only fp8 has it; leave math_mode out")
+        if self.math_mode == FP16_ACCUM and (self.op, self.dtype) != ("matmul", "fp16"):
+            raise ValueError(f"{self.op} of {self.dtype} with math_mode {FP16_ACCUM!r}: only matmul of fp16 has it; leave math_mode out")
 
     def input_dtypes(self) -> tuple[str, str]:
         """Element types of A and B."""

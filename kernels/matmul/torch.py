@@ -6,11 +6,16 @@ from ..arrays import Array, Arrays
 from ..kernel import Call, Target, kernel
 from ..torch_settings import refuses_dtype, set_arithmetic, set_blas_library, torch_version
 from .case import MatmulCase
+from .product import FP16_ACCUM, refuses_fp16_sums
 
 
 def refuses(case: MatmulCase, target: Target) -> str | None:
     if case.dtype == "int8":
         return "torch.mm sums int8 in int8; torch._int_mm does it in int32"
+    if case.math_mode == FP16_ACCUM and target.kind != "cuda":
+        return "torch sums fp16 in fp16 on CUDA devices only"
+    if case.math_mode == FP16_ACCUM and torch_version() < (2, 7):
+        return "summing fp16 in fp16 needs torch 2.7; upgrade torch, or use cupy.matmul.half2 on a P100"
     return refuses_dtype(case, target)
 
 
@@ -18,7 +23,7 @@ def refuses(case: MatmulCase, target: Target) -> str | None:
 def mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
     import torch
 
-    set_arithmetic(case.dtype)
+    set_arithmetic(case.dtype, fp16_sums=case.math_mode == FP16_ACCUM)
     a, b = case.operands(inputs)
     return lambda: torch.mm(a, b, out=output)
 
@@ -26,11 +31,11 @@ def mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Arra
 def cublaslt_refuses(case: MatmulCase, target: Target) -> str | None:
     if target.kind != "cuda":
         return "cuBLASLt is for CUDA devices; elsewhere torch.mm calls what there is"
-    if case.dtype not in ("fp32", "tf32", "fp16", "bf16"):
-        return f"torch calls cuBLASLt for fp32, fp16 and bf16 when asked to, not for {case.dtype}"
+    if case.dtype == "int8":
+        return "torch calls cuBLASLt for int8 in torch._int_mm"
     if torch_version() < (2, 4):
         return "preferring cuBLASLt needs torch 2.4"
-    return refuses_dtype(case, target)
+    return refuses_fp16_sums(case) or refuses_dtype(case, target)
 
 
 @kernel("matmul", "torch", "torch.mm.cublaslt", cublaslt_refuses)

@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..backends import interpreting
 from ..kernel import Target
 from ..triton_tools import dot_precision, inlined, refuses_target, triton_version, widened
-from .product import FLOAT8, Product
+from .product import FLOAT8, Product, refuses_fp16_sums
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -24,7 +24,7 @@ LARGEST_OFFSET = 2**31 - 1
 
 def refuses(case: Product, target: Target) -> str | None:
     """Why no Triton matmul kernel can take the case on the target."""
-    reason = refuses_target(target)
+    reason = refuses_target(target) or refuses_fp16_sums(case)
     if reason is not None or target.kind == "cpu":
         return reason or _refuses_interpreted(case)
     nvidia, capability = target.kind == "cuda", target.compute_capability or (8, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chipassay.results.operations import NARROW_SUMS
 from chipassay.results.schema import Row
 from chipassay.results.units import size
 
@@ -29,12 +30,12 @@ def shape(row: Row) -> str:
 
 
 def unusual_arithmetic(row: Row) -> str | None:
-    """The arithmetic in words where it is not the one that the dtype stands for: sums of fp8 that stay in the tensor core.
+    """The arithmetic in words where it is not the one that the dtype stands for: sums of fewer bits.
 
     >>> unusual_arithmetic(Row(dtype="fp8_e4m3", math_mode="fast_accum")), unusual_arithmetic(Row(dtype="fp32", math_mode="ieee"))
     ('fast accum', None)
     """
-    return "fast accum" if row.math_mode == "fast_accum" else None
+    return row.math_mode.replace("_", " ") if row.math_mode in NARROW_SUMS else None
 
 
 def _product(row: Row) -> list[str]:

@@ -187,16 +187,22 @@ def test_attention_without_tensor_cores_is_right(shape: dict[str, Any], dtype: s
         assert_right("cupy.attention.simt", AttentionCase(batch=2, dtype=dtype, **shape), (6, 0), order)
 
 
-def test_half2_is_as_far_off_as_its_chains_are_and_the_check_sees_it() -> None:
-    case = MatmulCase(m=64, n=64, k=512, dtype="fp16")
+def test_half2_is_as_far_off_as_its_chains_are_which_only_sums_in_fp16_may_be() -> None:
+    case = MatmulCase(m=64, n=64, k=512, dtype="fp16", math_mode="fp16_accum")
     RawModule.capability, RawModule.order = 60, 1
     arrays = GuardedArrays("cuda")
     inputs, output = case.make_inputs(arrays, 0), case.make_output(arrays)
-    cupy_simt.launcher(case, cupy_simt.program(case, half2=8), inputs, output)()
+    cupy_simt.launcher(case, cupy_simt.program(case, half2=cupy_simt.CHAIN), inputs, output)()
     a, b = (array.astype(np.float64) for array in inputs)
     off = float(np.std(output.astype(np.float64) - a @ b))
-    assert cupy_simt.chain_error(case.k, 8) / 2 < off < cupy_simt.chain_error(case.k, 8)
-    assert not case.check(arrays, inputs, output, 0).passed
+    assert cupy_simt.chain_error(case.k, cupy_simt.CHAIN) / 2 < off < cupy_simt.chain_error(case.k, cupy_simt.CHAIN)
+    assert case.check(arrays, inputs, output, 0).passed
+    assert not MatmulCase(m=64, n=64, k=512, dtype="fp16").check(arrays, inputs, output, 0).passed
+
+
+@pytest.mark.parametrize(("layout", "k"), [("nn", 45), ("nt", 200), ("tn", 1)])
+def test_half2_is_right_on_ragged_shapes(layout: str, k: int) -> None:
+    assert_right("cupy.matmul.half2", MatmulCase(m=70, n=133, k=k, dtype="fp16", layout=layout, math_mode="fp16_accum"), (6, 0), 1)
 
 
 MUTATIONS = [

@@ -166,5 +166,6 @@ def test_cublaslt_is_asked_for_and_given_up_by_the_next_kernel(monkeypatch: pyte
 def test_cublaslt_is_offered_on_cuda_only_and_for_what_it_does() -> None:
     refuses = kernel("matmul", "torch.mm.cublaslt").refuses
     assert "cuBLASLt is for CUDA" in (refuses(like(FP8, dtype="bf16"), Target("rocm")) or "")
-    assert "not for fp64" in (refuses(like(FP8, dtype="fp64"), H100) or "")
+    assert "torch._int_mm" in (refuses(like(FP8, dtype="int8"), H100) or "")
+    assert refuses(like(FP8, dtype="fp64"), H100) is None
     assert refuses(like(FP8, dtype="tf32"), Target("cuda", (7, 0))) is not None
