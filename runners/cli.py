@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     arguments = parser().parse_args(argv)
     if arguments.version:
-        from importlib.metadata import version
+        from .report.facts import chipassay_version
 
-        print(f"chipassay {version('chipassay')}")
+        print(f"chipassay {chipassay_version()}")
         return 0
     if arguments.command is None:
         parser().print_help()

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
+NEEDED = ("numpy", "pandas")
+"""What every command imports; what only some need (rich, psutil, matplotlib), these say themselves."""
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 
 
@@ -35,6 +38,8 @@ def main() -> int:
     """Run one command of chipassay from the checkout that this file is in."""
     # Run as a script, Python puts this folder first on the path: its modules would be found under the wrong names.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise SystemExit(f"{sys.executable} has no {' and no '.join(missing)}; pip install {' '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="chipassay-") as place:
         make_importable(Path(__file__).resolve().parent.parent, Path(place))
         from chipassay.runners.cli import main as command

@@ -219,7 +219,7 @@ class KernelMeasurer:
             arrays.normal((8,), "fp32", 0)
             arrays.synchronize()
         except Exception as error:  # whatever it raises, the chip no longer answers
-            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
         return None
 
 
@@ -240,7 +240,12 @@ def _checked(case: Case, arrays: Arrays, inputs: tuple[Array, ...], call: Call, 
     return {**columns, "status": "incorrect", "reason": f"error {error:.3g} above its limit {check.limit:.3g}; not timed"}
 
 
+OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "memory allocation", "alloc_failed")
+"""How the libraries say it: torch's own allocator and the driver, CuPy's pool, the CPU's allocator, the CUDA runtime, cuBLAS."""
+
+
 def _failure(error: Exception) -> dict[str, Any]:
-    words = f"{type(error).__name__}: {error}"
-    out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error)
+    # On one line: CUDA's messages have several, and the reason stands in a cell of a table.
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    out_of_memory = isinstance(error, MemoryError) or any(part in words.lower() for part in OUT_OF_MEMORY)
     return {"status": "out_of_memory" if out_of_memory else "error", "reason": words[:500]}

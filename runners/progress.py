@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import IO, Any
 
@@ -57,7 +58,8 @@ class Progress:
         self._begin_s = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if not self._quiet and self._stream.isatty():
+        # Straight from a checkout rich may be missing: then each row is a line, as it is without a terminal.
+        if not self._quiet and self._stream.isatty() and find_spec("rich"):
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar

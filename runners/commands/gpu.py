@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -55,26 +56,43 @@ def stages(text: str) -> tuple[str, ...]:
 
 def execute(arguments: argparse.Namespace) -> int:
     end_s = time.monotonic() + max(1.0, arguments.budget - CLOSING_S)
-    outcomes: dict[str, Outcome] = {}
-    for name, suite, share in STAGES:
-        if name not in arguments.stages:
-            continue
-        outcomes[name] = _stage(name, suite or arguments.suite, share * (end_s - time.monotonic()), arguments)
-        if outcomes[name].interrupted:
-            return 130
+    outcomes: list[Outcome] = []
+    try:
+        for name, suite, share in STAGES:
+            if name in arguments.stages:
+                outcomes.append(_stage(name, suite or arguments.suite, share * (end_s - time.monotonic()), arguments))
+                if outcomes[-1].interrupted:
+                    break
+    finally:
+        _close(arguments)
+    if outcomes and outcomes[-1].interrupted:
+        print(f"interrupted; go on with: chipassay gpu --out {arguments.out}", file=sys.stderr)
+        return 130
+    return _exit_code([row for outcome in outcomes for row in outcome.rows])
+
+
+def _close(arguments: argparse.Namespace) -> None:
+    """Profile, report and summary of all that is in the folder: of an interrupted run too, and of stages that ran in earlier calls."""
     from ..gpu_summary import summary_markdown
 
-    files = _write(outcomes["rows"], arguments.out) if "rows" in outcomes else {}
-    found = {name: outcomes[name].rows if name in outcomes else () for name, _, _ in STAGES}
+    found = {name: _rows_of(arguments.out / f"{name}.csv") for name, _, _ in STAGES}
+    if not any(found.values()):
+        return
+    files = _write(found["rows"], arguments.out) if found["rows"] else {}
     text = summary_markdown(found["checks"], found["rows"], found["shapes"])
     (arguments.out / "summary.md").write_text(text, encoding="utf-8")
     if arguments.json:
-        counts = {name: Counter(str(row.status) for row in outcome.rows) for name, outcome in outcomes.items()}
+        counts = {name: Counter(str(row.status) for row in rows) for name, rows in found.items() if rows}
         print(json.dumps({"folder": str(arguments.out), "rows": counts, "files": files}))
     else:
         print(text)
         print("\n".join(f"{what}: {where}" for what, where in files.items()))
-    return _exit_code([row for rows in found.values() for row in rows])
+
+
+def _rows_of(path: Path) -> list[Row]:
+    from chipassay.results.table import latest, read_rows
+
+    return latest(read_rows(path)) if path.is_file() and b"\n" in path.read_bytes() else []
 
 
 def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> Outcome:
@@ -94,19 +112,20 @@ def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace
         return Run(options, announce, progress.report).execute()
 
 
-def _write(outcome: Outcome, folder: Path) -> dict[str, str]:
+def _write(rows: Sequence[Row], folder: Path) -> dict[str, str]:
     """Profile and report of what was measured; a reason in place of a path where there is none."""
-    if not any(row.status == "ok" for row in outcome.rows):
-        return {"rows": str(outcome.path), "profile": "none: no row is ok", "report": "none: no row is ok"}
+    path = folder / "rows.csv"
+    if not any(row.status == "ok" for row in rows):
+        return {"rows": str(path), "profile": "none: no row is ok", "report": "none: no row is ok"}
     from ..normalise import normalise
     from ..summary import summarise
     from ..writing import write_text
     from .report import write_page
 
-    profile = normalise(outcome.rows)
+    profile = normalise(rows)
     write_text(folder / "profile.json", profile.to_json())
-    unwritten = write_page(outcome.rows, profile, summarise(outcome.rows, profile), folder / "report.html")
-    return {"rows": str(outcome.path), "profile": str(folder / "profile.json"), "report": unwritten or str(folder / "report.html")}
+    unwritten = write_page(rows, profile, summarise(rows, profile), folder / "report.html")
+    return {"rows": str(path), "profile": str(folder / "profile.json"), "report": unwritten or str(folder / "report.html")}
 
 
 def _exit_code(rows: Sequence[Row]) -> int:

@@ -26,11 +26,11 @@ class GpuTimer(ABC):
 
     clock_source = "device"
 
-    def __init__(self, hold: Callable[[int], None] | None, uuid: str | None, clock: ChipClock | None) -> None:
-        """``hold``: queues a kernel of so many cycles; ``uuid``: how NVML finds the chip; ``clock``: read around calls."""
+    def __init__(self, hold: Callable[[int], None] | None, nvml: Nvml | None, clock: ChipClock | None) -> None:
+        """``hold``: queues a kernel of so many cycles; ``nvml``: tells the chip's state; ``clock``: read around calls."""
         self._hold = None if hold is None else Hold(hold)
         self._clock = clock
-        self._nvml = Nvml.open(uuid)
+        self._nvml = nvml
 
     @abstractmethod
     def _record(self) -> Any:
@@ -123,8 +123,11 @@ class TorchGpuTimer(GpuTimer):
         self._module = getattr(torch, name)
         device = f"{name}:{index}" if name != "mps" else name
         self._eviction = torch.empty(2 * facts.cache_bytes, dtype=torch.uint8, device=device)
-        uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None) if facts.kind == "cuda" else None
-        super().__init__(getattr(torch.cuda, "_sleep", None) if name == "cuda" else None, None if uuid is None else str(uuid), clock)
+        nvml = None
+        if facts.kind == "cuda":
+            uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+            nvml = Nvml.open(None if uuid is None else str(uuid))
+        super().__init__(getattr(torch.cuda, "_sleep", None) if name == "cuda" else None, nvml, clock)
 
     def _record(self) -> Any:
         event = self._module.Event(enable_timing=True)
@@ -153,7 +156,7 @@ class CupyGpuTimer(GpuTimer):
         self._cupy = cupy
         cupy.cuda.Device(index).use()
         self._eviction = cupy.empty(2 * facts.cache_bytes, dtype=cupy.uint8)
-        super().__init__(_cupy_hold(), self._uuid(index), clock)
+        super().__init__(_cupy_hold(), Nvml.open(self._uuid(index)) if facts.kind == "cuda" else None, clock)
 
     def _uuid(self, index: int) -> str | None:
         raw = self._cupy.cuda.runtime.getDeviceProperties(index).get("uuid")

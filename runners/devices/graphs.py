@@ -30,6 +30,9 @@ class Replay:
     launch: Callable[[], Any]
     output: Output
     config: str | None
+    captured: Call | None = None
+    """What was captured: the graph reads the memory that this call owns (scales, workspaces, saved results of a forward pass) by address
+    alone, so it must live as long."""
 
     def __call__(self) -> Output:
         self.launch()
@@ -63,27 +66,33 @@ def refuses_graph(kind: str, backend: str) -> str | None:
 
 
 def captured(call: Call, backend: str) -> Replay:
-    """``call`` as a graph. Raises CaptureFailed with the library's words."""
-    try:
-        launch, output = (_by_cupy if backend == "cupy" else _by_torch)(call)
-    except Exception as error:  # the libraries raise types of their own for what a capture forbids
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CaptureFailed(f"the call cannot be captured as a graph: {words[:300]}") from error
-    return Replay(launch, output, getattr(call, "config", None))
+    """``call`` as a graph. Raises CaptureFailed with the library's words, and what the call itself raises before anything is captured."""
+    launch, output = (_by_cupy if backend == "cupy" else _by_torch)(call)
+    return Replay(launch, output, getattr(call, "config", None), call)
+
+
+def _failed(error: Exception) -> CaptureFailed:
+    words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return CaptureFailed(f"the call cannot be captured as a graph: {words[:300]}")
 
 
 def _by_torch(call: Call) -> tuple[Callable[[], Any], Output]:
     import torch
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(current)
     with torch.cuda.stream(side):
         for _ in range(WARMUPS):
             call()
-    torch.cuda.current_stream().wait_stream(side)
+    current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = call()
+    try:
+        with torch.cuda.graph(graph):
+            output = call()
+    except Exception as error:  # the libraries raise types of their own for what a capture forbids
+        # Where ending the capture fails too, torch leaves its stream current: all that follows would run there, CuPy's kernels elsewhere.
+        torch.cuda.set_stream(current)
+        raise _failed(error) from error
     return graph.replay, output
 
 
@@ -98,8 +107,11 @@ def _by_cupy(call: Call) -> tuple[Callable[[], Any], Output]:
         side.synchronize()
         side.begin_capture()
         try:
-            output = call()
-        finally:
-            # A capture left open would refuse everything that follows.
-            graph = side.end_capture()
+            try:
+                output = call()
+            finally:
+                # A capture left open would refuse everything that follows.
+                graph = side.end_capture()
+        except Exception as error:  # as above
+            raise _failed(error) from error
     return graph.launch, output

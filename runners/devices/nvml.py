@@ -35,16 +35,20 @@ class Nvml:
         bits = {name: next((bit for p in prefixes if (bit := getattr(library, p + name, 0))), 0) for name in named}
         self._bits = {named[name]: int(bit) for name, bit in bits.items() if bit}
         self._slowdowns = frozenset(SLOWDOWN_REASONS.values())
+        # NVML API reference: the older name of the question goes away with CUDA 14. Old drivers know that one alone.
+        questions = (getattr(library, f"nvmlDeviceGetCurrentClocks{name}Reasons", None) for name in ("Event", "Throttle"))
+        self._ask_reasons = [question for question in questions if question is not None]
 
     @classmethod
     def open(cls, uuid: str | None) -> Nvml | None:
-        """The GPU with this UUID; None where NVML or the UUID is missing."""
-        if uuid is None:
-            return None
+        """The NVIDIA GPU with this UUID; without one (torch tells it from 2.5 on) the only GPU there is. None where NVML is missing, or
+        where nothing says which of several GPUs it is."""
         try:
             import pynvml
 
             pynvml.nvmlInit()
+            if uuid is None:
+                return cls(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)) if pynvml.nvmlDeviceGetCount() == 1 else None
             return cls(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"))
         except Exception:  # the binding raises its own types, and is optional: no NVML means no condition columns
             return None
@@ -61,7 +65,7 @@ class Nvml:
         clock_mhz = self._ask(lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage)
         temperature_c = self._ask(lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU))
-        mask = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        mask = next((found for question in self._ask_reasons if (found := self._ask(question)) is not None), None)
         reasons = None if mask is None else tuple(name for name, bit in self._bits.items() if int(mask) & bit)
         return Condition(
             clock_hz=None if clock_mhz is None else clock_mhz * 1e6,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chipassay.kernels.triton_tools import jit, options
+from chipassay.kernels.triton_tools import jit, options, refuses_target
 
 from .facts import DeviceFacts
 
@@ -65,6 +65,9 @@ class TritonStamper:
     def __init__(self, facts: DeviceFacts, index: int = 0) -> None:
         import torch
 
+        # A chip that Triton does not know may end its compiler, and this process with it.
+        if (reason := refuses_target(facts.target)) is not None:
+            raise NotImplementedError(reason)
         self._programs = torch.cuda.get_device_properties(index).multi_processor_count
         self._constants = assembly(facts.kind, facts.architecture)
         self._buffers = torch.zeros((2, self._programs, 3), dtype=torch.int64, device=f"cuda:{index}")

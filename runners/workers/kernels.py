@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ def main(device_kind: str | None, tuned: Path | None, search: bool) -> None:
         answer: dict[str, Any] = {"row": measurer.measure(**request)}
         answer["device_lost"] = measurer.device_lost()
         channel.answer(answer)
+        # What is alive between two rows stays: modules, caches, compiled kernels. Left out of the collection after each row, which looks
+        # at hundreds of thousands of objects otherwise, at 0.2 s a row.
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from chipassay.results.errors import NothingMeasured
 from chipassay.results.schema import Row
-from chipassay.results.table import read_rows
+from chipassay.results.table import TableWriter, read_rows
+from chipassay.runners.cli import main
+from chipassay.runners.commands import gpu
 from chipassay.runners.gpu_summary import best_lines, check_lines, summary_markdown
 
 SCRIPT = Path(__file__).parents[2] / "runners" / "from_checkout.py"
@@ -34,6 +39,52 @@ def test_a_stage_leaves_its_files_and_a_second_call_goes_on_with_them(tmp_path: 
     second = run(*arguments, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert read_rows(out / "rows.csv") == rows
+
+
+def test_stages_run_one_by_one_come_together_in_one_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> SimpleNamespace:
+        rows = [row("copy", f"kernel.of.{name}", run_id="r", device_name="Fake", chip_id="fake", device_kind="cuda")]
+        with TableWriter(arguments.out / f"{name}.csv") as table:
+            table.append(rows[0])
+        return SimpleNamespace(rows=rows, interrupted=name == "rows")
+
+    monkeypatch.setattr(gpu, "_stage", stage)
+    monkeypatch.setattr(gpu, "_write", lambda rows, folder: {"profile": "somewhere"})
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    assert main(["gpu", "--out", "out", "--stages", "checks"]) == 0
+    # Interrupted, it tells what there is; the stage after it is not begun.
+    assert main(["gpu", "--out", "out", "--stages", "rows,shapes"]) == 130
+    text = Path("out/summary.md").read_text()
+    assert "kernel.of.checks" in text
+    assert "kernel.of.rows" in text
+    assert "kernel.of.shapes" not in text
+
+
+def test_a_chip_that_goes_away_still_leaves_the_summary_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> SimpleNamespace:
+        with TableWriter(arguments.out / f"{name}.csv") as table:
+            table.append(row("copy", "a.kernel", device_name="Fake", chip_id="fake"))
+        raise NothingMeasured("Fake went away")
+
+    monkeypatch.setattr(gpu, "_stage", stage)
+    assert main(["gpu", "--out", str(tmp_path), "--stages", "checks"]) == 3
+    assert "a.kernel" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_reason_of_several_lines_stays_in_its_cell() -> None:
+    assert "error: a b" in check_lines([row("matmul", "a", "error", reason="a\nb")])[2]
+
+
+def test_the_script_says_what_python_lacks(tmp_path: Path) -> None:
+    # -S: no site-packages.
+    done = subprocess.run([sys.executable, "-S", str(SCRIPT), "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has no numpy and no pandas; pip install numpy pandas" in done.stderr
+
+
+def test_the_version_is_told_without_an_installation(tmp_path: Path) -> None:
+    assert "chipassay" in run("--version", cwd=tmp_path).stdout
 
 
 def test_an_unknown_stage_is_told_the_known_ones(tmp_path: Path) -> None:

@@ -21,10 +21,16 @@ FACTS = DeviceFacts("cuda", "X", "x", 1, 10**9, 1000, "d", native_dtypes=frozens
 
 
 class Gpu:
-    """Runs what is issued at once, or keeps it while a graph is being captured."""
+    """Runs what is issued at once, or keeps it while a graph is being captured. Ending a capture that something forbidden has broken fails
+    too, and then the capture's stream stays the current one, as in torch.cuda.graph.
+    """
 
     def __init__(self):
         self.graph = None
+        self.current = self.default = SimpleNamespace(wait_stream=lambda other: None)
+
+    def set_stream(self, stream):
+        self.current = stream
 
     def issue(self, work):
         (work() if self.graph is None else self.graph.append(work))
@@ -35,11 +41,14 @@ class Gpu:
 
     @contextlib.contextmanager
     def capture(self, graph):
-        self.graph = graph
+        self.graph, self.current = graph, SimpleNamespace()
         try:
             yield
+        except RuntimeError as error:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture") from error
         finally:
             self.graph = None
+        self.current = self.default
 
 
 class Graph(list):
@@ -52,10 +61,10 @@ class Graph(list):
 def gpu(monkeypatch):
     torch = pytest.importorskip("torch")
     made = Gpu()
-    stream = SimpleNamespace(wait_stream=lambda other: None)
     for name, value in {
-        "Stream": lambda: stream,
-        "current_stream": lambda: stream,
+        "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+        "current_stream": lambda: made.current,
+        "set_stream": made.set_stream,
         "stream": lambda _: contextlib.nullcontext(),
         "CUDAGraph": Graph,
         "graph": made.capture,
@@ -144,8 +153,43 @@ def test_a_call_that_cannot_be_captured_is_skipped_with_the_librarys_words(gpu, 
 
     row = measure(prepare)
     assert row["status"] == "skipped"
-    assert row["reason"] == ("the call cannot be captured as a graph: CUDA error: operation not permitted when stream is capturing")
+    assert row["reason"] == ("the call cannot be captured as a graph: CUDA error: operation failed due to a previous error during capture")
+    # What follows runs on the stream that was current before, where CuPy's kernels and the events of the timer are too.
+    assert gpu.current is gpu.default
     assert measure(prepare, launch="stream")["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("CUDA error: an illegal memory access"), "error"), (MemoryError("no room"), "out_of_memory")]
+)
+def test_a_call_that_fails_before_the_capture_is_broken_and_not_skipped(measure, error, status):
+    def prepare(case, arrays, inputs, output):
+        def call():
+            raise error
+
+        return call
+
+    assert measure(prepare)["status"] == status
+
+
+def test_what_a_captured_call_owns_lives_as_long_as_its_graph(gpu):
+    import gc
+    import weakref
+
+    torch = pytest.importorskip("torch")
+
+    def prepare():
+        workspace = torch.ones(4)
+        return (lambda: (gpu.issue(lambda: None), workspace)[1:0]), weakref.ref(workspace)
+
+    call, workspace = prepare()
+    replay = captured(call, "torch")
+    del call
+    gc.collect()
+    assert workspace() is not None
+    del replay
+    gc.collect()
+    assert workspace() is None
 
 
 @pytest.mark.parametrize(("launch", "held"), [("graph", True), ("stream", False)])

@@ -76,6 +76,27 @@ def test_what_a_kernel_raises_becomes_the_row(measure, error, status):
     assert type(error).__name__ in row["reason"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 GiB",  # torch's allocator
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",  # the driver, through torch
+        "Triton Error [CUDA]: out of memory",
+        "cudaErrorMemoryAllocation: out of memory",  # CuPy
+        "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)",
+        "none of 3 configurations runs; the first: {'BLOCK': 1}: OutOfMemoryError: CUDA out of memory.",  # a search
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_want_of_memory_is_told_apart_in_whatever_words_and_on_one_line(measure, words):
+    def prepare(case, arrays, inputs, output):
+        raise RuntimeError(words)
+
+    row = measure(prepare)
+    assert row["status"] == "out_of_memory"
+    assert "\n" not in row["reason"]
+
+
 def test_a_case_larger_than_memory_is_not_begun(measure, monkeypatch):
     monkeypatch.setattr(measure_kernel, "free_bytes", lambda facts: 10.0)
     row = measure(copies)

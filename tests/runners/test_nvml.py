@@ -79,7 +79,22 @@ def test_what_a_chip_does_not_tell_is_unknown(binding):
     assert Nvml.open("1234").energy_j() is None
 
 
-def test_without_the_binding_or_a_uuid_nothing_is_asked(monkeypatch):
-    assert Nvml.open(None) is None
+def test_without_the_binding_nothing_is_asked(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert Nvml.open("1234") is None
+    assert Nvml.open(None) is None
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, True), (2, False)])
+def test_a_chip_without_a_uuid_is_the_only_one_or_unknown(binding, count, found):
+    binding.nvmlDeviceGetCount = lambda: count
+    binding.nvmlDeviceGetHandleByIndex = lambda index: f"index {index}"
+    assert (Nvml.open(None) is not None) == found
+
+
+@pytest.mark.parametrize(("event", "throttle"), [(POWER_CAP, unsupported), (unsupported, POWER_CAP), (POWER_CAP, None)])
+def test_reasons_are_asked_for_by_the_name_that_binding_and_driver_know(binding, event, throttle):
+    for name, answer in (("Event", event), ("Throttle", throttle)):
+        question = answer if answer is unsupported else lambda gpu, mask=answer: mask
+        setattr(binding, f"nvmlDeviceGetCurrentClocks{name}Reasons", None if answer is None else question)
+    assert Nvml.open("1234").condition().throttle_reasons == ("power_cap",)
