@@ -241,6 +241,7 @@ class Run:
         cap_s = self._budget.cap_s(time.monotonic(), remaining, first_visits, overhead_s)
         if cap_s is None:
             return {"status": "skipped", "reason": BUDGET_SPENT}, None
+        cap_s = min(cap_s, task.time_cap_s)
         request = {
             **task.request,
             "seed": self.options.seed,

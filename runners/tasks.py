@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class Task:
     """What the measuring process is asked."""
     ranks: int = 1
     reason: str | None = None
+    time_cap_s: float = math.inf
+    """Its suite wants no more."""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -90,6 +93,7 @@ def kernel_tasks(suite: Suite, questions: Sequence[Mapping[str, Any]], answers: 
                     columns={**answer["columns"], "backend": question["backend"], "kernel": kernel, **how},
                     request={**question, **how, "kernel": kernel, "min_time_s": suite.min_time_s},
                     reason=reason,
+                    time_cap_s=math.inf if suite.time_cap_s is None else suite.time_cap_s,
                 )
             )
     return tasks

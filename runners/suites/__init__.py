@@ -51,6 +51,8 @@ class Suite:
     name: str
     min_time_s: float
     wanted: tuple[Wanted, ...]
+    time_cap_s: float | None = None
+    """Measuring one case takes no longer, however imprecise: for suites whose times are a by-product. None: as the budget allows."""
 
 
 def names() -> list[str]:
@@ -78,15 +80,17 @@ def load_suite(name: str, device_kind: str, native_dtypes: Collection[str] | Non
     blocks, min_time_s = data.get("block", []), data.get("min_time_s", 1.0)
     if not isinstance(blocks, list):
         raise FileError(path, "block is one table where a list of them belongs", mend="write [[block]]")
-    if isinstance(min_time_s, bool) or not isinstance(min_time_s, int | float) or min_time_s < 0:
-        raise FileError(path, f"min_time_s is {min_time_s!r}", mend="write a number of seconds")
+    time_cap_s = data.get("time_cap_s")
+    for setting, value in (("min_time_s", min_time_s), ("time_cap_s", 0.0 if time_cap_s is None else time_cap_s)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise FileError(path, f"{setting} is {value!r}", mend="write a number of seconds")
     for position, block in enumerate(blocks, start=1):
         if block.get("on", side) == side:
             try:
                 wanted += _expand(block, half)
             except (KeyError, TypeError, ValueError) as error:
                 raise FileError(path, f"block {position}: {error}", mend="see runners/suites/README.md") from error
-    return Suite(name=path.stem, min_time_s=float(min_time_s), wanted=tuple(wanted))
+    return Suite(path.stem, float(min_time_s), tuple(wanted), None if time_cap_s is None else float(time_cap_s))
 
 
 def _expand(block: Mapping[str, Any], half: str) -> Iterable[Wanted]:
@@ -137,7 +141,7 @@ def with_states(suite: Suite, *, caches: Sequence[str] = (), launches: Sequence[
             one = replace(wanted, cache=cache, launch=launch)
             # A case that the suite wants in both states is still one case.
             found.setdefault(repr(one), one)
-    return Suite(suite.name, suite.min_time_s, tuple(found.values()))
+    return replace(suite, wanted=tuple(found.values()))
 
 
 def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Suite:
@@ -152,4 +156,4 @@ def select(suite: Suite, only: Sequence[str] | None, known: Iterable[str]) -> Su
     if not chosen:
         has = ", ".join(sorted({wanted.op for wanted in suite.wanted}))
         raise InputError(f"suite {suite.name} has no {' or '.join(only)} for this device; it has {has}")
-    return Suite(suite.name, suite.min_time_s, chosen)
+    return replace(suite, wanted=chosen)

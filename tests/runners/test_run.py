@@ -184,6 +184,14 @@ def test_interrupting_keeps_what_was_measured(execute, tmp_path):
     assert elements_of(read_rows(tmp_path / "out.csv")) == [1, 2]
 
 
+def test_a_suite_whose_times_are_a_by_product_caps_them(execute, tmp_path):
+    (tmp_path / "s.toml").write_text("time_cap_s = 0.1" + SUITE)
+    _, fake = execute(budget_s=1000.0)
+    assert {request["time_cap_s"] for request in fake.requests} == {0.1}
+    _, fake = execute(out=tmp_path / "without_a_budget.csv")
+    assert {request["time_cap_s"] for request in fake.requests} == {0.1}
+
+
 def test_a_spent_budget_is_said_in_the_row_and_resume_measures_the_rest(execute, tmp_path):
     outcome, _ = execute(budget_s=0.0)
     assert {row.status for row in outcome.rows} == {"skipped"}
