@@ -25,6 +25,11 @@ class Target:
     """What the compiler calls the chip where it has no compute capability: ``gfx942``."""
 
 
+class Refused(Exception):
+    """Raised by ``prepare`` where only the library can tell that it does not take the case. The message is the reason: the row is
+    skipped with it, for nothing is wrong or broken."""
+
+
 Call = Callable[[], Output]
 """Runs the operation once and returns its output (the prepared buffer where the library can write into it)."""
 

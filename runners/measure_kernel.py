@@ -12,7 +12,7 @@ from typing import Any
 from chipassay.kernels.arrays import Array, Arrays, Output
 from chipassay.kernels.backends import BACKENDS, library_versions, make_arrays, why_not
 from chipassay.kernels.case import Case
-from chipassay.kernels.kernel import Call, Kernel, cases, kernels
+from chipassay.kernels.kernel import Call, Kernel, Refused, cases, kernels
 
 from .devices.discover import Device
 from .devices.graphs import CaptureFailed, Replay, captured, refuses_graph
@@ -245,6 +245,8 @@ OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "memory allo
 
 
 def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, Refused):
+        return {"status": "skipped", "reason": " ".join(str(error).split())[:500]}
     # On one line: CUDA's messages have several, and the reason stands in a cell of a table.
     words = " ".join(f"{type(error).__name__}: {error}".split())
     out_of_memory = isinstance(error, MemoryError) or any(part in words.lower() for part in OUT_OF_MEMORY)

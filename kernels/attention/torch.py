@@ -1,18 +1,18 @@
 """torch.nn.functional.scaled_dot_product_attention, one kernel for each backend it can be told to use.
 
 Which backend takes what is torch's own rule (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp): refused here where it is known
-beforehand; where torch refuses more, it raises on the first call. Forward, backward and decoding; a backward call computes the gradients
-only, from a forward pass made once. Backward and decoding have not yet run on a GPU.
+beforehand; where torch refuses more, its reasons are told (``torch_trial.py``). Forward, backward and decoding; a backward call
+computes the gradients only, from a forward pass made once. Backward and decoding have not yet run on a GPU.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 from ..arrays import Array, Arrays, Output
 from ..kernel import Call, Prepare, Target, kernel
 from ..torch_settings import refuses_dtype, set_arithmetic, set_sdpa_backend, torch_version
+from ..torch_trial import ask
 from .case import AttentionCase
 from .torch_gradients import gradients_call
 
@@ -115,7 +115,7 @@ SDPA_BACKENDS: dict[str, Refusal] = {
 
 
 def sdpa_call(case: AttentionCase, backend: str, q: Array, k: Array, v: Array) -> Call:
-    """A call of scaled_dot_product_attention that uses this backend or fails."""
+    """A call of scaled_dot_product_attention that uses this backend. Raises Refused where torch says that the backend cannot."""
     import torch
 
     set_arithmetic(case.dtype)
@@ -128,22 +128,8 @@ def sdpa_call(case: AttentionCase, backend: str, q: Array, k: Array, v: Array) -
     def run() -> Array:
         return attention(q, k, v, **options)
 
-    _raise_with_warnings(run)
+    ask(run)
     return run
-
-
-def _raise_with_warnings(call: Call) -> None:
-    """Call once. A backend that does not take the case raises "No available kernel", and its reasons are warnings: put them together."""
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        try:
-            call()
-        except RuntimeError as error:
-            if "No available kernel" not in str(error):
-                raise
-            words = [str(warning.message).partition(" (Triggered internally")[0] for warning in heard]
-            reasons = [word for word in words if not word.endswith("because:") and "runtime disabled" not in word]
-            raise RuntimeError(" ".join(["this torch does not take the case:", *reasons])) from error
 
 
 def _prepare(backend: str) -> Prepare:

@@ -6,9 +6,13 @@ The rules are those of torch's aten/src/ATen/native/cuda/ScaledBlas.cpp (before 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from ..arrays import Array, Arrays
 from ..kernel import Call, Target, kernel
 from ..torch_settings import torch_version
+from ..torch_trial import ask
 from .case import MatmulCase
 from .product import FLOAT8
 
@@ -59,17 +63,18 @@ def scaled_mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], outpu
     scale_a, scale_b = inputs[2:]
     fast = case.math_mode == "fast_accum"
     public = getattr(torch.nn.functional, "scaled_mm", None)
+    # Private, it can write into a buffer; public, it makes a new one.
+    multiply: Callable[..., Array]
     if public is None:
-
-        def run() -> Array:
-            return torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=torch.bfloat16, use_fast_accum=fast, out=output)
-
+        multiply = functools.partial(torch._scaled_mm, a, b, scale_a, scale_b, out_dtype=torch.bfloat16, use_fast_accum=fast)
+        run = functools.partial(multiply, out=output)
     else:
         kinds = torch.nn.functional.ScalingType
         recipe = kinds.RowWise if case.scaling == "row_wise" else kinds.TensorWise
-
-        def run() -> Array:
-            return public(a, b, scale_a, recipe, scale_b, recipe, output_dtype=torch.bfloat16, use_fast_accum=fast)
-
+        arguments = (a, b, scale_a, recipe, scale_b, recipe)
+        run = multiply = functools.partial(public, *arguments, output_dtype=torch.bfloat16, use_fast_accum=fast)
+    if a.device.type != "cpu":
+        # Row-wise scales are in cuBLASLt for some chips only (PyTorch issue 192707: not on compute capability 12.0).
+        ask(multiply, "" if case.scaling == "per_tensor" else "scaling='per_tensor' is taken by every chip with fp8")
     run.config = "api=torch._scaled_mm" if public is None else "api=torch.nn.functional.scaled_mm"  # type: ignore[attr-defined]
     return run

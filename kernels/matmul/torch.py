@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..arrays import Array, Arrays
 from ..kernel import Call, Target, kernel
 from ..torch_settings import refuses_dtype, set_arithmetic, set_blas_library, torch_version
+from ..torch_trial import ask
 from .case import MatmulCase
 from .product import FP16_ACCUM, refuses_fp16_sums
 
@@ -63,4 +64,7 @@ def int_mm(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: 
     import torch
 
     a, b = case.operands(inputs)
+    if a.device.type != "cpu":
+        # cuBLASLt multiplies int8 rows by rows; what else it takes differs by chip and version (PyTorch issue 169956).
+        ask(lambda: torch._int_mm(a, b), "" if case.layout == "nt" else "write layout='nt', which tensor cores multiply")
     return lambda: torch._int_mm(a, b, out=output)

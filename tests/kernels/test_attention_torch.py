@@ -9,7 +9,7 @@ import pytest
 
 from chipassay.kernels.attention import AttentionCase, DecodeCase
 from chipassay.kernels.backends import make_arrays
-from chipassay.kernels.kernel import Target, kernels
+from chipassay.kernels.kernel import Refused, Target, kernels
 from chipassay.kernels.torch_settings import torch_as_it_was
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -69,7 +69,7 @@ def test_an_sdpa_backend_that_torch_refuses_says_why() -> None:
     (flash,) = (k for k in kernels(op="attention", backend="torch") if k.name == "torch.sdpa.flash")
     assert flash.refuses(case, CPU) is not None
     arrays = make_arrays("torch", "cpu")
-    with pytest.raises(RuntimeError, match=r"^this torch does not take the case: Flash attention requires .* same last dimension"):
+    with pytest.raises(Refused, match=r"^this torch does not take the case: Flash attention requires .* same last dimension"):
         flash.prepare(case, arrays, case.make_inputs(arrays, 0), case.make_output(arrays))
 
 

@@ -13,10 +13,11 @@ import torch
 
 from chipassay.kernels import torch_settings
 from chipassay.kernels.arrays_torch import TorchArrays
-from chipassay.kernels.kernel import Kernel, Target
+from chipassay.kernels.kernel import Kernel, Refused, Target
 from chipassay.kernels.kernel import kernels as registered
 from chipassay.kernels.matmul import BatchedMatmulCase, GroupedMatmulCase, MatmulCase, grouped_torch, scaled_torch
 from chipassay.kernels.torch_settings import torch_as_it_was
+from chipassay.kernels.torch_trial import ask
 
 CPU = Target("cpu")
 P100, A100, L4, H100, B200 = (Target("cuda", capability) for capability in ((6, 0), (8, 0), (8, 9), (9, 0), (10, 0)))
@@ -169,3 +170,29 @@ def test_cublaslt_is_offered_on_cuda_only_and_for_what_it_does() -> None:
     assert "torch._int_mm" in (refuses(like(FP8, dtype="int8"), H100) or "")
     assert refuses(like(FP8, dtype="fp64"), H100) is None
     assert refuses(like(FP8, dtype="tf32"), Target("cuda", (7, 0))) is not None
+
+
+def test_what_the_blas_does_not_take_is_refused_with_what_would_work() -> None:
+    def fail(words: str) -> None:
+        raise RuntimeError(words)
+
+    cublas = "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul with transpose_mat1 0 transpose_mat2 0 m 4096`"
+    with pytest.raises(Refused, match=r"no such product on this chip \(CUBLAS_STATUS_NOT_SUPPORTED\); write layout='nt'"):
+        ask(lambda: fail(cublas), "write layout='nt'")
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        ask(lambda: fail("CUDA error: an illegal memory access was encountered"))
+    ask(lambda: None)
+
+
+def test_asking_leaves_the_output_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, which is no CPU: what is asked must not be told to write into the buffer."""
+    calls: list[dict[str, Any]] = []
+    for name in ("_int_mm", "_scaled_mm"):
+        monkeypatch.setattr(torch, name, lambda *_, **options: calls.append(options))
+    monkeypatch.delattr(torch.nn.functional, "scaled_mm", raising=False)
+    on_chip = torch.empty(64, 64, device="meta")
+    for op_case, name in ((FP8, "torch.scaled_mm"), (like(FP8, dtype="int8"), "torch._int_mm")):
+        run = kernel("matmul", name).prepare(op_case, TorchArrays("cpu"), (on_chip,) * 4, on_chip)
+        assert "out" not in calls[-1]
+        run()
+        assert calls[-1]["out"] is on_chip

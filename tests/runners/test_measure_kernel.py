@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chipassay.kernels.kernel import Kernel
+from chipassay.kernels.kernel import Kernel, Refused
 from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
 from chipassay.results.table import TableWriter, read_rows
@@ -95,6 +95,14 @@ def test_want_of_memory_is_told_apart_in_whatever_words_and_on_one_line(measure,
     row = measure(prepare)
     assert row["status"] == "out_of_memory"
     assert "\n" not in row["reason"]
+
+
+def test_what_only_the_library_can_refuse_is_skipped_and_no_error(measure):
+    def prepare(case, arrays, inputs, output):
+        raise Refused("the BLAS has no such product")
+
+    row = measure(prepare)
+    assert (row["status"], row["reason"]) == ("skipped", "the BLAS has no such product")
 
 
 def test_a_case_larger_than_memory_is_not_begun(measure, monkeypatch):
