@@ -63,11 +63,14 @@ def block_mask(case: AttentionCase, device: Any) -> Any:
 @kernel("attention", "torch", "torch.flex_attention", refuses)
 def flex(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Output) -> Call:
     import torch
+    import torch._inductor.config as inductor
     from torch.nn.attention.flex_attention import flex_attention
 
     set_arithmetic(case.dtype)
     # After eight shapes torch would go on without compiling, unfused, with no more than a warning.
     torch.compiler.reset()
+    # Else a process for each core is started to compile one kernel, and lives on beside what is timed.
+    inductor.compile_threads = 1
     compiled = torch.compile(flex_attention, dynamic=False)
     options = {"block_mask": block_mask(case, inputs[0].device), "enable_gqa": case.kv_heads != case.heads}
     if not case.backward:

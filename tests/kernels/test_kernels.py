@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chipassay.kernels import kernel as kernel_module
+from chipassay.kernels.arrays import each
 from chipassay.kernels.attention import AttentionCase
 from chipassay.kernels.backends import BACKENDS, installed, make_arrays, why_not
 from chipassay.kernels.case import Case
@@ -61,6 +63,19 @@ def test_every_cpu_kernel_is_right_for_any_shape(case: Case, seed: int) -> None:
         output = kernel.prepare(case, arrays, inputs, buffer)()
         check = case.check(arrays, inputs, output, seed)
         assert check.passed, f"{kernel.name}: {check}"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(case=any_case)
+def test_preparing_leaves_the_output_for_the_call_to_write(case: Case) -> None:
+    """Else the check would find there what a call forgot. A step in place is what needs a state to start from: Adam's."""
+    assume(type(case).begin is Case.begin)
+    for kernel in on_cpu(case):
+        arrays = make_arrays(kernel.backend, "cpu")
+        inputs, buffer = case.make_inputs(arrays, 0), case.make_output(arrays)
+        kernel.prepare(case, arrays, inputs, buffer)
+        for left, fresh in zip(each(buffer), each(case.make_output(arrays)), strict=True):
+            assert np.array_equal(arrays.float64(left), arrays.float64(fresh), equal_nan=True), kernel.name
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -177,3 +192,11 @@ def test_the_data_column_says_what_the_inputs_hold(op: str, dtype: str) -> None:
     values = arrays.float64(case.make_inputs(arrays, 0)[0])
     holds = {"odd_integers": (values % 2 == 1).all(), "uniform_integers": (values % 1 == 0).all() and (values % 2 == 0).any()}
     assert [name for name, true in {**holds, "normal": (values % 1 != 0).any()}.items() if true] == [case.data]
+
+
+@pytest.mark.parametrize("op", ["matmul", "batched_matmul", "grouped_matmul", "attention", "decode"])
+def test_triton_offers_no_fp16_products_where_it_would_leave_the_tensor_cores_idle(op: str) -> None:
+    case = cases()[op](dtype="fp16", **gathered("SMALL")[op])
+    for capability in ((7, 0), (7, 5)):
+        assert not names(case, Target("cuda", capability), "triton")
+    assert names(case, Target("cuda", (8, 0)), "triton")
