@@ -25,6 +25,14 @@ CUPY_MEND = {
 }
 
 
+OLDEST_TRITON = (3, 2)
+"""The oldest that the kernels are tried with. It comes with torch 2.6."""
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
 def interpreting() -> bool:
     """Whether Triton kernels made from now on run in its interpreter, on the CPU."""
     return os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
@@ -117,6 +125,11 @@ def torch_runs_on_cuda() -> str | None:
 def _why_not_triton(target: Target) -> str | None:
     if not installed("triton"):
         return "Triton is not installed; pip install triton (Linux; the GPU builds of PyTorch bring it)"
+    from .triton_tools import triton_version  # which imports this module
+
+    version = triton_version()
+    if version < OLDEST_TRITON:
+        return f"the kernels need Triton {_dotted(OLDEST_TRITON)}, and {_dotted(version)} is installed; upgrade torch, which brings it"
     if target.kind == "cpu":
         return INTERPRETER_ONLY
     if target.kind not in ("cuda", "rocm", "xpu"):

@@ -96,6 +96,10 @@ def refuses_target(target: Target) -> str | None:
     return None
 
 
+NO_OLD_TENSOR_CORES = "Triton multiplies fp16 outside the tensor cores below compute capability 8.0; use cupy's kernels or torch"
+"""Seen in the PTX that Triton 3.6 and 3.9 make for sm_70 and sm_75: no mma, and the products one by one."""
+
+
 def refuses_tensor_dtype(dtype: str, target: Target) -> str | None:
     """Why a matrix kernel in Triton cannot take the dtype on the target."""
     if dtype not in ("fp32", "tf32", "fp16", "bf16"):
@@ -103,6 +107,8 @@ def refuses_tensor_dtype(dtype: str, target: Target) -> str | None:
     old = target.compute_capability is not None and target.compute_capability < (8, 0)
     if dtype == "tf32" and target.kind not in ("cuda", "cpu"):
         return "TF32 is arithmetic of NVIDIA tensor cores"
+    if dtype == "fp16" and target.kind == "cuda" and old:
+        return NO_OLD_TENSOR_CORES
     if dtype in ("tf32", "bf16") and target.kind == "cuda" and old:
         return f"{dtype} on tensor cores needs compute capability 8.0"
     return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..arrays import Array
 from ..backends import interpreting
 from ..kernel import Target
-from ..triton_tools import dot_precision, inlined, refuses_target, triton_version, widened
+from ..triton_tools import NO_OLD_TENSOR_CORES, dot_precision, inlined, refuses_target, triton_version, widened
 from .product import FLOAT8, Product, refuses_fp16_sums
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def refuses(case: Product, target: Target) -> str | None:
         return "TF32 is arithmetic of NVIDIA tensor cores"
     if case.dtype in ("tf32", "bf16", "int8", "fp64") and nvidia and capability < (8, 0):
         return f"{case.dtype} on tensor cores in Triton needs compute capability 8.0"
+    if case.dtype == "fp16" and nvidia and capability < (8, 0):
+        return NO_OLD_TENSOR_CORES
     if case.dtype in FLOAT8 and nvidia and capability < (8, 9):
         return "fp8 on tensor cores needs compute capability 8.9"
     if case.math_mode == "fast_accum" and not (nvidia and capability < (10, 0)):

@@ -87,3 +87,11 @@ def test_listing_kernels_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_triton_too_old_for_the_kernels_says_what_to_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    from chipassay.kernels import triton_tools
+
+    monkeypatch.setattr(backends, "installed", lambda name: True)
+    monkeypatch.setattr(triton_tools, "triton_version", lambda: (3, 1))
+    assert why_not("triton", Target("cuda")) == "the kernels need Triton 3.2, and 3.1 is installed; upgrade torch, which brings it"
