@@ -78,6 +78,8 @@ class Choices:
     known: dict[str, Choice] = field(default_factory=dict)
     searching: bool = True
     """False: what is not known is not searched; the candidate with the best prediction that runs is taken, and not kept."""
+    compiling: bool = False
+    """True: nothing is searched or kept, but every candidate is compiled, for another process that searches later."""
     problem: str | None = None
     _own: dict[str, Choice] = field(default_factory=dict, repr=False)
 
@@ -165,6 +167,8 @@ def tuned(
         if not _choices.searching:
             return _first_that_runs(candidates, run)
         compile_all(candidates, run)
+        if _choices.compiling:
+            return dict(candidates[0])
         found = search(candidates, functools.partial(_time_s, run), triton=version)
         _choices.keep(name, found)
     return dict(found.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 CAP_WITHOUT_BUDGET_S = 5.0
@@ -39,6 +40,10 @@ class Budget:
             "choose some with --only, --backend or --suite, or give more with --budget"
         )
 
+    def left_s(self, now_s: float) -> float:
+        """What is left of it; without a budget there is no end."""
+        return math.inf if self.budget_s is None else self.budget_s - (now_s - self.begin_s)
+
     def cap_s(self, now_s: float, remaining: int, remaining_first: int, overhead_s: float = 0.0) -> float | None:
         """Time cap of the next of ``remaining`` visits, ``remaining_first`` of them the first to their case; None: it is spent.
 
@@ -50,7 +55,7 @@ class Budget:
         """
         if self.budget_s is None:
             return CAP_WITHOUT_BUDGET_S
-        left_s = self.budget_s - (now_s - self.begin_s)
+        left_s = self.left_s(now_s)
         if left_s <= 0:
             return None
         share_s = max(0.0, left_s - self.sustain_s * remaining_first) / remaining

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import time
@@ -114,6 +115,16 @@ class KernelMeasurer:
         gc.collect()
         release_pools()
         return {**columns, "wall_s": time.perf_counter() - begin_s}
+
+    def compile(self, *, op: str, case: Mapping[str, Any], backend: str, kernel: str) -> None:
+        """Prepare the case and call it once, so that what it compiles is on disk. What fails here fails again where a row tells it."""
+        with contextlib.suppress(Exception):
+            made, arrays = cases()[op](**case), self._arrays_for(backend)
+            chosen = next(k for k in kernels(op, backend) if k.name == kernel)
+            chosen.prepare(made, arrays, made.make_inputs(arrays, 0), made.make_output(arrays))()
+            arrays.synchronize()
+        gc.collect()
+        release_pools()
 
     def _measure(self, case: Case, kernel: Kernel, wish: Wish, known: Mapping[str, Any]) -> dict[str, Any]:
         reason = self._refuses(case, kernel, wish)

@@ -81,6 +81,15 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def tell(self, words: str) -> None:
+        """A line of its own, for what takes time beside the tasks."""
+        if self._quiet:
+            return
+        if self._bar is None:
+            print(words, file=self._stream, flush=True)
+        else:
+            self._bar.console.print(words, markup=False, highlight=False)
+
     def report(self, done: int, total: int, task: Task, row: Row | None) -> None:
         """Called before a task (no row) and after it."""
         if self._quiet:

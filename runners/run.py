@@ -15,7 +15,9 @@ from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 from chipassay.results.table import TableWriter, keep_latest, read_rows
 
 from .budget import PATIENCE_S, TUNING_BACKENDS, Budget
+from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .devices.facts import DeviceFacts, host_hash
+from .devices.host import usable_cores
 from .rounds import pooled
 from .suites import Suite, load_suite, select, with_states
 from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
@@ -79,10 +81,16 @@ def default_path(chip_id: str, now: datetime | None = None) -> Path:
 
 
 class Run:
-    """One call of ``chipassay run``. ``announce`` is told the facts once; ``report`` of each task."""
+    """One call of ``chipassay run``. ``announce`` is told the facts once; ``report`` of each task; ``tell`` what else takes time."""
 
-    def __init__(self, options: RunOptions, announce: Callable[[DeviceFacts, int, Path], None], report: Report) -> None:
-        self.options, self.announce, self.report = options, announce, report
+    def __init__(
+        self,
+        options: RunOptions,
+        announce: Callable[[DeviceFacts, int, Path], None],
+        report: Report,
+        tell: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self.options, self.announce, self.report, self.tell = options, announce, report, tell
         self._begin_s = time.monotonic()
         self._budget = Budget(options.budget_s, self._begin_s, options.sustain_s)
         self._measuring_s = 0.0
@@ -116,6 +124,10 @@ class Run:
         interrupted = False
         with TableWriter(path) as table:
             self.announce(facts, len({task.key for task in visits}), path)
+            try:
+                self._compile_ahead([task for task in visits if task.key in self._fresh], facts)
+            except KeyboardInterrupt:
+                interrupted, visits = True, []
             for position, task in enumerate(visits):
                 self.report(position, len(visits), task, None)
                 try:
@@ -290,9 +302,24 @@ class Run:
         assert self._workers is not None
         return self._workers
 
-    def _start_kernels(self) -> DeviceFacts:
+    def _compile_ahead(self, tasks: Sequence[Task], facts: DeviceFacts) -> None:
+        requests = to_compile(tasks, TUNING_BACKENDS)
+        count = processes(len(requests), usable_cores()) if facts.kind in ("cuda", "rocm") else 0
+        if not count:
+            return
+        begin_s = time.monotonic()
+        self.tell(f"compiling {len(requests)} kernels in {count} processes first")
+        tuning = "compile" if self.options.tune else "as it is"
+        until_s = begin_s + BUDGET_SHARE * self._budget.left_s(begin_s)
+        made = compile_ahead(requests, count, lambda: self._start(tuning), START_TIMEOUT_S, until_s)
+        self.tell(f"compiled {made} of them in {time.monotonic() - begin_s:.0f} s")
+
+    def _start(self, tuning: str) -> Workers:
         folder = self.options.out.parent if self.options.out else RESULTS
-        workers = start_worker(self.options.device_kind, folder / "tuned", self.options.tune)
+        return start_worker(self.options.device_kind, folder / "tuned", tuning)
+
+    def _start_kernels(self) -> DeviceFacts:
+        workers = self._start("search" if self.options.tune else "as it is")
         try:
             self._ready = workers.ask(None, START_TIMEOUT_S)
         except (WorkerDied, WorkerTimeout) as error:

@@ -109,7 +109,7 @@ def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace
         tune=name != "checks",  # odd shapes want right answers, not fast ones
     )
     with Progress(quiet=arguments.quiet) as progress:
-        return Run(options, announce, progress.report).execute()
+        return Run(options, announce, progress.report, progress.tell).execute()
 
 
 def _write(rows: Sequence[Row], folder: Path) -> dict[str, str]:

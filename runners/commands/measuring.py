@@ -120,7 +120,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         tune=not arguments.no_tune,
     )
     with Progress(quiet=arguments.quiet) as progress:
-        return Run(options, announce, progress.report).execute()
+        return Run(options, announce, progress.report, progress.tell).execute()
 
 
 def closing_lines(outcome: Outcome) -> list[str]:

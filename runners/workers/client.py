@@ -141,13 +141,14 @@ def _how_it_ended(rank: int, ranks: int, code: int) -> str:
     return f"{who} ended with exit code {code}"
 
 
-def start_worker(device_kind: str | None, tuned: Path | None = None, search: bool = True) -> Workers:
+def start_worker(device_kind: str | None, tuned: Path | None = None, tuning: str = "search") -> Workers:
     """One child that measures kernels on the chip.
 
-    ``tuned``: the folder where tuned choices are kept; ``search``: whether those that are not there are searched for.
+    ``tuned``: the folder where tuned choices are kept; ``tuning``: what becomes of those that are not there, a key of
+    ``workers.kernels.TUNING``.
     """
     command = [sys.executable, "-m", "chipassay.runners.workers.kernels"]
-    return Workers([[*command, device_kind or "", str(tuned or ""), "search" if search else "as it is"]], [{}])
+    return Workers([[*command, device_kind or "", str(tuned or ""), tuning]], [{}])
 
 
 def start_ranks(ranks: int, device_kind: str, timeout_s: float) -> Workers:
