@@ -187,11 +187,12 @@ def test_what_the_blas_does_not_take_is_refused_with_what_would_work() -> None:
 def test_asking_leaves_the_output_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device, which is no CPU: what is asked must not be told to write into the buffer."""
     calls: list[dict[str, Any]] = []
-    for name in ("_int_mm", "_scaled_mm"):
+    for name in ("_int_mm", "_scaled_mm", "mm"):
         monkeypatch.setattr(torch, name, lambda *_, **options: calls.append(options))
     monkeypatch.delattr(torch.nn.functional, "scaled_mm", raising=False)
     on_chip = torch.empty(64, 64, device="meta")
-    for op_case, name in ((FP8, "torch.scaled_mm"), (like(FP8, dtype="int8"), "torch._int_mm")):
+    cases = ((FP8, "torch.scaled_mm"), (like(FP8, dtype="int8"), "torch._int_mm"), (like(FP8, dtype="bf16"), "torch.mm"))
+    for op_case, name in cases:
         run = kernel("matmul", name).prepare(op_case, TorchArrays("cpu"), (on_chip,) * 4, on_chip)
         assert "out" not in calls[-1]
         run()
