@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 CAP_WITHOUT_BUDGET_S = 5.0
 CAP_AT_MOST_S = 20.0
@@ -18,8 +20,15 @@ PATIENCE_SHARE = 0.1
 """With a budget, the patience shrinks to this share of it."""
 TUNING_BACKENDS = ("triton", "cupy")
 """Their kernels compile and may try many configurations when a case is prepared for the first time on a chip."""
+COMPILED_KERNELS = ("torch.flex_attention",)
+"""So do these of other backends."""
 TUNING_S = 120.0
 """Up to a minute for a search over 16 configurations on a host with many cores, twice that on a small one."""
+
+
+def compiles(columns: Mapping[str, Any]) -> bool:
+    """Whether preparing the kernel of these columns compiles something, which takes seconds to minutes."""
+    return columns.get("backend") in TUNING_BACKENDS or columns.get("kernel") in COMPILED_KERNELS
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,10 @@ class Budget:
         share_s = max(0.0, left_s - self.sustain_s * remaining_first) / remaining
         return min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, min(FAIR_SHARE * share_s, share_s - overhead_s)))
 
-    def timeout_s(self, cap_s: float, backend: str | None, first: bool) -> float:
+    def timeout_s(self, cap_s: float, compiled: bool, first: bool) -> float:
         """How long to wait for a case's answer: a hanging one must not eat a whole budget, a kernel being tuned does not hang."""
         patience_s = PATIENCE_S
         if self.budget_s is not None:
             patience_s = min(PATIENCE_S, max(PATIENCE_AT_LEAST_S, PATIENCE_SHARE * self.budget_s))
-        tuning_s = TUNING_S if first and backend in TUNING_BACKENDS else 0.0
+        tuning_s = TUNING_S if first and compiled else 0.0
         return 2 * cap_s + patience_s + tuning_s + (self.sustain_s if first else 0.0)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .budget import TUNING_S
+from .budget import TUNING_S, compiles
 from .tasks import Task
 from .workers.client import WorkerDied, Workers, WorkerTimeout
 
@@ -25,13 +25,11 @@ WORTHWHILE = 16
 BUDGET_SHARE = 0.3
 
 
-def to_compile(tasks: Sequence[Task], backends: Sequence[str]) -> list[dict[str, Any]]:
+def to_compile(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """What to ask for: each case and kernel once, however it is launched."""
     names = ("op", "case", "backend", "kernel")
     found = [
-        {name: task.request[name] for name in names}
-        for task in tasks
-        if task.reason is None and task.ranks == 1 and task.columns.get("backend") in backends
+        {name: task.request[name] for name in names} for task in tasks if task.reason is None and task.ranks == 1 and compiles(task.columns)
     ]
     return list({repr(request): request for request in found}.values())
 

@@ -20,6 +20,9 @@ PROBE_CALLS = 5
 FEWEST_CALLS = 5
 """Check, warm-up and the fewest samples: an emulated case that cannot make these within its cap is not begun."""
 
+CHECKED_S = 0.5
+"""Calls that fit into so much are made even where the cap is less: a suite with a low one wants to know whether they are right."""
+
 
 class EmulationProbe:
     """Says which cases are hopeless on this device; remembers what was probed."""
@@ -40,7 +43,7 @@ class EmulationProbe:
         if fp32_rate / rate > HOPELESS:
             return f"{case.dtype} is only emulated on this CPU: {fp32_rate / rate:.0f} times slower than fp32 in a probe"
         call_s = case.flops / rate
-        if call_s * FEWEST_CALLS > time_cap_s:
+        if call_s * FEWEST_CALLS > max(time_cap_s, CHECKED_S):
             slow = f"one call would take about {call_s:.2g} s at the {rate / 1e9:.2g} GFLOP/s of a probe"
             return f"{case.dtype} is only emulated on this CPU: {slow}"
         return None

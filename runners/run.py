@@ -14,7 +14,7 @@ from chipassay.results.errors import FileError, InputError, NothingMeasured, Unk
 from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 from chipassay.results.table import TableWriter, keep_latest, read_rows
 
-from .budget import PATIENCE_S, TUNING_BACKENDS, Budget
+from .budget import PATIENCE_S, Budget, compiles
 from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .devices.facts import DeviceFacts, host_hash
 from .devices.host import usable_cores
@@ -171,7 +171,7 @@ class Run:
             raise InputError(reason)
         if self.options.budget_s is not None:
             # Tuning takes what it takes: with a budget it comes last, so that it is at its own expense.
-            needed.sort(key=lambda pair: pair[0].columns.get("backend") in TUNING_BACKENDS)
+            needed.sort(key=lambda pair: compiles(pair[0].columns))
         return [task for turn in range(self.options.rounds) for task, count in needed if count > turn]
 
     def _visit(
@@ -267,7 +267,7 @@ class Run:
         answer: dict[str, Any] = {}
         try:
             workers = self._workers_for(task.ranks, facts)
-            answer = workers.ask(request, self._budget.timeout_s(cap_s, task.columns.get("backend"), first=not again))
+            answer = workers.ask(request, self._budget.timeout_s(cap_s, compiles(task.columns), first=not again))
             if answer["device_lost"] is not None:
                 # A kernel's bad access poisons its process, not the chip: only a fresh process can tell that the chip is gone.
                 workers.stop()
@@ -303,7 +303,7 @@ class Run:
         return self._workers
 
     def _compile_ahead(self, tasks: Sequence[Task], facts: DeviceFacts) -> None:
-        requests = to_compile(tasks, TUNING_BACKENDS)
+        requests = to_compile(tasks)
         count = processes(len(requests), usable_cores()) if facts.kind in ("cuda", "rocm") else 0
         if not count:
             return

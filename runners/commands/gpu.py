@@ -29,7 +29,7 @@ BUDGET_S = 530.0
 CLOSING_S = 15.0
 """For the profile, the report and the summary."""
 STAGES = (("checks", "check", 0.25), ("rows", None, 0.85), ("shapes", "shapes", 1.0))
-"""(file, suite, share of the time that is left); None: the suite of --suite."""
+"""(file, suite, share of the time that is left, the last of the chosen ones having it all); None: the suite of --suite."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +57,13 @@ def stages(text: str) -> tuple[str, ...]:
 def execute(arguments: argparse.Namespace) -> int:
     end_s = time.monotonic() + max(1.0, arguments.budget - CLOSING_S)
     outcomes: list[Outcome] = []
+    chosen = [stage for stage in STAGES if stage[0] in arguments.stages]
     try:
-        for name, suite, share in STAGES:
-            if name in arguments.stages:
-                outcomes.append(_stage(name, suite or arguments.suite, share * (end_s - time.monotonic()), arguments))
-                if outcomes[-1].interrupted:
-                    break
+        for name, suite, share in chosen:
+            left_s = end_s - time.monotonic()
+            outcomes.append(_stage(name, suite or arguments.suite, left_s if name == chosen[-1][0] else share * left_s, arguments))
+            if outcomes[-1].interrupted:
+                break
     finally:
         _close(arguments)
     if outcomes and outcomes[-1].interrupted:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chipassay.runners.budget import CAP_AT_LEAST_S, CAP_AT_MOST_S, CAP_WITHOUT_BUDGET_S, TUNING_S, Budget
+from chipassay.kernels.kernel import kernels
+from chipassay.runners.budget import CAP_AT_LEAST_S, CAP_AT_MOST_S, CAP_WITHOUT_BUDGET_S, COMPILED_KERNELS, TUNING_S, Budget, compiles
 
 
 def test_without_a_budget_every_case_gets_the_same():
@@ -35,7 +36,19 @@ def test_time_for_sustaining_is_set_aside_before_sharing():
 
 def test_a_kernel_that_may_be_tuned_is_waited_for_longer_the_first_time_only():
     budget = Budget(None, 0.0, sustain_s=30.0)
-    plain = budget.timeout_s(5.0, "torch", first=False)
-    assert budget.timeout_s(5.0, "torch", first=True) == plain + 30.0
-    assert budget.timeout_s(5.0, "triton", first=True) == plain + 30.0 + TUNING_S
-    assert budget.timeout_s(5.0, "triton", first=False) == plain
+    plain = budget.timeout_s(5.0, False, first=False)
+    assert budget.timeout_s(5.0, False, first=True) == plain + 30.0
+    assert budget.timeout_s(5.0, True, first=True) == plain + 30.0 + TUNING_S
+    assert budget.timeout_s(5.0, True, first=False) == plain
+
+
+@pytest.mark.parametrize(
+    ("backend", "kernel", "found"), [("triton", "a", True), ("cupy", "a", True), ("torch", "torch.mm", False), ("numpy", "a", False)]
+)
+def test_kernels_that_are_compiled_when_they_are_prepared_are_known(backend, kernel, found):
+    assert compiles({"backend": backend, "kernel": kernel}) == found
+
+
+def test_every_kernel_said_to_be_compiled_exists():
+    assert set(COMPILED_KERNELS) <= {kernel.name for kernel in kernels()}
+    assert all(compiles({"backend": kernel.backend, "kernel": kernel.name}) for kernel in kernels() if kernel.name in COMPILED_KERNELS)

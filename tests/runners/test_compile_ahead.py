@@ -71,7 +71,7 @@ def test_a_case_is_asked_for_once_however_it_is_launched_and_only_where_somethin
         return Task(columns={"op": "copy", "backend": backend}, request=request, reason=reason)
 
     tasks = [task("triton", "stream"), task("triton", "graph"), task("torch", "stream"), task("cupy", "stream", reason="no")]
-    assert to_compile(tasks, ("triton", "cupy")) == [{"op": "copy", "case": {"elements": 1}, "backend": "triton", "kernel": "k"}]
+    assert to_compile(tasks) == [{"op": "copy", "case": {"elements": 1}, "backend": "triton", "kernel": "k"}]
 
 
 @pytest.mark.parametrize(("facts", "cores", "tune", "ways"), [
@@ -97,7 +97,7 @@ def test_a_run_on_a_gpu_compiles_first_in_the_way_that_it_will_tune(
     monkeypatch.setattr(run_module, "start_worker", start)
     monkeypatch.setattr(run_module, "usable_cores", lambda: cores)
     # The stand-in wants a number of what it compiles.
-    monkeypatch.setattr(run_module, "to_compile", lambda tasks, backends: [{"number": task.request["case"]["elements"]} for task in tasks])
+    monkeypatch.setattr(run_module, "to_compile", lambda tasks: [{"number": task.request["case"]["elements"]} for task in tasks])
     told: list[str] = []
     Run(
         RunOptions(suite=str(tmp_path / "s.toml"), out=tmp_path / "o.csv", rounds=1, tune=tune),

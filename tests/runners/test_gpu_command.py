@@ -61,6 +61,25 @@ def test_stages_run_one_by_one_come_together_in_one_summary(tmp_path: Path, monk
     assert "kernel.of.shapes" not in text
 
 
+@pytest.mark.parametrize(
+    ("chosen", "budgets_s"),
+    [("checks", [100]), ("checks,rows", [25, 100]), ("rows,shapes", [85, 100]), ("checks,rows,shapes", [25, 85, 100])],
+)
+def test_the_last_stage_has_all_the_time_that_is_left(
+    chosen: str, budgets_s: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> SimpleNamespace:
+        seen.append(budget_s)
+        return SimpleNamespace(rows=[row("copy", "a")], interrupted=False)
+
+    monkeypatch.setattr(gpu, "_stage", stage)
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: 0.0)
+    assert main(["gpu", "--out", str(tmp_path), "--stages", chosen, "--budget", str(100 + gpu.CLOSING_S)]) == 0
+    assert seen == budgets_s
+
+
 def test_a_chip_that_goes_away_still_leaves_the_summary_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> SimpleNamespace:
         with TableWriter(arguments.out / f"{name}.csv") as table:

@@ -13,7 +13,7 @@ from chipassay.kernels.kernel import Kernel, Refused
 from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
 from chipassay.results.table import TableWriter, read_rows
-from chipassay.runners import measure_kernel
+from chipassay.runners import emulation, measure_kernel
 from chipassay.runners.devices.discover import Device
 from chipassay.runners.devices.facts import DeviceFacts
 from chipassay.runners.measure_kernel import KernelMeasurer
@@ -199,6 +199,14 @@ def test_a_probe_that_breaks_costs_no_row(measure):
     probe = measure_kernel.EmulationProbe(FACTS, FakeChip(steady(1e-3)), lambda: 1 / 0)
     case = SimpleNamespace(limited_by="compute", dtype="fp8_e4m3", flops=1.0)
     assert probe.refuses(case, 1.0) is None
+
+
+@pytest.mark.parametrize(("calls_s", "left_out"), [(0.4, False), (0.6, True)])
+def test_an_emulated_case_is_checked_even_where_a_suite_caps_its_time_below_that(monkeypatch, calls_s, left_out):
+    probe = emulation.EmulationProbe(replace(FACTS, native_dtypes=frozenset()), FakeChip(steady(1e-3)), lambda: 1 / 0)
+    monkeypatch.setattr(probe, "_probe", lambda dtype: 1e9)
+    case = SimpleNamespace(limited_by="compute", dtype="bf16", flops=1e9 * calls_s / emulation.FEWEST_CALLS)
+    assert (probe.refuses(case, 0.1) is not None) == left_out
 
 
 def test_a_reason_found_within_a_batch_of_samples_is_not_forgotten():
