@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from chipassay.results.best import CASE_NAMES, best_rows
+from chipassay.results.best import CASE_NAMES, IMPOSSIBLE, best_rows
 from chipassay.results.beyond_cache import measures_memory
 from chipassay.results.published_rows import best_rate_per_s
 from chipassay.results.schema import Row
@@ -32,6 +32,15 @@ class Goal:
     @property
     def reached(self) -> bool | None:
         return None if self.value is None else self.value >= self.target
+
+
+def possible(row: Row) -> bool:
+    """Whether no flag says that the row is above a physical limit: such a row is a fault of the measurement, and no goal is reached by it.
+
+    >>> possible(Row(flags="throttled")), possible(Row(flags="throttled;above the chip's peak rate"))
+    (True, False)
+    """
+    return not any(flag.strip().startswith(IMPOSSIBLE) for flag in (row.flags or "").split(";"))
 
 
 def is_library(row: Row) -> bool:
@@ -73,6 +82,7 @@ def _cold(row: Row) -> bool:
 
 def goals(rows: Sequence[Row], searched: Mapping[str, float] | None = None) -> list[Goal]:
     """The goals for one chip. ``searched``: dtype -> best rate of an exhaustive search over matmul shapes, where one was made."""
+    rows = [row for row in rows if possible(row)]
     trained = "bf16" if any(row.dtype == "bf16" and row.native is not False for row in rows) else "fp16"
     half = [row for row in rows if row.dtype == trained and _cold(row)]
     found = [

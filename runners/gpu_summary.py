@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from chipassay.results.best import IMPOSSIBLE
 from chipassay.results.operations import NARROW_SUMS, limited_by, place, time_per_kernel_s
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
-from .goals import goal_lines, goals
+from .goals import goal_lines, goals, possible
 
 SHOWN_REASONS = 3
 """Different reasons told for each kernel that is not right."""
@@ -54,7 +53,7 @@ def check_lines(rows: Sequence[Row]) -> list[str]:
 def _searched(shapes: Sequence[Row]) -> dict[str, float]:
     best: dict[str, float] = {}
     for row in shapes:
-        if row.op == "matmul" and row.status == "ok" and row.dtype and row.rate_flops_per_s:
+        if row.op == "matmul" and row.status == "ok" and row.dtype and row.rate_flops_per_s and possible(row):
             best[row.dtype] = max(best.get(row.dtype, 0.0), row.rate_flops_per_s)
     return best
 
@@ -64,7 +63,7 @@ def best_lines(rows: Sequence[Row]) -> list[str]:
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         usual = row.cache == "cold" or limited_by(row) == "overhead"
-        if row.status == "ok" and row.time_median_s and usual and not (row.flags or "").startswith(IMPOSSIBLE):
+        if row.status == "ok" and row.time_median_s and usual and possible(row):
             groups[row.op or "", row.dtype or "", _variant(row)].append(row)
     lines = ["| operation | dtype | best | of peak | kernel | case |", "| --- | --- | --- | --- | --- | --- |"]
     for (op, dtype, variant), group in sorted(groups.items(), key=lambda pair: (place(pair[0][0]), pair[0])):

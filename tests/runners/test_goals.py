@@ -36,6 +36,22 @@ def test_the_speedup_is_the_geometric_mean_over_the_cases_that_both_have() -> No
     assert (ratio, cases) == (pytest.approx(1.0), 2)
 
 
+def test_no_goal_is_reached_by_a_row_above_a_physical_limit() -> None:
+    impossible = {"flags": "throttled;above the chip's peak rate"}
+    rows = [
+        product("triton.a", 1e-3, **impossible),
+        product("triton.a", 2.0, m=8192),
+        product("torch.mm", 1.0),
+        product("torch.mm", 1.0, m=8192),
+    ]
+    assert value(rows, "Triton bf16 matmul") == pytest.approx(0.5)
+    copies = [
+        Row(op="copy", status="ok", cache="cold", bytes=1e10, last_level_cache_bytes=10**6, peak_fraction=share, flags=flags)
+        for share, flags in ((0.9, None), (1.4, "above the memory's bandwidth"))
+    ]
+    assert value(copies, "copy bandwidth") == 0.9
+
+
 def test_a_chip_without_bf16_is_judged_in_fp16() -> None:
     rows = [product("triton.a", 1.0, dtype="fp16"), product("torch.mm", 2.0, dtype="fp16"), product("torch.mm", 9.0, native=False)]
     assert value(rows, "Triton fp16 matmul") == pytest.approx(2.0)
