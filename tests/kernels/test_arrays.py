@@ -98,6 +98,11 @@ def test_growing_pieces_fill_everything_with_few_copies() -> None:
     assert Counted.copies < 20
 
 
+@needs_torch
+def test_a_device_without_fp64_has_its_checks_computed_on_the_host() -> None:
+    assert make_arrays("torch", "mps").float64_speed == "host"
+
+
 @pytest.mark.parametrize(("call_s", "speed"), [(1e-9, "fast"), (1e-6, "slow")])  # 8192 FLOPs: 8 TFLOP/s or 8 GFLOP/s
 def test_a_product_tells_how_fast_a_chip_is_in_fp64(call_s: float, speed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
