@@ -132,14 +132,27 @@ def sdpa_call(case: AttentionCase, backend: str, q: Array, k: Array, v: Array) -
     return run
 
 
+def makes_fp32_of_tf32(q: Array) -> bool:
+    """Whether memory-efficient attention makes each product of three on tensor cores in TF32, nearly as exact as fp32: CUTLASS's
+    OpMultiplyAddFastF32 (aten/src/ATen/native/transformers/cuda/mem_eff_attention/gemm_kernel_utils.h)."""
+    import torch
+
+    nvidia = q.device.type == "cuda" and torch.version.hip is None
+    return nvidia and q.dtype == torch.float32 and torch.cuda.get_device_capability(q.device) >= (8, 0)
+
+
 def _prepare(backend: str) -> Prepare:
     def prepare(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Output) -> Call:
-        if not case.backward:
-            return sdpa_call(case, backend, *inputs)
-        *leaves, d_o = (array.detach() for array in inputs)
-        for leaf in leaves:
-            leaf.requires_grad_()
-        return gradients_call(sdpa_call(case, backend, *leaves)(), leaves, d_o)
+        if case.backward:
+            *leaves, d_o = (array.detach() for array in inputs)
+            for leaf in leaves:
+                leaf.requires_grad_()
+            call = gradients_call(sdpa_call(case, backend, *leaves)(), leaves, d_o)
+        else:
+            call = sdpa_call(case, backend, *inputs)
+        if backend == "efficient" and makes_fp32_of_tf32(inputs[0]):
+            call.config = "fp32=3xtf32"  # type: ignore[attr-defined]
+        return call
 
     return prepare
 

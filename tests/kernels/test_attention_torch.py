@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chipassay.kernels.attention import AttentionCase, DecodeCase
+from chipassay.kernels.attention.torch import makes_fp32_of_tf32
 from chipassay.kernels.backends import make_arrays
 from chipassay.kernels.kernel import Refused, Target, kernels
 from chipassay.kernels.torch_settings import torch_as_it_was
@@ -62,6 +65,49 @@ def test_flex_attention_is_not_compiled_for_what_sdpa_does() -> None:
 def test_memory_efficient_attention_is_no_tf32_row() -> None:
     assert sdpa(HOPPER, dtype="tf32") == {"math"}
     assert sdpa(HOPPER, dtype="fp32") == {"efficient", "math"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "made"), [((9, 0), "float32", True), ((7, 0), "float32", False), ((9, 0), "float16", False)]
+)
+def test_a_row_says_where_fp32_is_made_of_three_tf32_products(
+    capability: tuple[int, int], dtype: str, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert makes_fp32_of_tf32(SimpleNamespace(device=torch.device("cuda"), dtype=getattr(torch, dtype))) is made
+
+
+def rounded_to_tf32(x: np.ndarray) -> np.ndarray:
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64) + 0x1000
+    return (bits & 0xFFFFE000).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def as_tensor_cores_do(a: np.ndarray, b: np.ndarray, products: int) -> np.ndarray:
+    """A B of one TF32 product or of three (small by large, large by small, large by large); sums over 8 terms are cut to 24 bits, and
+    every 32 terms added in fp32."""
+    large = rounded_to_tf32(a), rounded_to_tf32(b)
+    small = rounded_to_tf32(a - large[0]), rounded_to_tf32(b - large[1])
+    pairs = [(small[0], large[1]), (large[0], small[1]), large][3 - products :]
+    total = np.zeros((a.shape[0], b.shape[1]), dtype=np.float32)
+    for start in range(0, a.shape[1], 32):
+        part = np.zeros(total.shape)
+        for k in range(start, min(start + 32, a.shape[1]), 8):
+            for x, y in pairs:
+                mantissa, exponent = np.frexp(part + x[:, k : k + 8] @ y[k : k + 8])
+                part = np.ldexp(np.trunc(mantissa * 2**24) / 2**24, exponent)
+        total = (total + part).astype(np.float32)
+    return total
+
+
+@pytest.mark.parametrize(("products", "passes"), [(3, True), (1, False)])
+def test_three_tf32_products_pass_as_fp32_and_one_does_not(products: int, passes: bool) -> None:
+    case = AttentionCase(**{**SHAPE, "heads": 1, "kv_heads": 1, "seq_q": 256, "seq_kv": 256, "dtype": "fp32"})
+    arrays = make_arrays("numpy", "cpu")
+    q, k, v = inputs = case.make_inputs(arrays, 0)
+    scores = as_tensor_cores_do(q[0, 0], k[0, 0].T, products) * np.float32(case.scale)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    output = as_tensor_cores_do(weights, v[0, 0], products) / weights.sum(axis=1, keepdims=True)
+    assert case.check(arrays, inputs, output[None, None], 0).passed is passes
 
 
 def test_an_sdpa_backend_that_torch_refuses_says_why() -> None:
