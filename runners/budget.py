@@ -70,10 +70,13 @@ class Budget:
         share_s = max(0.0, left_s - self.sustain_s * remaining_first) / remaining
         return min(CAP_AT_MOST_S, max(CAP_AT_LEAST_S, min(FAIR_SHARE * share_s, share_s - overhead_s)))
 
-    def timeout_s(self, cap_s: float, compiled: bool, first: bool) -> float:
-        """How long to wait for a case's answer: a hanging one must not eat a whole budget, a kernel being tuned does not hang."""
+    def timeout_s(self, cap_s: float, compiled: bool, first: bool, now_s: float) -> float:
+        """How long to wait for a case's answer: a hanging one must not eat a whole budget, a kernel being tuned does not hang.
+
+        One being tuned when the budget is over is not waited for longer than others are.
+        """
         patience_s = PATIENCE_S
         if self.budget_s is not None:
             patience_s = min(PATIENCE_S, max(PATIENCE_AT_LEAST_S, PATIENCE_SHARE * self.budget_s))
-        tuning_s = TUNING_S if first and compiled else 0.0
+        tuning_s = min(TUNING_S, max(0.0, self.left_s(now_s))) if first and compiled else 0.0
         return 2 * cap_s + patience_s + tuning_s + (self.sustain_s if first else 0.0)

@@ -25,7 +25,8 @@ from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, sta
 
 START_TIMEOUT_S = 180.0
 """Importing torch from a cold network disk takes up to minutes on rented machines."""
-BUDGET_SPENT = "the time budget was spent before its turn"
+BUDGET_SPENT = "the time budget was spent"
+"""How reasons begin that --resume takes as no reason."""
 NOT_FINAL = ("error", "timeout")
 """Statuses that --resume tries again."""
 
@@ -160,7 +161,7 @@ class Run:
 
         def missing(task: Task) -> int:
             row = rows.get(task.key)
-            if row is None or row.status in NOT_FINAL or row.reason == BUDGET_SPENT:
+            if row is None or row.status in NOT_FINAL or (row.reason or "").startswith(BUDGET_SPENT):
                 return self.options.rounds
             return self.options.rounds - (row.round_count or 1) if row.status == "ok" else 0
 
@@ -193,7 +194,7 @@ class Run:
             return row, lost
         if row.status == "ok":
             return pooled(before, row), lost
-        if row.reason == BUDGET_SPENT:
+        if (row.reason or "").startswith(BUDGET_SPENT):
             return None, None
         return replace(before, reason=f"a later visit ended as {row.status}: {row.reason}"), lost
 
@@ -252,7 +253,7 @@ class Run:
         overhead_s = sum(self._overheads_s) / max(1, len(self._overheads_s))
         cap_s = self._budget.cap_s(time.monotonic(), remaining, first_visits, overhead_s)
         if cap_s is None:
-            return {"status": "skipped", "reason": BUDGET_SPENT}, None
+            return {"status": "skipped", "reason": f"{BUDGET_SPENT} before its turn"}, None
         cap_s = min(cap_s, task.time_cap_s)
         request = {
             **task.request,
@@ -267,7 +268,7 @@ class Run:
         answer: dict[str, Any] = {}
         try:
             workers = self._workers_for(task.ranks, facts)
-            answer = workers.ask(request, self._budget.timeout_s(cap_s, compiles(task.columns), first=not again))
+            answer = workers.ask(request, self._budget.timeout_s(cap_s, compiles(task.columns), not again, begin_s))
             if answer["device_lost"] is not None:
                 # A kernel's bad access poisons its process, not the chip: only a fresh process can tell that the chip is gone.
                 workers.stop()
@@ -276,6 +277,8 @@ class Run:
             return answer["row"], None
         except WorkerTimeout as error:
             self._workers = None
+            if compiles(task.columns) and not again and self._budget.left_s(time.monotonic()) <= 0:
+                return {"status": "skipped", "reason": f"{BUDGET_SPENT} while it was tuned"}, None
             failure = {"status": "timeout", "reason": str(error)}
         except WorkerDied as error:
             self._workers = None

@@ -36,10 +36,17 @@ def test_time_for_sustaining_is_set_aside_before_sharing():
 
 def test_a_kernel_that_may_be_tuned_is_waited_for_longer_the_first_time_only():
     budget = Budget(None, 0.0, sustain_s=30.0)
-    plain = budget.timeout_s(5.0, False, first=False)
-    assert budget.timeout_s(5.0, False, first=True) == plain + 30.0
-    assert budget.timeout_s(5.0, True, first=True) == plain + 30.0 + TUNING_S
-    assert budget.timeout_s(5.0, True, first=False) == plain
+    plain = budget.timeout_s(5.0, False, first=False, now_s=0.0)
+    assert budget.timeout_s(5.0, False, first=True, now_s=0.0) == plain + 30.0
+    assert budget.timeout_s(5.0, True, first=True, now_s=0.0) == plain + 30.0 + TUNING_S
+    assert budget.timeout_s(5.0, True, first=False, now_s=0.0) == plain
+
+
+def test_a_kernel_being_tuned_when_the_budget_is_over_is_waited_for_no_longer_than_others():
+    budget = Budget(500.0, 0.0)
+    plain = budget.timeout_s(1.0, False, first=True, now_s=490.0)
+    assert budget.timeout_s(1.0, True, first=True, now_s=490.0) == plain + 10.0
+    assert budget.timeout_s(1.0, True, first=True, now_s=100.0) == plain + TUNING_S
 
 
 @pytest.mark.parametrize(

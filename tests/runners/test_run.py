@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -198,6 +199,24 @@ def test_a_spent_budget_is_said_in_the_row_and_resume_measures_the_rest(execute,
     assert "budget was spent" in outcome.rows[0].reason
     _, fake = execute(resume=True)
     assert fake.asked == [1, 2, 3, 4]
+
+
+def test_a_search_cut_off_by_the_end_of_the_budget_is_no_fault_of_its_kernel(execute, tmp_path, monkeypatch):
+    (tmp_path / "s.toml").write_text(SUITE.replace('["torch"]', '["triton"]'))
+    monkeypatch.setattr(FakeWorkers, "backends", {"torch": None, "triton": None})
+    now_s = [0.0]
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    def searches_until(end_s):
+        def search():
+            now_s[0] = end_s
+            return WorkerTimeout("no answer within 99 s")
+
+        return search
+
+    outcome, _ = execute({2: searches_until(50.0), 3: searches_until(130.0)}, budget_s=100.0)
+    assert [row.status for row in outcome.rows] == ["ok", "timeout", "skipped", "skipped"]
+    assert "while it was tuned" in outcome.rows[2].reason
 
 
 def test_each_case_is_visited_once_before_any_is_visited_again(execute, tmp_path):
