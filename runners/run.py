@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .budget import PATIENCE_S, Budget, compiles
 from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .devices.facts import DeviceFacts, host_hash
 from .devices.host import usable_cores
+from .options import RESULTS, Outcome, RunOptions, default_path
 from .rounds import pooled
 from .suites import Suite, load_suite, select, with_states
 from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
@@ -32,53 +33,6 @@ NOT_FINAL = ("error", "timeout")
 
 Report = Callable[[int, int, Task, Row | None], None]
 """Told (done, all, task, row): before a task with no row, after it with its row."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What to measure and where to write it."""
-
-    suite: str = "quick"
-    only: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ()
-    cache: tuple[str, ...] = ()
-    """``cold``, ``warm`` or both, in place of what the suite says."""
-    launch: tuple[str, ...] = ()
-    """``stream``, ``graph`` or both, in place of what the suite says."""
-    sustain_s: float = 0.0
-    """After the samples of each case's first visit, calls back to back for so long."""
-    budget_s: float | None = None
-    out: Path | None = None
-    resume: bool = False
-    device_kind: str | None = None
-    seed: int = 1
-    tune: bool = True
-    """Search for the fastest configuration of our kernels where none is known; the choices go into ``tuned/`` beside the rows."""
-    rounds: int = 2
-    """Visits to each case, spread over the run, so that its spread holds the machine's drift over minutes."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a run."""
-
-    path: Path
-    rows: tuple[Row, ...]
-    """All rows of the run, those of earlier parts included."""
-    facts: DeviceFacts
-    wall_s: float
-    measuring_s: float
-    interrupted: bool
-
-
-RESULTS = Path("results")
-"""Where rows go when nothing else is said; tuned choices go into ``tuned/`` beside them."""
-
-
-def default_path(chip_id: str, now: datetime | None = None) -> Path:
-    """``results/<chip>-<utc>.csv``."""
-    moment = now or datetime.now(timezone.utc)
-    return RESULTS / f"{chip_id}-{moment:%Y%m%dT%H%M%SZ}.csv"
 
 
 class Run:

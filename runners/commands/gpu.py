@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chipassay.results.schema import Row
 
-    from ..run import Outcome
+    from ..options import Outcome
 
 HELP = "one GPU in one go: check every kernel, tune, measure, profile, report (`make gpu`)"
 
@@ -97,8 +97,9 @@ def _rows_of(path: Path) -> list[Row]:
 
 
 def _stage(name: str, suite: str, budget_s: float, arguments: argparse.Namespace) -> Outcome:
+    from ..options import RunOptions
     from ..progress import Progress
-    from ..run import Run, RunOptions
+    from ..run import Run
 
     options = RunOptions(
         suite=suite,

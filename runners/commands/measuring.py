@@ -13,7 +13,7 @@ from chipassay.results.errors import InputError
 
 if TYPE_CHECKING:
     from ..devices.facts import DeviceFacts
-    from ..run import Outcome
+    from ..options import Outcome
 
 MOST_ROUNDS = 32
 """So that each visit keeps a few samples of those that a row stores."""
@@ -99,8 +99,9 @@ def announce(facts: DeviceFacts, count: int, path: Path) -> None:
 
 def measure(arguments: argparse.Namespace) -> Outcome:
     """Make the run that the arguments ask for."""
+    from ..options import RunOptions
     from ..progress import Progress
-    from ..run import Run, RunOptions
+    from ..run import Run
 
     if arguments.resume and arguments.out is None:
         raise InputError("--resume needs the file to go on with: --out FILE.csv")

@@ -15,7 +15,8 @@ from chipassay.runners import run as run_module
 from chipassay.runners.compile_ahead import compile_ahead, to_compile
 from chipassay.runners.devices.discover import Device
 from chipassay.runners.measure_kernel import KernelMeasurer
-from chipassay.runners.run import Run, RunOptions
+from chipassay.runners.options import RunOptions
+from chipassay.runners.run import Run
 from chipassay.runners.tasks import Task
 from chipassay.runners.workers.client import Workers
 from chipassay.runners.workers.kernels import use_tuned_choices

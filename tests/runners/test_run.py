@@ -15,7 +15,8 @@ from chipassay.results.errors import FileError, InputError, NothingMeasured, Unk
 from chipassay.results.table import read_rows
 from chipassay.runners import run as run_module
 from chipassay.runners.devices.facts import DeviceFacts
-from chipassay.runners.run import Run, RunOptions
+from chipassay.runners.options import RunOptions
+from chipassay.runners.run import Run
 from chipassay.runners.workers.client import WorkerDied, WorkerTimeout
 
 SUITE = """

@@ -1,0 +1,58 @@
+"""What a run is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from chipassay.results.schema import Row
+
+from .devices.facts import DeviceFacts
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to measure and where to write it."""
+
+    suite: str = "quick"
+    only: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
+    """``cold``, ``warm`` or both, in place of what the suite says."""
+    launch: tuple[str, ...] = ()
+    """``stream``, ``graph`` or both, in place of what the suite says."""
+    sustain_s: float = 0.0
+    """After the samples of each case's first visit, calls back to back for so long."""
+    budget_s: float | None = None
+    out: Path | None = None
+    resume: bool = False
+    device_kind: str | None = None
+    seed: int = 1
+    tune: bool = True
+    """Search for the fastest configuration of our kernels where none is known; the choices go into ``tuned/`` beside the rows."""
+    rounds: int = 2
+    """Visits to each case, spread over the run, so that its spread holds the machine's drift over minutes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    """All rows of the run, those of earlier parts included."""
+    facts: DeviceFacts
+    wall_s: float
+    measuring_s: float
+    interrupted: bool
+
+
+RESULTS = Path("results")
+"""Where rows go when nothing else is said; tuned choices go into ``tuned/`` beside them."""
+
+
+def default_path(chip_id: str, now: datetime | None = None) -> Path:
+    """``results/<chip>-<utc>.csv``."""
+    moment = now or datetime.now(timezone.utc)
+    return RESULTS / f"{chip_id}-{moment:%Y%m%dT%H%M%SZ}.csv"
