@@ -62,7 +62,7 @@ def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
         ('[[block]]\nop = "copy"\nlaunch = ["call"]\n', "write a list of stream and graph"),
         ('[[block]]\nop = "all_reduce"\nranks = "all"\nlaunch = ["graph"]\n', "a collective is launched on the stream"),
         ('min_time_s = "x"\n', "min_time_s is 'x'; write a number of seconds"),
-        ('time_cap_s = -1\n', "time_cap_s is -1; write a number of seconds"),
+        ("time_cap_s = -1\n", "time_cap_s is -1; write a number of seconds"),
     ],
 )
 def test_a_broken_suite_is_told_by_block(tmp_path, text, complaint):
