@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,8 @@ def _why_not_triton(target: Target) -> str | None:
         return INTERPRETER_ONLY
     if target.kind not in ("cuda", "rocm", "xpu"):
         return f"Triton has no compiler for {target.kind}; use torch"
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
+        return "Triton builds its launchers with a C compiler, and none is found; install gcc, or name one in the variable CC"
     return _why_not_torch(target)
 
 

@@ -169,7 +169,11 @@ def tuned(
         compile_all(candidates, run)
         if _choices.compiling:
             return dict(candidates[0])
-        found = search(candidates, functools.partial(_time_s, run), triton=version)
+        time_s = functools.partial(_time_s, run)
+        found = search(candidates, time_s, triton=version)
+        if found.failed:
+            # A candidate that broke the device makes all later ones fail: the last one standing won nothing, and raises now.
+            time_s(found.config, 1)
         _choices.keep(name, found)
     return dict(found.config)
 

@@ -95,3 +95,11 @@ def test_a_triton_too_old_for_the_kernels_says_what_to_upgrade(monkeypatch: pyte
     monkeypatch.setattr(backends, "installed", lambda name: True)
     monkeypatch.setattr(triton_tools, "triton_version", lambda: (3, 1))
     assert why_not("triton", Target("cuda")) == "the kernels need Triton 3.2, and 3.1 is installed; upgrade torch, which brings it"
+
+
+def test_triton_without_a_c_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed("triton"):
+        pytest.skip("triton is not installed")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "install gcc" in str(why_not("triton", Target("cuda")))

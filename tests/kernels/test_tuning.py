@@ -173,6 +173,25 @@ def test_the_search_is_made_once_for_each_key(monkeypatch: pytest.MonkeyPatch) -
     assert len(searched) == 2
 
 
+def test_the_last_one_standing_after_the_device_broke_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed("triton"):
+        pytest.skip("triton is not installed, and choices are kept by its version")
+    choices, timed = Choices(), []
+    monkeypatch.setattr(tuning, "_choices", choices)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+    def time_s(run: object, config: Config, milliseconds: int) -> float:
+        timed.append(config)
+        if len(timed) > 1:
+            raise RuntimeError("an illegal memory access was encountered")
+        return 1.0
+
+    monkeypatch.setattr(tuning, "_time_s", time_s)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        tuned("k", {}, CONFIGS, lambda config: None)
+    assert choices.known == {}
+
+
 def test_without_a_search_the_best_prediction_that_runs_is_taken_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if not installed("triton"):
         pytest.skip("triton is not installed, and choices are kept by its version")
