@@ -59,7 +59,7 @@ def either(first: str, second: str) -> Callable[[str], tuple[str, ...]]:
 
 def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -> None:
     """The arguments that say what to measure."""
-    parser.add_argument("--suite", default="quick", help="quick, or the path of a suite .toml (default: quick)")
+    parser.add_argument("--suite", default="quick", help="quick, standard, full, check, shapes, or the path of a .toml (default: quick)")
     parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
     parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
     parser.add_argument(
