@@ -24,6 +24,8 @@ PROCESSES = 2
 
 FEWEST_CHECKS = 1
 """Of each kernel; the store that measures a launch has a single case. A kernel that no case of the tests reaches would pass them all."""
+FEWEST_RANDOM = 10
+"""Of each kernel; the store has but one case."""
 
 
 def test_every_triton_kernel_is_right_in_the_interpreter() -> None:
@@ -40,6 +42,19 @@ def test_every_triton_kernel_is_right_in_the_interpreter() -> None:
     checked = Counter(name for name, _, verdict, _ in results if verdict == "passed")
     lacking = {k.name: checked[k.name] for k in kernels(backend="triton") if checked[k.name] < FEWEST_CHECKS}
     assert lacking == {}, [result for result in results if result[0] in lacking]
+
+
+def test_every_triton_kernel_is_right_on_random_cases_in_the_interpreter() -> None:
+    """Products have a test of their own, in test_triton_matmul.py."""
+    script = Path(__file__).with_name("interpret_random.py")
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    checked = dict(json.loads(line) for line in done.stdout.splitlines())
+    others = {k.name for k in kernels(backend="triton") if not k.op.endswith("matmul")}
+    assert set(checked) == others
+    assert [name for name, count in checked.items() if count < FEWEST_RANDOM and name != "triton.store"] == []
 
 
 def test_outside_the_interpreter_triton_refuses_a_cpu() -> None:
