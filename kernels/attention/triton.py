@@ -2,7 +2,7 @@
 
 Three forward kernels: ``triton.attention`` loads through pointers and runs everywhere, ``triton.attention.tma`` through tensor
 descriptors, ``triton.attention.specialized`` leaves those loads to warps of their own (FlashAttention-3, arXiv 2407.08608, section 3.1).
-The first also computes the gradients (``triton_backward.py``). Not yet run on a GPU.
+The first two also compute the gradients (``triton_backward.py``). Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ..triton_tools import (
 from ..tuning import tuned
 from .case import AttentionCase
 from .triton_configs import FORWARD, SPECIALIZED, TMA, Table, forward_configs, table_chip, width_class
+from .triton_cost import forward_cost
 from .triton_parts import cut, heads_together, lse_rows, padded
 
 WIDEST_HEAD = 256
@@ -73,8 +74,8 @@ def sizes(case: AttentionCase, block_m: int) -> tuple[int | float, ...]:
 
 
 def even(case: AttentionCase, block_n: int) -> bool:
-    """Whether the keys end with a tile, so that loads need no mask (under a window the tiles before the first may not)."""
-    return case.window is None and case.seq_kv % block_n == 0
+    """Whether the keys end with a tile, so that loads need no mask: every tile begins at a multiple of its size, under a window too."""
+    return case.seq_kv % block_n == 0
 
 
 def grid(case: AttentionCase, config: Mapping[str, int]) -> tuple[int]:
@@ -100,39 +101,49 @@ def launch(case: AttentionCase, inputs: tuple[Array, ...], out: Array, lse: Arra
 
 def choose_forward(case: AttentionCase, inputs: tuple[Array, ...], out: Array) -> dict[str, int]:
     """The tiles of the pointer kernel for the case."""
-    configs = forward_configs(FORWARD, target_of(out), case.head_dim, case.dim_v, DTYPE_BYTES[case.dtype])
-    return tuned("triton.attention", tuning_key(case), configs, lambda config: launch(case, inputs, out, None, config))
+    target = target_of(out)
+    configs = forward_configs(FORWARD, target, case)
+
+    def run(config: Mapping[str, int]) -> None:
+        launch(case, inputs, out, None, config)
+
+    return tuned("triton.attention", tuning_key(case), configs, run, lambda config: forward_cost(case, config, target))
 
 
 def refuses(case: AttentionCase, target: Target) -> str | None:
     if max(case.head_dim, case.dim_v) > WIDEST_HEAD:
         return f"this kernel holds a whole head: head_dim up to {WIDEST_HEAD}, not {max(case.head_dim, case.dim_v)}"
+    if case.backward and case.dtype == "fp32" and width_class(case.head_dim, case.dim_v) > 128 and target.kind != "cpu":
+        return "its fp32 gradients of heads wider than 128 do not fit the registers; use tf32, a 16-bit dtype or torch's kernels"
     return refuses_target(target) or refuses_tensor_dtype(case.dtype, target)
 
 
 @kernel("attention", "triton", "triton.attention", refuses)
 def attention(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Any) -> Call:
     if case.direction == "backward":
-        from .triton_backward import prepare
+        from .triton_backward import prepare_gradients
 
-        return prepare(case, widened(inputs), output)
+        return prepare_gradients(case, widened(inputs), output)
     inputs = widened(inputs)
     config = choose_forward(case, inputs, output.new_empty(output.shape))
     return named(launcher(lambda out: launch(case, inputs, out, None, config), output), config)
 
 
 def refuses_tma(case: AttentionCase, target: Target) -> str | None:
-    if case.direction != "forward":
-        return "forward only; the gradients are triton.attention's"
-    element = 4 if interpreting() else DTYPE_BYTES[case.dtype]
+    element = DTYPE_BYTES[case.dtype]
     if case.head_dim * element % TMA_ALIGNMENT or case.dim_v * element % TMA_ALIGNMENT:
         return f"TMA reads rows of multiples of {TMA_ALIGNMENT} bytes, not {case.head_dim} and {case.dim_v} elements of {case.dtype}"
     if DTYPE_BYTES[case.dtype] != 2 and target.kind != "cpu":
         return f"made for fp16 and bf16, not {case.dtype}; use triton.attention"
-    return refuses(case, target) or refuses_descriptors(target)
+    reason = refuses(case, target) or refuses_descriptors(target)
+    if reason is None and target.kind == "cuda" and table_chip(target) not in TMA:
+        reason = "its tiles are those of compute capability 9.0 and 10.0; use triton.attention"
+    return reason
 
 
 def refuses_specialized(case: AttentionCase, target: Target) -> str | None:
+    if case.backward:
+        return "forward only; the gradients are those of triton.attention and triton.attention.tma"
     reason = refuses_tma(case, target)
     if reason is not None:
         return reason
@@ -178,13 +189,19 @@ def _bind(case: AttentionCase, inputs: tuple[Array, ...], out: Array, specialize
 
 
 def _prepare_tma(name: str, table: Table, specialized: bool) -> Callable[..., Call]:
-    def prepare(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
+    def prepare(case: AttentionCase, arrays: Arrays, inputs: tuple[Array, ...], output: Any) -> Call:
         inputs = widened(inputs)
-        spare = output.new_empty(output.shape)
-        configs = forward_configs(
-            table if not interpreting() else FORWARD, target_of(output), case.head_dim, case.dim_v, DTYPE_BYTES[case.dtype]
-        )
-        config = tuned(name, tuning_key(case), configs, lambda config: _bind(case, inputs, spare, specialized, config)())
+        if case.backward:
+            from .triton_backward import prepare_gradients
+
+            return prepare_gradients(case, inputs, output, tma=True)
+        spare, target = output.new_empty(output.shape), target_of(output)
+        configs = forward_configs(table if not interpreting() else FORWARD, target, case)
+
+        def run(config: Mapping[str, int]) -> None:
+            _bind(case, inputs, spare, specialized, config)()
+
+        config = tuned(name, tuning_key(case), configs, run, lambda config: forward_cost(case, config, target))
         return named(bound_launcher(lambda out: _bind(case, inputs, out, specialized, config), output), config)
 
     return prepare

@@ -36,12 +36,12 @@ FORWARD: Table = {
     "sm_100": {
         64: ((128, 128, 8, 3), (128, 64, 4, 2), (128, 64, 8, 3)),
         128: ((128, 128, 8, 2), (128, 64, 8, 3)),
-        192: ((128, 64, 8, 3),),
-        256: ((128, 32, 8, 2),),
+        192: ((128, 64, 8, 3), (128, 64, 8, 2)),
+        256: ((128, 32, 8, 2), (64, 32, 4, 2)),
     },
     "gfx942": {
         64: ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
-        128: ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
+        128: ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1), (64, 64, 4, 1)),
         192: ((128, 64, 4, 2), (64, 64, 4, 1)),
         256: ((128, 32, 4, 2), (64, 64, 4, 1)),
     },
@@ -57,8 +57,8 @@ TMA: Table = {
     "sm_100": {
         64: ((128, 128, 8, 3), (128, 64, 8, 3)),
         128: ((128, 128, 8, 2), (128, 64, 8, 3)),
-        192: ((128, 64, 8, 3),),
-        256: ((128, 64, 8, 2),),
+        192: ((128, 64, 8, 3), (128, 64, 8, 2)),
+        256: ((128, 64, 8, 2), (128, 32, 8, 2)),
     },
 }
 
@@ -67,7 +67,7 @@ SPECIALIZED: Table = {
         64: ((128, 128, 4, 3), (128, 64, 4, 3)),
         128: ((128, 128, 4, 2), (128, 64, 4, 3)),
         192: ((128, 64, 4, 2), (128, 64, 4, 3)),
-        256: ((128, 64, 4, 2),),
+        256: ((128, 64, 4, 2), (128, 32, 4, 2)),
     },
     "sm_100": {
         64: ((128, 128, 8, 2), (128, 128, 4, 2)),
@@ -77,15 +77,29 @@ SPECIALIZED: Table = {
 }
 """num_warps counts the consumers before they are divided; the compiler adds warps that load. On sm_100 256 wide heads spill."""
 
-WIDE_ELEMENTS: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
+TF32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
     64: ((64, 32, 4, 2), (128, 32, 8, 2)),
     128: ((64, 32, 8, 2), (32, 32, 4, 2)),
-    192: ((32, 32, 8, 2),),
+    192: ((32, 32, 8, 2), (32, 16, 8, 2)),
     256: ((32, 32, 8, 2), (32, 16, 8, 2)),
 }
-"""fp32 and tf32, on every chip."""
+"""On every chip that has it."""
 
-SHARED_KIB = {(7, 0): 96, (7, 5): 64, (8, 0): 163, (8, 6): 99, (8, 7): 163, (8, 9): 99, (9, 0): 227, (10, 0): 227, (12, 0): 99}
+FP32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
+    64: ((64, 32, 8, 2), (32, 32, 8, 2)),
+    128: ((32, 32, 8, 2), (32, 16, 8, 2)),
+    192: ((32, 16, 8, 2), (16, 16, 8, 1)),
+    256: ((16, 16, 8, 1),),
+}
+"""On every chip; outside tensor cores, where each thread holds its part of both operands."""
+
+MASKED_SPILLS: Mapping[tuple[str, int], Sequence[tuple[int, int, int, int]]] = {
+    ("gfx942", 128): ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
+}
+"""Of FORWARD, what spills where sizes are no multiples of the tile or a window needs masks of its own: there it is left out."""
+
+SHARED_KIB = {(7, 0): 96, (7, 5): 64, (8, 0): 163, (8, 6): 99, (8, 7): 163, (8, 9): 99, (9, 0): 227}
+SHARED_KIB |= {(10, 0): 227, (10, 3): 227, (12, 0): 99, (12, 1): 99}
 """Most shared memory of a block, KiB: CUDA C++ Programming Guide, table of technical specifications per compute capability."""
 LEAST_SHARED_KIB = 64
 """What chips that are not listed surely have: MI200 and MI300 have that much (AMD CDNA 3 ISA, section 11), newer NVIDIA chips more."""
@@ -129,14 +143,26 @@ def shared_bytes(config: Mapping[str, int], bytes_per_key: int, bytes_per_query:
     return config["num_stages"] * config["BLOCK_N"] * bytes_per_key + config["BLOCK_M"] * bytes_per_query
 
 
-def forward_configs(table: Table, target: Target, head_dim: int, head_dim_v: int, element_bytes: int) -> list[Config]:
+def tiles_for(
+    case: AttentionCase, rows: Sequence[tuple[int, int, int, int]], spills: Sequence[tuple[int, int, int, int]] = ()
+) -> list[Config]:
+    """The rows of a table as configurations, without those in ``spills`` where the case needs masks beside the causal one."""
+
+    def masked(tile: tuple[int, int, int, int]) -> bool:
+        return case.window is not None or case.seq_q % tile[0] != 0 or case.seq_kv % tile[1] != 0
+
+    return [dict(zip(NAMES, tile, strict=True)) for tile in rows if not (tile in spills and masked(tile))]
+
+
+def forward_configs(table: Table, target: Target, case: AttentionCase) -> list[Config]:
     """Candidates for the forward pass that fit the target's shared memory; never none, for the smallest is kept and may fail."""
-    chip, width = table_chip(target), width_class(head_dim, head_dim_v)
-    rows = WIDE_ELEMENTS[width] if element_bytes == 4 else table.get(chip, {}).get(width, ())
-    made = [dict(zip(NAMES, row, strict=True)) for row in rows]
+    chip, width = table_chip(target), width_class(case.head_dim, case.dim_v)
+    element_bytes = DTYPE_BYTES[case.dtype]
+    rows = (FP32 if case.dtype == "fp32" else TF32)[width] if element_bytes == 4 else table.get(chip, {}).get(width, ())
+    made = tiles_for(case, rows, MASKED_SPILLS.get((chip, width), ()))
     limit = shared_limit(target)
-    per_key = (sum(cut(head_dim)) + padded(head_dim_v)) * element_bytes
-    per_query = sum(cut(head_dim)) * element_bytes if chip in ("sm_90", "sm_100") else 0
+    per_key = (sum(cut(case.head_dim)) + padded(case.dim_v)) * element_bytes
+    per_query = sum(cut(case.head_dim)) * element_bytes if chip in ("sm_90", "sm_100") else 0
     if chip == "gfx942":  # one stage of the loop is in registers there
         return [c for c in made if shared_bytes({**c, "num_stages": c["num_stages"] - 1}, per_key, 0) <= limit] or made[-1:]
     return [config for config in made if shared_bytes(config, per_key, per_query) <= limit] or made[-1:]
@@ -192,82 +218,3 @@ def decode_configs(case: AttentionCase, target: Target) -> list[Config]:
     extra_stage = 1 if chip == "gfx942" else 0  # one stage of the loop is in registers there
     limit = shared_limit(target)
     return [c for c in made if shared_bytes({**c, "num_stages": c["num_stages"] - extra_stage}, per_key, 0) <= limit]
-
-
-KEYS_GRADIENT: Table = {
-    "sm_80": {
-        64: ((32, 64, 4, 2), (32, 128, 8, 2)),
-        128: ((32, 64, 4, 2),),
-        192: ((32, 32, 4, 1),),
-        256: ((32, 64, 8, 2), (32, 64, 8, 1)),
-    },
-    "sm_90": {
-        64: ((64, 128, 8, 2), (64, 64, 4, 2)),
-        128: ((64, 128, 8, 2), (32, 128, 8, 2), (32, 64, 4, 2)),
-        192: ((32, 64, 8, 2),),
-        256: ((16, 64, 8, 2),),
-    },
-    "sm_100": {
-        64: ((64, 128, 8, 2), (64, 64, 4, 2)),
-        128: ((64, 128, 8, 1), (64, 64, 8, 1)),
-        192: ((64, 64, 8, 1),),
-        256: ((16, 32, 4, 1),),
-    },
-    "gfx942": {
-        64: ((32, 128, 4, 1),),
-        128: ((32, 64, 4, 1),),
-        192: ((32, 64, 4, 1), (16, 64, 4, 1)),
-        256: ((16, 32, 4, 1),),
-    },
-}
-"""Of the pass that makes dK and dV."""
-
-QUERIES_GRADIENT: Table = {
-    "sm_80": {
-        64: ((128, 64, 8, 3), (128, 64, 8, 2)),
-        128: ((128, 32, 8, 2), (64, 64, 8, 2), (64, 32, 4, 2)),
-        192: ((32, 32, 4, 1),),
-        256: ((64, 64, 8, 2), (64, 32, 8, 2)),
-    },
-    "sm_90": {
-        64: ((128, 128, 8, 2), (128, 64, 8, 3)),
-        128: ((128, 64, 8, 2), (64, 64, 4, 2), (128, 32, 8, 2)),
-        192: ((128, 32, 8, 2), (64, 64, 8, 2)),
-        256: ((64, 64, 8, 2), (64, 32, 8, 2)),
-    },
-    "sm_100": {
-        64: ((128, 64, 8, 2), (64, 64, 4, 2)),
-        128: ((128, 64, 8, 2), (128, 32, 8, 2)),
-        192: ((128, 32, 8, 2), (64, 32, 8, 2)),
-        256: ((64, 32, 8, 2),),
-    },
-    "gfx942": {
-        64: ((64, 64, 4, 1), (128, 32, 4, 1)),
-        128: ((64, 64, 4, 1), (64, 32, 4, 1)),
-        192: ((64, 32, 4, 1),),
-        256: ((64, 16, 4, 1), (32, 32, 4, 1)),
-    },
-}
-"""Of the pass that makes dQ."""
-
-BACKWARD_WIDE_ELEMENTS: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
-    64: ((32, 32, 4, 1),),
-    128: ((32, 32, 8, 1),),
-    192: ((16, 16, 4, 1),),
-    256: ((16, 16, 4, 1),),
-}
-"""Both passes in fp32 and tf32, on every chip."""
-
-
-def backward_configs(table: Table, target: Target, case: AttentionCase) -> list[Config]:
-    """Candidates for a pass of the backward pass that fit the target's shared memory; never none, for the last is kept and may fail."""
-    chip, width, element_bytes = table_chip(target), width_class(case.head_dim, case.dim_v), DTYPE_BYTES[case.dtype]
-    rows = BACKWARD_WIDE_ELEMENTS[width] if element_bytes == 4 else table[chip][width]
-    made = [dict(zip(NAMES, row, strict=True)) for row in rows]
-    pair = (sum(cut(case.head_dim)) + padded(case.dim_v)) * element_bytes
-    held, streamed = ("BLOCK_N", "BLOCK_M") if table is KEYS_GRADIENT else ("BLOCK_M", "BLOCK_N")
-    limit = shared_limit(target)
-    on_amd = 1 if chip == "gfx942" else 0  # both what is held and one stage of the loop are in registers there
-    return [
-        config for config in made if ((config["num_stages"] - on_amd) * config[streamed] + (1 - on_amd) * config[held]) * pair <= limit
-    ] or made[-1:]

@@ -43,20 +43,18 @@ def tile(  # type: ignore[no-untyped-def]
         rest_inside = tl.full((1, DIM_REST), True, tl.int1) if HEAD_DIM == DIM + DIM_REST else (dims_rest < HEAD_DIM)[None, :]
         queries_rest = tl.load(q_head + rows[:, None] * HEAD_DIM + dims_rest[None, :], mask=row_inside & rest_inside, other=0.0)
 
-    low, whole, edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
+    edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
     top = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     weight_sum = tl.zeros((BLOCK_M,), dtype=tl.float32)
     total = tl.zeros((BLOCK_M, DIM_V), dtype=tl.float32)
-    for phase in tl.static_range(0 if WINDOW else 1, 2 if EVEN and not CAUSAL else 3):
-        if phase == 0:
-            start, stop = low, whole
-        elif phase == 1:
-            start, stop = whole, edge
-        else:
+    for masked in tl.static_range(1 if WINDOW else 0, 1 if EVEN and not CAUSAL else 2):
+        if masked:
             start, stop = edge, end
+        else:
+            start, stop = 0, edge
         for column in range(start, stop, BLOCK_N):
             columns = column + lanes
-            key_inside = tl.full((BLOCK_N, 1), True, tl.int1) if EVEN or phase == 1 else (columns < SEQ_KV)[:, None]
+            key_inside = tl.full((BLOCK_N, 1), True, tl.int1) if EVEN or not masked else (columns < SEQ_KV)[:, None]
             key_pointers = k_head + column * HEAD_DIM + lanes[:, None] * HEAD_DIM
             value_pointers = v_head + column * HEAD_DIM_V + (lanes[:, None] * HEAD_DIM_V + dims_v[None, :])
             keys = tl.load(key_pointers + dims[None, :], mask=key_inside & dim_inside, other=0.0)
@@ -64,9 +62,9 @@ def tile(  # type: ignore[no-untyped-def]
             if DIM_REST > 0:
                 keys_rest = tl.load(key_pointers + dims_rest[None, :], mask=key_inside & rest_inside, other=0.0)
                 scores = tl.dot(queries_rest, tl.trans(keys_rest), scores, input_precision=PRECISION)
-            if phase != 1:
+            if masked:
                 scores = tl.where(visible(rows[:, None], columns[None, :], SEQ_KV, window, CAUSAL, WINDOW), scores, float("-inf"))
-            weights, shrink, top, weight_sum = soften(scores, top, weight_sum, scale, WINDOW and phase != 1)
+            weights, shrink, top, weight_sum = soften(scores, top, weight_sum, scale, WINDOW)
             total = total * shrink[:, None]
             values = tl.load(value_pointers, mask=key_inside & dim_v_inside, other=0.0)
             total = tl.dot(weights.to(values.dtype), values, total, input_precision=PRECISION)
@@ -112,28 +110,26 @@ def tile_tma(  # type: ignore[no-untyped-def]
             dims_rest = DIM + tl.arange(0, DIM_REST)
             queries_rest = tl.load(q_rows + dims_rest[None, :], mask=row_inside & (dims_rest < HEAD_DIM)[None, :], other=0.0)
 
-    low, whole, edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
+    edge, end = key_tiles(block * BLOCK_M, SEQ_KV, window, CAUSAL, WINDOW, BLOCK_M, BLOCK_N)
     top = tl.full((BLOCK_M,), float("-inf"), dtype=tl.float32)
     weight_sum = tl.zeros((BLOCK_M,), dtype=tl.float32)
     total = tl.zeros((BLOCK_M, DIM_V), dtype=tl.float32)
     # Warps can be specialised for one loop of a kernel only (Triton 3.6): there all tiles are masked.
-    LAST: tl.constexpr = 2 if EVEN and not CAUSAL else 3
-    FIRST: tl.constexpr = LAST - 1 if WARP_SPECIALIZE else (0 if WINDOW else 1)
-    for phase in tl.static_range(FIRST, LAST):
-        if phase == 0:
-            start, stop = low, whole
-        elif phase == 1:
-            start, stop = whole, edge
+    LAST: tl.constexpr = 1 if EVEN and not CAUSAL else 2
+    FIRST: tl.constexpr = LAST - 1 if WARP_SPECIALIZE else (1 if WINDOW else 0)
+    for masked in tl.static_range(FIRST, LAST):
+        if masked:
+            start, stop = edge if WINDOW or not WARP_SPECIALIZE else 0, end
         else:
-            start, stop = low if WARP_SPECIALIZE else edge, end
+            start, stop = 0, edge
         for column in tl.range(start, stop, BLOCK_N, warp_specialize=WARP_SPECIALIZE):
             scores = tl.dot(queries, tl.trans(k.load([kv_row + column, 0])), input_precision=PRECISION)
             if DIM_REST > 0:
                 scores = tl.dot(queries_rest, tl.trans(k_rest.load([kv_row + column, DIM])), scores, input_precision=PRECISION)
-            if phase != 1:
+            if masked:
                 columns = column + lanes
                 scores = tl.where(visible(rows[:, None], columns[None, :], SEQ_KV, window, CAUSAL, WINDOW), scores, float("-inf"))
-            weights, shrink, top, weight_sum = soften(scores, top, weight_sum, scale, WINDOW and phase != 1)
+            weights, shrink, top, weight_sum = soften(scores, top, weight_sum, scale, WINDOW)
             total = total * shrink[:, None]
             values = v.load([kv_row + column, 0])
             total = tl.dot(weights.to(values.dtype), values, total, input_precision=PRECISION)

@@ -75,36 +75,25 @@ def place(program, ALL_HEADS, BLOCKS, TOGETHER):  # type: ignore[no-untyped-def]
 
 @inlined
 def key_tiles(first_row, SEQ_KV, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Tiles of keys for BLOCK_M rows: [low, whole) cut by the window, [whole, edge) whole, [edge, end) cut by diagonal or end."""
+    """Tiles of keys for BLOCK_M rows: [0, edge) whole, [edge, end) cut by diagonal or end; under a window all of [edge, end) are masked."""
     if CAUSAL:
         edge, end = first_row // BLOCK_N * BLOCK_N, min(SEQ_KV, first_row + BLOCK_M)
     else:
         edge, end = SEQ_KV // BLOCK_N * BLOCK_N, SEQ_KV
-    if WINDOW:
-        low = max(0, first_row - window + 1) // BLOCK_N * BLOCK_N
-        whole = tl.cdiv(max(0, first_row + BLOCK_M - window), BLOCK_N) * BLOCK_N
-        whole = min(whole, tl.cdiv(end, BLOCK_N) * BLOCK_N)
-        edge = max(whole, edge)
-    else:
-        low, whole = 0, 0
-    return low, whole, edge, end
+    if WINDOW:  # a loop of its own for the few whole tiles would only take registers
+        edge = max(0, first_row - window + 1) // BLOCK_N * BLOCK_N
+    return edge, end
 
 
 @inlined
 def query_tiles(first_key, SEQ_Q, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Tiles of queries that see BLOCK_N keys: [low, whole) cut by the diagonal, [whole, edge) whole, [edge, end) by window or end."""
-    edge, end = SEQ_Q // BLOCK_M * BLOCK_M, SEQ_Q
+    """The queries that see any of BLOCK_N keys: from the start of a tile to the last of them."""
+    low, end = 0, SEQ_Q
     if CAUSAL:
-        low, whole = first_key // BLOCK_M * BLOCK_M, tl.cdiv(first_key + BLOCK_N - 1, BLOCK_M) * BLOCK_M
-    else:
-        low, whole = 0, 0
+        low = first_key // BLOCK_M * BLOCK_M
     if WINDOW:
         end = min(SEQ_Q, first_key + BLOCK_N - 1 + window)
-        edge = min(edge, (first_key + window) // BLOCK_M * BLOCK_M)
-    if CAUSAL:
-        whole = min(whole, tl.cdiv(end, BLOCK_M) * BLOCK_M)
-        edge = max(edge, whole)
-    return low, whole, edge, end
+    return low, end
 
 
 @inlined

@@ -13,8 +13,10 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"heads": 1, "kv_heads": 1, "seq_q": 150, "seq_kv": 150, "head_dim": 24, "head_dim_v": 40, "causal": True, "window": 40},
     {"heads": 3, "kv_heads": 1, "seq_q": 33, "seq_kv": 90, "head_dim": 48, "head_dim_v": 32},
     {"heads": 2, "kv_heads": 1, "seq_q": 128, "seq_kv": 128, "head_dim": 32, "causal": True},
+    {"heads": 4, "kv_heads": 2, "seq_q": 256, "seq_kv": 256, "head_dim": 16, "causal": True, "window": 70},
+    {"heads": 1, "kv_heads": 1, "seq_q": 1, "seq_kv": 1, "head_dim": 16, "causal": True},
 )
-DTYPES_IN_TURN = (("fp32", "bf16"), ("tf32", "fp16"), ("bf16",), ("fp16",), ("fp32",))
+DTYPES_IN_TURN = (("fp32", "bf16"), ("tf32", "fp16"), ("bf16",), ("fp16",), ("fp32",), ("fp32",), ("fp32",))
 """Two of the four for the shapes with the most branches: the interpreter is slow, and a dtype changes no branch."""
 INTERPRETED = [
     AttentionCase(batch=1, dtype=dtype, direction=direction, **shape)

@@ -54,6 +54,12 @@ Set Architecture" (2025): 64 KiB of LDS (section 11), 512 vector registers a lan
 unit has four SIMDs of 64-lane waves."""
 
 
+TENSOR_COLUMNS = 512
+"""Of Blackwell's tensor memory: PTX ISA, "Tensor Memory". Triton compiles a kernel that needs more to nothing, and a launch raises."""
+FEWEST_TENSOR_REGISTERS = 16
+"""A warp's share of the smallest tile of fp32 sums, 16 by 16, takes 8 registers of a thread, and its operands 6."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One kernel, one set of constants, one chip."""
@@ -88,6 +94,8 @@ class Compiled:
     """Bytes of a thread's registers that had to be kept in memory."""
     threads: int = 0
     """Threads of a block, those of specialised warps among them."""
+    tensor_columns: int = 0
+    """Columns of Blackwell's tensor memory."""
     seconds: float = 0.0
 
 
@@ -116,8 +124,11 @@ def cannot_compile(chip: str) -> str | None:
     return None
 
 
-def broken_limits(job: Job, made: Compiled) -> list[str]:
-    """What keeps the kernel from running well on the chip: no code, spilled registers, or more than a block can have."""
+def broken_limits(job: Job, made: Compiled, tensor_kernel: bool = False) -> list[str]:
+    """What keeps the kernel from running well on the chip: no code, spilled registers, or more than a block can have.
+
+    ``tensor_kernel``: it multiplies matrices, so one of few registers does nothing.
+    """
     chip = CHIPS[job.chip]
     if made.error:
         return [f"does not compile: {made.error}"]
@@ -126,6 +137,10 @@ def broken_limits(job: Job, made: Compiled) -> list[str]:
         wrong.append(f"spills {made.spill_bytes} bytes a thread")
     if made.shared_bytes > chip.shared_bytes:
         wrong.append(f"{made.shared_bytes} bytes of shared memory, of {chip.shared_bytes}")
+    if tensor_kernel and 0 < made.registers < FEWEST_TENSOR_REGISTERS:
+        wrong.append(f"{made.registers} registers a thread: a kernel that does nothing")
+    if made.tensor_columns > TENSOR_COLUMNS:
+        wrong.append(f"{made.tensor_columns} columns of tensor memory, of {TENSOR_COLUMNS}")
     if not 0 < made.registers <= chip.registers_per_thread:
         wrong.append(f"{made.registers} registers a thread, of {chip.registers_per_thread}")
     if made.registers * made.threads > chip.registers_per_block:
@@ -232,7 +247,7 @@ def _read_nvidia(made: Any, chip: Chip) -> Compiled:
             said = _output(_ptxas(int(chip.arch)), "-v", f"--gpu-name={name}", str(source), "-o", str(cubin))
             spills = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
     threads = [int(n) for n in re.findall(r"\.(?:maxntid|reqntid) (\d+)", ptx)]
-    return Compiled("", ptx, int(made.metadata.shared), registers, spills, max(threads))
+    return Compiled("", ptx, int(made.metadata.shared), registers, spills, max(threads), int(getattr(made.metadata, "tmem_size", 0) or 0))
 
 
 def _read_amd(made: Any) -> Compiled:
