@@ -51,10 +51,11 @@ def test_every_triton_kernel_is_right_on_random_cases_in_the_interpreter() -> No
         [sys.executable, str(script)], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    checked = dict(json.loads(line) for line in done.stdout.splitlines())
-    others = {k.name for k in kernels(backend="triton") if not k.op.endswith("matmul")}
-    assert set(checked) == others
-    assert [name for name, count in checked.items() if count < FEWEST_RANDOM and name != "triton.store"] == []
+    checked = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {name for name, _, _ in checked} == {k.name for k in kernels(backend="triton") if not k.op.endswith("matmul")}
+    few = [(name, count, reasons) for name, count, reasons in checked if count < FEWEST_RANDOM and name != "triton.store"]
+    # Only a Triton too old for a kernel is a reason to try none.
+    assert [found for found in few if found[1] or not any("is installed" in reason for reason in found[2])] == []
 
 
 def test_outside_the_interpreter_triton_refuses_a_cpu() -> None:
