@@ -13,9 +13,9 @@ from .triton_parts import cut, padded
 BACKWARD: Mapping[str, Table] = {
     "keys": {
         "sm_80": {
-            64: ((64, 128, 8, 2), (64, 64, 4, 2), (32, 128, 8, 2), (32, 64, 4, 2)),
-            128: ((64, 64, 8, 2), (32, 128, 8, 2), (32, 64, 4, 2)),
-            192: ((16, 64, 8, 1), (32, 32, 4, 1)),
+            64: ((32, 128, 8, 2), (32, 64, 4, 2)),
+            128: ((64, 64, 8, 2), (32, 64, 8, 2)),
+            192: ((32, 32, 4, 1), (16, 32, 4, 1)),
             256: ((32, 64, 8, 2), (32, 64, 8, 1), (16, 64, 8, 1)),
         },
         "sm_90": {
@@ -41,7 +41,7 @@ BACKWARD: Mapping[str, Table] = {
         "sm_80": {
             64: ((128, 64, 8, 3), (128, 64, 8, 2)),
             128: ((128, 32, 8, 2), (64, 64, 8, 2), (64, 32, 4, 2)),
-            192: ((32, 64, 4, 1), (32, 32, 4, 2)),
+            192: ((32, 32, 4, 2), (32, 32, 8, 2)),
             256: ((64, 64, 8, 2), (64, 32, 8, 2)),
         },
         "sm_90": {
@@ -86,7 +86,7 @@ BACKWARD_TMA: Mapping[str, Table] = {
             64: ((128, 128, 8, 2), (128, 64, 8, 3), (64, 64, 4, 3)),
             128: ((128, 64, 8, 2), (128, 64, 8, 3), (64, 64, 4, 3)),
             192: ((128, 64, 8, 2), (128, 32, 8, 2)),
-            256: ((128, 32, 8, 2), (64, 32, 4, 2)),
+            256: ((128, 32, 8, 2), (64, 32, 4, 2), (64, 32, 8, 2)),
         },
         "sm_100": {
             64: ((128, 128, 8, 2), (128, 64, 8, 2), (64, 64, 4, 2)),
@@ -100,7 +100,7 @@ BACKWARD_TMA: Mapping[str, Table] = {
 
 BACKWARD_TF32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
     64: ((32, 32, 4, 1), (32, 32, 8, 1)),
-    128: ((32, 32, 8, 1), (16, 32, 8, 1)),
+    128: ((32, 32, 8, 1), (32, 32, 4, 1)),
     192: ((16, 16, 8, 1), (16, 16, 4, 1)),
     256: ((16, 16, 8, 1),),
 }
@@ -110,10 +110,16 @@ BACKWARD_FP32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {64: ((32, 32
 """Both passes, on every chip. Each thread holds its part of both operands: no tile of wider heads keeps out of memory."""
 
 MASKED_SPILLS: Mapping[tuple[str, str, int], Sequence[tuple[int, int, int, int]]] = {
-    ("keys", "sm_90", 128): ((64, 128, 8, 2),),
+    ("keys", "sm_80", 256): ((32, 64, 8, 2),),
+    ("keys", "sm_90", 128): ((64, 128, 8, 2), (64, 64, 8, 2)),
+    ("keys.tma", "sm_90", 128): ((64, 128, 8, 2),),
+    ("keys", "sm_90", 256): ((16, 64, 8, 2),),
+    ("queries", "sm_90", 128): ((64, 64, 4, 2),),
+    ("queries", "sm_90", 256): ((64, 64, 8, 2),),
+    ("queries.tma", "sm_90", 256): ((128, 32, 8, 2), (64, 32, 4, 2)),
     ("queries", "gfx942", 128): ((64, 64, 4, 1),),
 }
-"""Of BACKWARD, what spills where sizes are no multiples of the tile or a window needs masks of its own: there it is left out."""
+"""What spills where sizes are no multiples of the tile or a window needs masks of its own: there it is left out."""
 
 
 def backward_configs(tables: Mapping[str, Table], name: str, target: Target, case: AttentionCase) -> list[Config]:
@@ -125,7 +131,8 @@ def backward_configs(tables: Mapping[str, Table], name: str, target: Target, cas
     if element_bytes == 4:
         made = tiles_for(case, (BACKWARD_FP32 if case.dtype == "fp32" else BACKWARD_TF32).get(width, ()))
     else:
-        made = tiles_for(case, tables[name][chip][width], MASKED_SPILLS.get((name, chip, width), ()) if tables is BACKWARD else ())
+        kernel = f"{name}.tma" if tables is BACKWARD_TMA else name
+        made = tiles_for(case, tables[name][chip][width], MASKED_SPILLS.get((kernel, chip, width), ()))
     pair = (sum(cut(case.head_dim)) + padded(case.dim_v)) * element_bytes
     held, streamed = ("BLOCK_N", "BLOCK_M") if name == "keys" else ("BLOCK_M", "BLOCK_N")
     limit = shared_limit(target)

@@ -78,7 +78,7 @@ SPECIALIZED: Table = {
 """num_warps counts the consumers before they are divided; the compiler adds warps that load. On sm_100 256 wide heads spill."""
 
 TF32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
-    64: ((64, 32, 4, 2), (128, 32, 8, 2)),
+    64: ((64, 32, 8, 2), (128, 32, 8, 2)),
     128: ((64, 32, 8, 2), (32, 32, 4, 2)),
     192: ((32, 32, 8, 2), (32, 16, 8, 2)),
     256: ((32, 32, 8, 2), (32, 16, 8, 2)),
@@ -94,6 +94,9 @@ FP32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
 """On every chip; outside tensor cores, where each thread holds its part of both operands."""
 
 MASKED_SPILLS: Mapping[tuple[str, int], Sequence[tuple[int, int, int, int]]] = {
+    ("sm_80", 128): ((64, 64, 4, 3),),
+    ("sm_80", 256): ((64, 64, 8, 2),),
+    ("sm_90", 256): ((64, 64, 8, 2),),
     ("gfx942", 128): ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
 }
 """Of FORWARD, what spills where sizes are no multiples of the tile or a window needs masks of its own: there it is left out."""
@@ -159,7 +162,7 @@ def forward_configs(table: Table, target: Target, case: AttentionCase) -> list[C
     chip, width = table_chip(target), width_class(case.head_dim, case.dim_v)
     element_bytes = DTYPE_BYTES[case.dtype]
     rows = (FP32 if case.dtype == "fp32" else TF32)[width] if element_bytes == 4 else table.get(chip, {}).get(width, ())
-    made = tiles_for(case, rows, MASKED_SPILLS.get((chip, width), ()))
+    made = tiles_for(case, rows, MASKED_SPILLS.get((chip, width), ()) if table is FORWARD else ())
     limit = shared_limit(target)
     per_key = (sum(cut(case.head_dim)) + padded(case.dim_v)) * element_bytes
     per_query = sum(cut(case.head_dim)) * element_bytes if chip in ("sm_90", "sm_100") else 0

@@ -136,13 +136,13 @@ def decode_case(**fields: Any) -> DecodeCase:
     return DecodeCase(**{"batch": 1, "heads": 8, "kv_heads": 1, "seq_kv": 4096, "head_dim": 128, "dtype": "bf16", **fields})
 
 
-def decodings(chip: str) -> Iterator[Entry]:
-    """Every tile of decoding, once with few query heads and once with many."""
+def decodings(chip: str, exhaustive: bool) -> Iterator[Entry]:
+    """Tiles of decoding, with few query heads and with many."""
     for width, heads in itertools.product((64, 128, 256, 576), (8, 64)):
         case = decode_case(head_dim=HEADS[width][0], head_dim_v=HEADS[width][1], heads=heads)
-        for config in tables.decode_configs(case, TARGETS[chip]):
-            if config["PROGRAMS"] == tables.PROGRAMS[0]:
-                yield from entries_of("decode", chip, case, config)
+        configs = [config for config in tables.decode_configs(case, TARGETS[chip]) if config["PROGRAMS"] == tables.PROGRAMS[0]]
+        for config in configs if exhaustive else configs[:1]:
+            yield from entries_of("decode", chip, case, config)
 
 
 def candidates(name: str, table: tables.Table, chip: str, case: AttentionCase) -> list[dict[str, int]]:
@@ -156,7 +156,7 @@ def candidates(name: str, table: tables.Table, chip: str, case: AttentionCase) -
 
 def entries(chip: str, exhaustive: bool = False) -> list[Entry]:
     """The first candidate of each table and width for PLAIN, and for KINDS on one chip; ``exhaustive``: all for all."""
-    found = list(decodings(chip))
+    found = list(decodings(chip, exhaustive))
     found += entries_of("rows", chip, case_of(128, **PLAIN), {})
     for name, table in tables_of(chip):
         direction = "backward" if name.partition(".")[0] in BACKWARD else "forward"
