@@ -37,13 +37,13 @@ FORWARD: Table = {
         64: ((128, 128, 8, 3), (128, 64, 4, 2), (128, 64, 8, 3)),
         128: ((128, 128, 8, 2), (128, 64, 8, 3)),
         192: ((128, 64, 8, 3), (128, 64, 8, 2)),
-        256: ((128, 32, 8, 2), (64, 32, 4, 2)),
+        256: ((128, 32, 8, 2), (64, 32, 8, 2)),
     },
     "gfx942": {
         64: ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
-        128: ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1), (64, 64, 4, 1)),
-        192: ((128, 64, 4, 2), (64, 64, 4, 1)),
-        256: ((128, 32, 4, 2), (64, 64, 4, 1)),
+        128: ((128, 64, 4, 2), (128, 64, 4, 1), (64, 32, 8, 1)),
+        192: ((128, 64, 4, 2), (64, 64, 4, 1), (64, 32, 4, 1)),
+        256: ((128, 32, 4, 2), (64, 64, 4, 1), (64, 32, 8, 1)),
     },
 }
 
@@ -72,14 +72,14 @@ SPECIALIZED: Table = {
     "sm_100": {
         64: ((128, 128, 8, 2), (128, 128, 4, 2)),
         128: ((128, 128, 8, 2), (128, 64, 8, 2)),
-        192: ((128, 128, 8, 2), (128, 64, 8, 2)),
     },
 }
-"""num_warps counts the consumers before they are divided; the compiler adds warps that load. On sm_100 256 wide heads spill."""
+"""num_warps counts the consumers before they are divided; the compiler adds warps that load. On sm_100 heads of 192 and 256 spill or
+need more than its tensor memory."""
 
 TF32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
     64: ((64, 32, 8, 2), (128, 32, 8, 2)),
-    128: ((64, 32, 8, 2), (32, 32, 4, 2)),
+    128: ((64, 32, 8, 2), (32, 32, 8, 2)),
     192: ((32, 32, 8, 2), (32, 16, 8, 2)),
     256: ((32, 32, 8, 2), (32, 16, 8, 2)),
 }
@@ -88,7 +88,7 @@ TF32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
 FP32: Mapping[int, Sequence[tuple[int, int, int, int]]] = {
     64: ((64, 32, 8, 2), (32, 32, 8, 2)),
     128: ((32, 32, 8, 2), (32, 16, 8, 2)),
-    192: ((32, 16, 8, 2), (16, 16, 8, 1)),
+    192: ((16, 16, 8, 1),),
     256: ((16, 16, 8, 1),),
 }
 """On every chip; outside tensor cores, where each thread holds its part of both operands."""
@@ -97,7 +97,11 @@ MASKED_SPILLS: Mapping[tuple[str, int], Sequence[tuple[int, int, int, int]]] = {
     ("sm_80", 128): ((64, 64, 4, 3),),
     ("sm_80", 256): ((64, 64, 8, 2),),
     ("sm_90", 256): ((64, 64, 8, 2),),
-    ("gfx942", 128): ((128, 64, 4, 2), (128, 64, 4, 1), (256, 64, 8, 1)),
+    ("sm_100", 256): ((64, 32, 8, 2),),
+    ("gfx942", 64): ((128, 64, 4, 2), (128, 64, 4, 1)),
+    ("gfx942", 128): ((128, 64, 4, 2), (128, 64, 4, 1)),
+    ("gfx942", 192): ((128, 64, 4, 2), (64, 64, 4, 1)),
+    ("gfx942", 256): ((128, 32, 4, 2), (64, 64, 4, 1)),
 }
 """Of FORWARD, what spills where sizes are no multiples of the tile or a window needs masks of its own: there it is left out."""
 
