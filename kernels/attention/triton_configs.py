@@ -1,7 +1,8 @@
 """Tiles that the Triton attention kernels try, by chip and width of the head, and which of them fit.
 
-Tables are of fp16 and bf16 and hold only what compiles without spilled registers (the tests compile all of it); the search takes the
-fastest. Chips of no table take the one of the chip whose instructions they share, less what their shared memory cannot hold.
+Tables are of fp16 and bf16 and hold only what compiles without spilled registers with Triton 3.6 and 3.9 (test_triton_attention.py);
+Triton 3.4 spills some of it, and there too the search takes the fastest. Chips of no table take the one of the chip whose instructions
+they share, less what their shared memory cannot hold.
 """
 
 from __future__ import annotations
