@@ -1,7 +1,7 @@
 """The Triton attention kernels without a GPU: their tiles compile for their chips without spills, and the tables are sound.
 
 That they compute the right thing is shown in the interpreter (test_triton.py, with cases_attention_triton.py).
-Here the first tile of each table is compiled; ``python -m tests.kernels.test_triton_attention sm_90`` compiles all of them, each for every
+Here every tile of each table is compiled once; ``python -m tests.kernels.test_triton_attention sm_90`` compiles all of them, each for every
 kind of case (masks, ragged sizes, dtypes): run it after a change of kernels or tables.
 """
 
@@ -136,12 +136,12 @@ def decode_case(**fields: Any) -> DecodeCase:
     return DecodeCase(**{"batch": 1, "heads": 8, "kv_heads": 1, "seq_kv": 4096, "head_dim": 128, "dtype": "bf16", **fields})
 
 
-def decodings(chip: str, exhaustive: bool) -> Iterator[Entry]:
+def decodings(chip: str) -> Iterator[Entry]:
     """Tiles of decoding, with few query heads and with many."""
     for width, heads in itertools.product((64, 128, 256, 576), (8, 64)):
         case = decode_case(head_dim=HEADS[width][0], head_dim_v=HEADS[width][1], heads=heads)
         configs = [config for config in tables.decode_configs(case, TARGETS[chip]) if config["PROGRAMS"] == tables.PROGRAMS[0]]
-        for config in configs if exhaustive else configs[:1]:
+        for config in configs:
             yield from entries_of("decode", chip, case, config)
 
 
@@ -155,8 +155,8 @@ def candidates(name: str, table: tables.Table, chip: str, case: AttentionCase) -
 
 
 def entries(chip: str, exhaustive: bool = False) -> list[Entry]:
-    """The first candidate of each table and width for PLAIN, and for KINDS on one chip; ``exhaustive``: all for all."""
-    found = list(decodings(chip, exhaustive))
+    """All candidates of each table and width for PLAIN, and the first for KINDS on one chip; ``exhaustive``: all for all."""
+    found = list(decodings(chip))
     found += entries_of("rows", chip, case_of(128, **PLAIN), {})
     for name, table in tables_of(chip):
         direction = "backward" if name.partition(".")[0] in BACKWARD else "forward"
@@ -166,7 +166,7 @@ def entries(chip: str, exhaustive: bool = False) -> list[Entry]:
                 refuse = {"tma": forward.refuses_tma, "specialized": forward.refuses_specialized}.get(name, forward.refuses)
                 if (forward.refuses_tma if name.endswith(".tma") else refuse)(case, TARGETS[chip]) is None:
                     configs = candidates(name, table, chip, case)
-                    for config in configs if exhaustive else configs[:1]:
+                    for config in configs if exhaustive or kind is PLAIN else configs[:1]:
                         found += entries_of(name, chip, case, config)
     return found
 
