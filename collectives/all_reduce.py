@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from .exact import exact_share, exact_sum
 from .pattern import Pattern, register
+from .pieces import Piece
 
 ALL_REDUCE = register(
     Pattern(
         name="all_reduce",
         bus_factor=lambda ranks: 2 * (ranks - 1) / ranks,
-        counted_bytes=lambda buffer_bytes, ranks: buffer_bytes,
-        share=exact_share,
-        expected=lambda rank, ranks, elements, dtype, seed: exact_sum(elements, dtype, seed),
-        call=lambda distributed, tensor, group: distributed.all_reduce(tensor, group=group),
+        sends=lambda rank, ranks, elements: (Piece(elements, "share", of=rank),),
+        receives=lambda rank, ranks, elements: (Piece(elements, "sum"),),
+        call=lambda group, send, receive, elements: group.all_reduce(send, receive),
+        in_place=lambda rank, ranks, elements: 0,
+        reduces=True,
     )
 )

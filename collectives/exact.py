@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-EXACT_INTEGERS_UP_TO = {"fp64": 2**53, "fp32": 2**24, "fp16": 2**11, "bf16": 2**8, "int8": 2**7 - 1}
+EXACT_INTEGERS_UP_TO = {
+    "fp64": 2**53,
+    "fp32": 2**24,
+    "fp16": 2**11,
+    "bf16": 2**8,
+    "fp8_e4m3": 2**4,
+    "fp8_e5m2": 2**3,
+    "int8": 2**7 - 1,
+}
 """Largest integer below which every integer is representable (mantissa bits + 1, IEEE 754-2019 table 3.5; bf16: 8 bits)."""
 
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -44,3 +52,13 @@ def exact_share(rank: int, ranks: int, elements: int, dtype: str, seed: int) -> 
     """
     turn = (mixed(elements, seed + 1) + np.uint64(rank)) % np.uint64(ranks)
     return np.floor((exact_sum(elements, dtype, seed) + turn.astype(np.float64)) / ranks)
+
+
+def exact_message(of: int, elements: int, dtype: str, seed: int) -> np.ndarray:
+    """What rank ``of`` has to say, as float64: integers from 0 to the largest that ``dtype`` holds exactly.
+
+    >>> bool((exact_message(0, 9, "int8", 1) != exact_message(1, 9, "int8", 1)).any())
+    True
+    """
+    top = min(EXACT_INTEGERS_UP_TO[dtype], 2**48)
+    return (mixed(elements, seed + 2 + of) % np.uint64(top + 1)).astype(np.float64)

@@ -8,24 +8,45 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from .communicator import Communicator
+from .pieces import Piece
+
+Holds = Callable[[int, int, int], tuple[Piece, ...]]
+"""(rank, ranks, elements) -> what that rank's buffer holds; no piece: the rank has no such buffer."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One collective. Definitions of S, algbw and busbw: NVIDIA/nccl-tests, doc/PERFORMANCE.md."""
+    """One collective over a group, rank 0 of the group being the root where there is one.
+
+    ``elements`` is always the count behind S, the message size that algbw counts: S = elements x bytes of one element.
+    Definitions of S, algbw and busbw: NVIDIA/nccl-tests, doc/PERFORMANCE.md.
+    """
 
     name: str
     bus_factor: Callable[[int], float]
-    """busbw / algbw for a group of so many ranks."""
-    counted_bytes: Callable[[int, int], int]
-    """(bytes of one rank's buffer, ranks) -> S, the message size that algbw counts."""
-    share: Callable[[int, int, int, str, int], np.ndarray]
-    """(rank, ranks, elements, dtype, seed) -> what this rank puts in, as float64."""
-    expected: Callable[[int, int, int, str, int], np.ndarray]
-    """(rank, ranks, elements, dtype, seed) -> what this rank must get, exactly, as float64."""
-    call: Callable[[Any, Any, Any], None]
-    """(torch.distributed, tensor, group): run it once on the tensor."""
+    """busbw / algbw for a group of so many ranks; 0 where nothing is carried (barrier)."""
+    sends: Holds
+    """What each rank puts in."""
+    receives: Holds
+    """What each rank must get, exactly."""
+    call: Callable[[Communicator, Any, Any, int], None]
+    """(communicator, send buffer, receive buffer, elements): run it once."""
+    in_place: Callable[[int, int, int], int] | None = None
+    """(rank, ranks, elements) -> where in the larger of its two buffers this rank's smaller one lies; None: not defined in place."""
+    chunked: bool = False
+    """Whether S is split evenly among the ranks, so that ``elements`` is a multiple of their number."""
+    sized: bool = True
+    """Whether there is a message at all; a barrier has none: its ``elements`` are 0 and its row has a time only."""
+    reduces: bool = False
+    """Whether elements are added up: the transport must then know arithmetic in the dtype, not only move its bytes."""
+
+    def elements(self, size_bytes: int, itemsize: int, ranks: int) -> int:
+        """The largest count that makes at most ``size_bytes`` and that the pattern can split; at least one element, or one a rank."""
+        if not self.sized:
+            return 0
+        step = ranks if self.chunked else 1
+        return max(step, size_bytes // itemsize // step * step)
 
 
 _PATTERNS: dict[str, Pattern] = {}

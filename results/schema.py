@@ -71,7 +71,15 @@ class Row:
         "case", "collectives: message size S by the field's definition (the total for all-gather and reduce-scatter)", key=True
     )
     group_size: int | None = column("case", "collectives: ranks in the group", key=True)
-    in_place: bool | None = column("case", "collectives: output buffer is the input buffer", key=True)
+    members: str | None = column(
+        "case", "collectives: which ranks of the job form the group, `0-3`, several at once as `0-3|4-7`; empty: all of them", key=True
+    )
+    in_place: bool | None = column("case", "collectives: output buffer is (part of) the input buffer, or the reverse", key=True)
+    beside: str | None = column(
+        "case",
+        "what ran at the same time on the same chips, and was not timed: `matmul 4096x4096x4096 bf16`, `all_reduce 64 MiB bf16`",
+        key=True,
+    )
     dtype: str | None = column("case", "element type: `fp64`, `fp32`, `fp16`, `bf16`, `fp8_e4m3`, `int8`, ...", key=True)
     math_mode: str | None = column(
         "case",
@@ -101,6 +109,7 @@ class Row:
     )
     warmup_count: int | None = column("method", "calls made before the first sample that counts")
     sample_count: int | None = column("method", "samples taken")
+    calls_per_sample: int | None = column("method", "collectives: calls back to back that make one sample, whose time is their mean")
     round_count: int | None = column("method", "visits to the case, minutes apart, whose samples are pooled")
     stop_reason: str | None = column("method", "`precise`, `plateau`, `time_cap`, `sample_cap`")
 
@@ -120,15 +129,27 @@ class Row:
         "result", f"raw samples in time order, joined by spaces; at most {SAMPLES_KEPT}, evenly spaced"
     )
     slowest_rank_time_s: float | None = column(
-        "result", "collectives: the slowest rank's median (`time_median_s`: each call's mean over ranks, as nccl-tests)"
+        "result", "collectives: the slowest rank's median (`time_median_s`: each sample's mean over ranks, as nccl-tests)"
     )
     fastest_rank_time_s: float | None = column("result", "collectives: the fastest rank's median")
+    median_rank_time_s: float | None = column("result", "collectives: the median over ranks of their medians")
+    rank_times_s: tuple[float, ...] | None = column("result", "collectives: each rank's median, in the order of members")
+    straggler_rank: int | None = column(
+        "result", "collectives: the rank (of the job) whose own work on the same bytes, without the others, takes longest"
+    )
+    straggler_hash: str | None = column("result", "collectives: which host and chip that is, as a hash")
+    straggler_ratio: float | None = column("result", "collectives: its time for that work over the median of the ranks; 1: no straggler")
+    alone_time_s: float | None = column("result", "with `beside`: the same call's median with nothing beside it, in turns with the other")
     flops: float | None = column("result", "floating-point operations of one call, by the textbook count")
     bytes: float | None = column("result", "bytes that one call must move: inputs read once, outputs written once")
     rate_flops_per_s: float | None = column("result", "flops / time_median_s")
     bandwidth_bytes_per_s: float | None = column("result", "bytes / time_median_s")
     algbw_bytes_per_s: float | None = column("result", "collectives: size_bytes / time_median_s")
     busbw_bytes_per_s: float | None = column("result", "collectives: algbw times the bus factor of the pattern and group")
+    algorithm: str | None = column("result", "collectives: `ring`, `tree`, `nvls` (reduced in the switch), ..., or `unknown`")
+    wire_bytes_per_s: float | None = column(
+        "result", "collectives: bytes one rank's busiest direction carried per second by that algorithm; empty where it is unknown"
+    )
     peak_fraction: float | None = column("result", "share of the dense datasheet peak (rate for compute, bandwidth for memory operations)")
     roofline_fraction: float | None = column(
         "result", "share of what the roofline allows: max(flops / peak rate, bytes / peak bandwidth) / time_median_s"

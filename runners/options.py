@@ -25,6 +25,8 @@ class RunOptions:
     sustain_s: float = 0.0
     """After the samples of each case's first visit, calls back to back for so long."""
     budget_s: float | None = None
+    ranks: int | None = None
+    """Local ranks of a collective; None: one a GPU, two on a CPU."""
     out: Path | None = None
     resume: bool = False
     device_kind: str | None = None

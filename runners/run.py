@@ -15,13 +15,14 @@ from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 from chipassay.results.table import TableWriter, keep_latest, read_rows
 
 from .budget import PATIENCE_S, Budget, compiles
+from .collective.tasks import Job, backend_names, collective_tasks
 from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .devices.facts import DeviceFacts, host_hash
 from .devices.host import usable_cores
 from .options import RESULTS, Outcome, RunOptions, default_path
 from .rounds import pooled
 from .suites import Suite, load_suite, select, with_states
-from .tasks import Task, collective_tasks, kernel_questions, kernel_tasks
+from .tasks import Task, kernel_questions, kernel_tasks
 from .workers.client import WorkerDied, Workers, WorkerTimeout, start_ranks, start_worker
 
 START_TIMEOUT_S = 180.0
@@ -154,8 +155,8 @@ class Run:
 
     def _tasks(self, facts: DeviceFacts, reasons: dict[str, str | None]) -> list[Task]:
         for backend in self.options.backends:
-            if backend not in reasons:
-                raise UnknownName("backend", backend, reasons)
+            if backend not in {*reasons, *backend_names(facts.kind)}:
+                raise UnknownName("backend", backend, {*reasons, *backend_names(facts.kind)})
         from chipassay.collectives.pattern import patterns
         from chipassay.kernels.kernel import cases
 
@@ -165,14 +166,17 @@ class Run:
             known = cases() if wanted.ranks is None else patterns()
             if wanted.op not in known:
                 raise UnknownName("op" if wanted.ranks is None else "collective", wanted.op, known)
-        chosen = self.options.backends or tuple(b for b, reason in reasons.items() if reason is None)
-        tasks = self._kernel_tasks(suite, chosen)
-        if not self.options.backends or "torch" in self.options.backends:
-            tasks += collective_tasks(suite, facts.kind, facts.count, reasons["torch"])
+        chosen = tuple(b for b in self.options.backends if b in reasons) or tuple(b for b, reason in reasons.items() if reason is None)
+        tasks = [] if self.options.backends and not set(self.options.backends) & set(reasons) else self._kernel_tasks(suite, chosen)
+        tasks += collective_tasks(suite, self._job(facts, reasons["torch"]), self.options.backends)
         tasks = list({task.key: task for task in tasks}.values())  # where `half` is fp16, two blocks may want the same case
         if not tasks:
             raise InputError(f"nothing to measure with backend {', '.join(chosen)} in suite {suite.name}")
         return tasks
+
+    def _job(self, facts: DeviceFacts, missing: str | None) -> Job:
+        """All chips here; on a CPU 2 ranks, which stand for nothing but themselves."""
+        return Job(facts.kind, (0,) * (self.options.ranks or (2 if facts.kind == "cpu" else facts.count)), missing)
 
     def _kernel_tasks(self, suite: Suite, backends: Sequence[str]) -> list[Task]:
         assert self._workers is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from chipassay.results.schema import Row, case_key
 
-from .suites import COLLECTIVE_DTYPE_BYTES, Suite, Wanted
+from .suites import Suite
 
 TITLE_AXES = {
     "m": "m=",
@@ -97,36 +97,3 @@ def kernel_tasks(suite: Suite, questions: Sequence[Mapping[str, Any]], answers: 
                 )
             )
     return tasks
-
-
-def collective_tasks(suite: Suite, device_kind: str, chips: int, reason: str | None) -> list[Task]:
-    """Tasks for collectives: over all chips here; on a CPU over 2 ranks, which stand for nothing but themselves."""
-    ranks = 2 if device_kind == "cpu" else chips
-    if reason is None and device_kind not in ("cpu", "cuda", "rocm"):
-        reason = f"collectives over {device_kind} devices are not measured yet"
-    if reason is None and ranks < 2:
-        reason = "one chip only: a collective needs at least 2"
-    transport = {"cpu": "gloo", "rocm": "rccl"}.get(device_kind, "nccl")
-    return [_collective_task(wanted, suite, ranks, transport, device_kind, reason) for wanted in suite.wanted if wanted.ranks is not None]
-
-
-def _collective_task(wanted: Wanted, suite: Suite, ranks: int, transport: str, device_kind: str, reason: str | None) -> Task:
-    from chipassay.collectives.pattern import patterns
-
-    dtype, size_bytes = wanted.axes["dtype"], wanted.axes["size_bytes"]
-    itemsize = COLLECTIVE_DTYPE_BYTES[dtype]
-    elements = max(1, size_bytes // itemsize)
-    columns = {
-        "op": wanted.op,
-        "dtype": dtype,
-        "elements": elements,
-        "size_bytes": patterns()[wanted.op].counted_bytes(elements * itemsize, ranks),
-        "group_size": ranks,
-        "in_place": True,
-        "backend": transport,
-        "kernel": f"torch.distributed.{wanted.op}",
-        "cache": wanted.cache,
-        "launch": "call" if device_kind == "cpu" else "stream",
-    }
-    request = {"op": wanted.op, "dtype": dtype, "size_bytes": size_bytes, "cache": wanted.cache, "min_time_s": suite.min_time_s}
-    return Task(columns=columns, request=request, ranks=ranks, reason=reason)

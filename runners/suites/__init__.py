@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from chipassay.collectives.groups import ALL, PAIRS, PLACEMENTS
 from chipassay.results.errors import FileError, InputError, UnknownName
 
 if sys.version_info >= (3, 11):
@@ -18,14 +19,17 @@ else:
 
 HERE = Path(__file__).parent
 
-COLLECTIVE_DTYPE_BYTES = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2}
+COLLECTIVE_DTYPE_BYTES = {"fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1}
 """Element types of collectives and their size."""
 
 HALF = "half"
 """In a suite: the 16-bit dtype that the chip trains in, bf16 where its arithmetic has that, else fp16 (P100, V100, T4)."""
 
-BLOCK_SETTINGS = ("op", "on", "backends", "cache", "launch", "ranks")
+BLOCK_SETTINGS = ("op", "on", "backends", "cache", "launch", "ranks", "placement", "at_once", "in_place", "beside")
 """Keys of a block that are not axes."""
+
+COLLECTIVE_SETTINGS = ("ranks", "placement", "at_once", "in_place", "beside")
+"""Those that only a collective has: a value or a list of values each."""
 
 CACHES = ("cold", "warm")
 LAUNCHES = ("stream", "graph")
@@ -40,8 +44,15 @@ class Wanted:
     axes: Mapping[str, Any]
     cache: str
     backends: tuple[str, ...] | None = None
-    ranks: str | None = None
+    ranks: str | int | None = None
     launch: str = "stream"
+    placement: str = "inside"
+    """Of a group of some of the ranks: ``inside`` a node or ``across`` nodes."""
+    at_once: bool = False
+    """As many such groups as there are ranks for, at the same time."""
+    in_place: bool = False
+    beside: Mapping[str, Any] | None = None
+    """The matrix product that runs at the same time."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +117,34 @@ def _expand(block: Mapping[str, Any], half: str) -> Iterable[Wanted]:
     launches = block.get("launch", ["stream"])
     if not isinstance(launches, list) or not launches or not set(launches) <= set(LAUNCHES):
         raise ValueError(f"launch is {launches!r}; write a list of stream and graph")
-    if "ranks" in block and "launch" in block:
-        raise ValueError("a collective is launched on the stream; leave out launch")
-    if "ranks" in block and block["ranks"] != "all":
-        raise ValueError(f"ranks is {block['ranks']!r}; write all")
+    collective = _collective_settings(block) if "ranks" in block else [{}]
     if "ranks" in block and not set(axes.get("dtype", [])) <= set(COLLECTIVE_DTYPE_BYTES):
         raise ValueError(f"dtype {axes['dtype']}: a collective takes {', '.join(COLLECTIVE_DTYPE_BYTES)}")
     for op in ops:
         for values in itertools.product(*axes.values()):
             point = _fields(dict(zip(axes, values, strict=True)))
             backends = tuple(block["backends"]) if "backends" in block else None
-            for cache, launch in itertools.product(caches, launches):
-                yield Wanted(op=op, axes=point, cache=cache, backends=backends, ranks=block.get("ranks"), launch=launch)
+            for cache, launch, settings in itertools.product(caches, launches, collective):
+                yield Wanted(op=op, axes=point, cache=cache, backends=backends, launch=launch, **settings)
+
+
+def _collective_settings(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of what a collective's block says beside its axes. Raises ValueError with what is wrong."""
+    lists = {name: block[name] if isinstance(block[name], list) else [block[name]] for name in COLLECTIVE_SETTINGS if name in block}
+    for want in lists["ranks"]:
+        if want not in (ALL, PAIRS) and (isinstance(want, bool) or not isinstance(want, int) or want < 2):
+            raise ValueError(f"ranks is {want!r}; write all, pairs, or how many (at least 2)")
+    for placement in lists.get("placement", []):
+        if placement not in PLACEMENTS:
+            raise ValueError(f"placement is {placement!r}; write {' or '.join(PLACEMENTS)}")
+    for name in ("at_once", "in_place"):
+        if not all(isinstance(value, bool) for value in lists.get(name, [])):
+            raise ValueError(f"{name} is {block[name]!r}; write true, false or a list of both")
+    for product in lists.get("beside", []):
+        if not isinstance(product, dict) or set(product) != {"mnk", "dtype"}:
+            raise ValueError(f'beside is {product!r}; write {{mnk = [4096, 4096, 4096], dtype = "bf16"}}')
+    lists["beside"] = [_fields(dict(product)) for product in lists.get("beside", [])] or [None]
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
 def _fields(point: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +159,7 @@ def _fields(point: dict[str, Any]) -> dict[str, Any]:
 def with_states(suite: Suite, *, caches: Sequence[str] = (), launches: Sequence[str] = ()) -> Suite:
     """The suite with each case measured in these cache states and launched in these ways instead of its own (none given: as it is).
 
-    Collectives are launched as they are.
+    Collectives are launched as the suite says.
     """
     found: dict[str, Wanted] = {}
     for wanted in suite.wanted:

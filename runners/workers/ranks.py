@@ -16,9 +16,10 @@ def main(device_kind: str, meeting: str, timeout_s: float) -> None:
     import torch
     import torch.distributed as distributed
 
+    from ..collective.measure import CollectiveMeasurer, make_timer
+    from ..collective.request import CollectiveRequest
     from ..devices.cpu import cpu_facts
     from ..devices.gpu import gpu_facts
-    from ..measure_collective import CollectiveMeasurer, make_timer
 
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     on_cpu = device_kind == "cpu"
@@ -41,7 +42,7 @@ def main(device_kind: str, meeting: str, timeout_s: float) -> None:
     if rank == 0:
         channel.answer({"ready": ranks})
     for request in channel.requests():
-        row = measurer.measure(**request)
+        row = measurer.measure(CollectiveRequest.from_json(request))
         if rank == 0:
             channel.answer({"row": row, "device_lost": None})
     distributed.destroy_process_group()

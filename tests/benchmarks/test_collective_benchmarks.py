@@ -8,7 +8,18 @@ from chipassay.runners.workers.client import start_ranks
 
 pytest.importorskip("torch")
 
-REQUEST = {"op": "all_reduce", "dtype": "fp32", "cache": "warm", "seed": 1, "min_time_s": 0.02, "time_cap_s": 0.3}
+REQUEST = {
+    "op": "all_reduce",
+    "dtype": "fp32",
+    "transport": "torch.distributed",
+    "members": [[0, 1]],
+    "in_place": True,
+    "launch": "call",
+    "cache": "warm",
+    "seed": 1,
+    "min_time_s": 0.02,
+    "time_cap_s": 0.3,
+}
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_the_frame_keeps_types_and_unknowns():
 
 
 def test_units_are_in_the_names_of_all_measured_columns():
-    units = ("_s", "_bytes", "_per_s", "_hz", "_w", "_c", "_fraction", "_count", "_j")
+    units = ("_s", "_bytes", "_per_s", "_hz", "_w", "_c", "_fraction", "_count", "_j", "_ratio")
     plain = {"flops", "bytes", "error", "error_limit", "samples_s"}
     for field in schema.COLUMNS:
         if field.metadata["group"] in ("result", "condition") and schema.TYPES[field.name] == "float":

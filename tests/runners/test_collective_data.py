@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from chipassay.runners.measure_collective import fill, mismatches  # noqa: E402
+from chipassay.runners.collective.measure import fill, mismatches  # noqa: E402
 
 
 @pytest.mark.parametrize("elements", [3, 7, 8, 20, 21])

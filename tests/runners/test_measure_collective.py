@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from chipassay.runners.collective.measure import CollectiveMeasurer
 from chipassay.runners.devices.facts import DeviceFacts
-from chipassay.runners.measure_collective import CollectiveMeasurer
 from chipassay.runners.timing.stopping import PreciseMedian
 
 from .fakes import FakeChip, steady

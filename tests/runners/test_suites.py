@@ -7,9 +7,10 @@ import pytest
 from chipassay.collectives.pattern import patterns
 from chipassay.kernels.kernel import cases
 from chipassay.results.errors import FileError, InputError, UnknownName
+from chipassay.runners.collective.tasks import Job, collective_tasks
 from chipassay.runners.commands.measuring import duration_s
 from chipassay.runners.suites import load_suite, names, select, with_states
-from chipassay.runners.tasks import collective_tasks, kernel_questions, kernel_tasks
+from chipassay.runners.tasks import kernel_questions, kernel_tasks
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
@@ -56,11 +57,14 @@ def test_a_block_for_gpus_is_not_for_cpus(tmp_path):
         ('[block]\nop = "copy"\n', r"write \[\[block\]\]"),
         ('[[block]]\nop = "copy"\ncache = "warm"\n', "cache is 'warm'; write a list"),
         ('[[block]]\nop = "copy"\ncache = ["hot"]\n', "write a list of cold and warm"),
-        ('[[block]]\nop = "all_reduce"\nranks = "all"\ndtype = ["int8"]\n', "a collective takes fp64, fp32, fp16, bf16"),
-        ('[[block]]\nop = "all_reduce"\nranks = 4\n', "ranks is 4; write all"),
+        ('[[block]]\nop = "all_reduce"\nranks = "all"\ndtype = ["int4"]\n', "a collective takes fp64, fp32, fp16, bf16"),
+        ('[[block]]\nop = "all_reduce"\nranks = 1\n', "ranks is 1; write all, pairs, or how many"),
+        ('[[block]]\nop = "all_reduce"\nranks = "some"\n', "ranks is 'some'; write all, pairs"),
+        ('[[block]]\nop = "all_reduce"\nranks = 2\nplacement = "near"\n', "placement is 'near'; write inside or across"),
+        ('[[block]]\nop = "all_reduce"\nranks = 2\nin_place = 1\n', "in_place is 1; write true, false"),
+        ('[[block]]\nop = "all_reduce"\nranks = 2\nbeside = "matmul"\n', "beside is 'matmul'; write {mnk"),
         ('[[block]]\nop = "copy"\nlaunch = "graph"\n', "launch is 'graph'; write a list"),
         ('[[block]]\nop = "copy"\nlaunch = ["call"]\n', "write a list of stream and graph"),
-        ('[[block]]\nop = "all_reduce"\nranks = "all"\nlaunch = ["graph"]\n', "a collective is launched on the stream"),
         ('min_time_s = "x"\n', "min_time_s is 'x'; write a number of seconds"),
         ("time_cap_s = -1\n", "time_cap_s is -1; write a number of seconds"),
     ],
@@ -124,18 +128,18 @@ def test_the_tasks_of_a_graph_are_rows_of_their_own():
 
 
 def test_a_collective_on_one_gpu_says_why_it_is_not_measured():
-    tasks = collective_tasks(load_suite("quick", "cuda"), "cuda", 1, None)
+    tasks = collective_tasks(load_suite("quick", "cuda"), Job("cuda", (0,)))
     assert tasks
-    assert all(task.reason == "one chip only: a collective needs at least 2" for task in tasks)
+    assert all(task.reason == "one rank only: a collective needs at least 2" for task in tasks)
 
 
 def test_a_collective_on_a_device_without_a_transport_says_so():
-    tasks = collective_tasks(load_suite("quick", "xpu"), "xpu", 8, None)
+    tasks = collective_tasks(load_suite("quick", "xpu"), Job("xpu", (0,) * 8))
     assert {task.reason for task in tasks} == {"collectives over xpu devices are not measured yet"}
 
 
 def test_a_collective_on_a_cpu_takes_two_ranks():
-    tasks = collective_tasks(load_suite("quick", "cpu"), "cpu", 1, None)
+    tasks = collective_tasks(load_suite("quick", "cpu"), Job("cpu", (0, 0)))
     assert {(task.ranks, task.reason, task.columns["backend"]) for task in tasks} == {(2, None, "gloo")}
 
 

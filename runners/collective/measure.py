@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from chipassay.collectives.pattern import Pattern, patterns
+from chipassay.collectives.pieces import TILE_ELEMENTS, Piece, tile
+from chipassay.collectives.transport import Site, transports
 
-from .devices.cpu import CpuTimer
-from .devices.facts import DeviceFacts
-from .devices.gpu_timers import TorchGpuTimer
-from .devices.host import free_memory_bytes
-from .timing.columns import time_columns
-from .timing.condition import Condition, summarise
-from .timing.engine import METHOD_VERSION, Timer
-from .timing.statistics import median
-from .timing.stopping import PreciseMedian
+from ..devices.cpu import CpuTimer
+from ..devices.facts import DeviceFacts
+from ..devices.gpu_timers import TorchGpuTimer
+from ..devices.host import free_memory_bytes
+from ..timing.columns import time_columns
+from ..timing.condition import Condition, summarise
+from ..timing.engine import METHOD_VERSION, Timer
+from ..timing.statistics import median
+from ..timing.stopping import PreciseMedian
+from .request import CollectiveRequest
 
-TILE_ELEMENTS = 1_000_003
-"""Exact data repeats after a prime number of elements, so that a chunk that lands in the wrong place shows."""
 BATCH_S = 20e-3
 """Calls follow each other for about so long between two control messages. One call alone would measure the barrier's skew."""
 CALLS_AT_MOST = 200
@@ -73,8 +72,8 @@ def mismatches(row: Any, tile: Any) -> int:
 class Turns:
     """Calls the collective on the slots of a large buffer in turn, so that no cache keeps the data of the last call."""
 
-    def __init__(self, pattern: Pattern, distributed: Any, timer: Timer, buffer: Any, tile: Any, torch: Any) -> None:
-        self._pattern, self._distributed, self._timer, self._torch = pattern, distributed, timer, torch
+    def __init__(self, pattern: Pattern, group: Any, distributed: Any, timer: Timer, buffer: Any, tile: Any, torch: Any) -> None:
+        self._pattern, self._group, self._distributed, self._timer, self._torch = pattern, group, distributed, timer, torch
         self._buffer, self._tile = buffer, tile
         self._slots = buffer.shape[0]
         self._next = 0
@@ -99,7 +98,8 @@ class Turns:
         return self._timer.time_each(self._call, calls)
 
     def _call(self) -> None:
-        self._pattern.call(self._distributed, self._buffer[self._next], None)
+        row = self._buffer[self._next]
+        self._pattern.call(self._group, row, row, row.numel())
         self._next = (self._next + 1) % self._slots
 
 
@@ -112,52 +112,58 @@ class CollectiveMeasurer:
 
         self.facts, self.timer, self.rank, self.ranks = facts, timer, rank, ranks
         self.torch, self.distributed = torch, distributed
+        self.opened: dict[str, Any] = {}
         self.device = "cpu" if facts.kind == "cpu" else f"cuda:{torch.cuda.current_device()}"
         self.dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
 
-    def measure(
-        self, *, op: str, dtype: str, size_bytes: int, cache: str, seed: int, min_time_s: float, time_cap_s: float, checked: bool = False
-    ) -> dict[str, Any]:
+    def measure(self, request: CollectiveRequest) -> dict[str, Any]:
         """The columns of one row, on every rank; rank 0's are written. The exact check is made at every visit (``checked``
         or not): it costs one call.
         """
         begin_s = time.perf_counter()
-        pattern = patterns()[op]
+        pattern = patterns()[request.op]
+        dtype, cache, seed = request.dtype, request.cache, request.seed
         itemsize = self.dtypes[dtype].itemsize
-        elements = max(1, size_bytes // itemsize)
-        transport = "gloo" if self.facts.kind == "cpu" else ("rccl" if self.facts.kind == "rocm" else "nccl")
+        elements = pattern.elements(request.size_bytes, itemsize, self.ranks)
+        transport = transports()[request.transport]
+        if request.transport not in self.opened:
+            self.opened[request.transport] = transport.open(Site(self.rank, self.ranks, self.facts.kind, self.device, self._share))
+        opened = self.opened[request.transport]
+        group = opened.group(request.members)
         columns: dict[str, Any] = {
-            "op": op,
+            "op": request.op,
             "dtype": dtype,
             "elements": elements,
-            "size_bytes": pattern.counted_bytes(elements * itemsize, self.ranks),
-            "bytes": pattern.counted_bytes(elements * itemsize, self.ranks),
+            "size_bytes": elements * itemsize,
+            "bytes": elements * itemsize,
             "group_size": self.ranks,
             "chip_count": 1 if self.facts.kind == "cpu" else self.ranks,
             "in_place": True,
-            "backend": transport,
-            "kernel": f"torch.distributed.{op}",
+            "backend": transport.backend(self.facts.kind),
+            "kernel": f"{transport.name}.{request.op}",
             "cache": cache,
-            "launch": "call" if self.facts.kind == "cpu" else "stream",
+            "launch": request.launch,
             "data": "exact_integers",
             "threads": self.torch.get_num_threads() if self.facts.kind == "cpu" else None,
-            "libraries": self._versions(),
+            "libraries": ";".join(f"{name}={version}" for name, version in opened.versions().items()),
         }
         slots = max(1, min(4096, 2 * self.facts.cache_bytes // (elements * itemsize))) if cache == "cold" else 1
         needed = FOOTPRINT_MARGIN * slots * elements * itemsize
         if self._lowest(self._free_bytes()) < needed * (self.ranks if self.facts.kind == "cpu" else 1):
             return {**columns, "status": "out_of_memory", "reason": f"needs {needed / 1e9:.3g} GB on each rank"}
-        columns |= self._measure(pattern, dtype, elements, slots, seed, min_time_s, time_cap_s)
+        columns |= self._measure(pattern, group, dtype, elements, slots, seed, request.min_time_s, request.time_cap_s)
         return {**columns, "wall_s": time.perf_counter() - begin_s}
 
     def _measure(
-        self, pattern: Pattern, dtype: str, elements: int, slots: int, seed: int, min_time_s: float, time_cap_s: float
+        self, pattern: Pattern, group: Any, dtype: str, elements: int, slots: int, seed: int, min_time_s: float, time_cap_s: float
     ) -> dict[str, Any]:
-        tile = self._tile(pattern.share, min(elements, TILE_ELEMENTS), dtype, seed)
+        (piece,) = pattern.sends(self.rank, self.ranks, elements)
+        tile = self._tile(piece, dtype, seed)
         buffer = self.torch.empty((slots, elements), dtype=tile.dtype, device=self.device)
         fill(buffer, tile)
-        pattern.call(self.distributed, buffer[0], None)
-        wrong = int(self._sum(float(mismatches(buffer[0], self._tile(pattern.expected, len(tile), dtype, seed)))))
+        pattern.call(group, buffer[0], buffer[0], elements)
+        (piece,) = pattern.receives(self.rank, self.ranks, elements)
+        wrong = int(self._sum(float(mismatches(buffer[0], self._tile(piece, dtype, seed)))))
         if wrong:
             return {
                 "status": "incorrect",
@@ -166,10 +172,10 @@ class CollectiveMeasurer:
                 "reason": f"{wrong} wrong elements over {self.ranks} ranks; not timed",
             }
         begin_s = time.perf_counter()
-        turns = Turns(pattern, self.distributed, self.timer, buffer, tile, self.torch)
+        turns = Turns(pattern, group, self.distributed, self.timer, buffer, tile, self.torch)
         taken = self._sample(turns, self._batch(turns), PreciseMedian(min_time_s=min_time_s, time_cap_s=time_cap_s))
         own_s, time_s = median(taken.own_s), median(taken.mean_s)
-        size_bytes = pattern.counted_bytes(elements * tile.element_size(), self.ranks)
+        size_bytes = elements * tile.element_size()
         return {
             "error": 0.0,
             "error_limit": 0.0,
@@ -213,9 +219,13 @@ class CollectiveMeasurer:
                 conditions.append(self.timer.condition())
                 return Taken(tuple(mean_s), tuple(own_s), reason or "", conditions)
 
-    def _tile(self, data: Callable[[int, int, int, str, int], np.ndarray], elements: int, dtype: str, seed: int) -> Any:
-        """This rank's part of the exact data, on its device."""
-        return self.torch.from_numpy(data(self.rank, self.ranks, elements, dtype, seed)).to(self.dtypes[dtype]).to(self.device)
+    def _tile(self, piece: Piece, dtype: str, seed: int) -> Any:
+        """Exact data on this rank's device."""
+        values = tile(piece, self.ranks, dtype, seed, min(piece.count, TILE_ELEMENTS))
+        return self.torch.from_numpy(values).to(self.dtypes[dtype]).to(self.device)
+
+    def _share(self, message: bytes | None, members: Sequence[int]) -> bytes:
+        raise NotImplementedError
 
     def _reduced(self, value: float, how: Any) -> float:
         holder = self.torch.tensor([value], dtype=self.torch.float64)
@@ -238,9 +248,3 @@ class CollectiveMeasurer:
 
     def _free_bytes(self) -> float:
         return free_memory_bytes() if self.facts.kind == "cpu" else float(self.torch.cuda.mem_get_info()[0])
-
-    def _versions(self) -> str:
-        versions = {"torch": self.torch.__version__}
-        if self.facts.kind != "cpu":
-            versions["nccl"] = ".".join(map(str, self.torch.cuda.nccl.version()))
-        return ";".join(f"{name}={version}" for name, version in versions.items())

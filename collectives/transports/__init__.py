@@ -1,0 +1,1 @@
+"""Libraries that carry collectives, one a file."""

@@ -1,0 +1,1 @@
+"""One collective at one size, measured by all ranks in lock step."""
