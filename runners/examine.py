@@ -22,12 +22,13 @@ def examine(device_kind: str | None = None) -> tuple[DeviceFacts, dict[str, str 
 
 
 def collective_reasons(facts: DeviceFacts) -> dict[str, str | None]:
-    """Transport -> why a collective cannot be measured over it here (None: it can)."""
-    from importlib.util import find_spec
+    """What carries collectives here, with its library, -> why it cannot be measured (None: it can)."""
+    from chipassay.collectives.transport import transports
 
-    torch = None if find_spec("torch") else "PyTorch is not installed; pip install 'chipassay[torch]'"
-    if facts.kind == "cpu":
-        return {"gloo": torch, "nccl": "NCCL joins NVIDIA GPUs, and none is seen here"}
-    name = "rccl" if facts.kind == "rocm" else "nccl"
-    alone = "one chip only: a collective needs at least 2" if facts.count < 2 else None
-    return {name: torch or alone, "gloo": "gloo is the CPU's transport; measure it with --device cpu"}
+    alone = "one chip only: a collective needs at least 2" if facts.kind != "cpu" and facts.count < 2 else None
+    reasons: dict[str, str | None] = {}
+    for transport in transports().values():
+        carrier = transport.backend(facts.kind)
+        if carrier is not None:
+            reasons[f"{carrier} by {transport.name}"] = transport.missing(facts.kind) or alone
+    return reasons or {"any": f"collectives over {facts.kind} devices are not measured yet"}

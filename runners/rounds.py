@@ -12,6 +12,8 @@ from chipassay.results.schema import NAMES, SAMPLES_KEPT, Row
 from .timing.columns import UNREAD_HZ, time_columns
 from .timing.statistics import thin
 
+STRAGGLER_NAMES = ("straggler_rank", "straggler_hash", "straggler_ratio")
+
 
 def pooled(first: Row, later: Row) -> Row:
     """The row of both visits. Statistics come from the kept samples of each, in time order and in equal shares per visit."""
@@ -22,7 +24,10 @@ def pooled(first: Row, later: Row) -> Row:
     columns["time_min_s"] = min(first.time_min_s or samples_s[0], later.time_min_s or samples_s[0], columns["time_min_s"])
     columns["sample_clocks_hz"] = _clocks(first, later, visits)
     faster = (later.time_median_s or 1.0) / columns["time_median_s"]
-    rates = ("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "peak_fraction", "roofline_fraction")
+    rates = (
+        *("rate_flops_per_s", "bandwidth_bytes_per_s", "algbw_bytes_per_s", "busbw_bytes_per_s", "wire_bytes_per_s"),
+        *("peak_fraction", "roofline_fraction"),
+    )
     for name in rates:
         rate = getattr(later, name)
         columns[name] = None if rate is None else rate * faster
@@ -32,14 +37,35 @@ def pooled(first: Row, later: Row) -> Row:
         columns[name] = _both(min, getattr(first, name), getattr(later, name))
     for name in ("temperature_c", "slowest_rank_time_s", "throttled"):
         columns[name] = _both(max, getattr(first, name), getattr(later, name))
-    for name in ("clock_hz", "power_w"):
-        columns[name] = _both(lambda a, b: (a * (visits - 1) + b) / visits, getattr(first, name), getattr(later, name))
+    for name in ("clock_hz", "power_w", "median_rank_time_s", "alone_time_s"):
+        columns[name] = _both(lambda a, b: _mean(a, b, visits), getattr(first, name), getattr(later, name))
+    columns["rank_times_s"] = _both(
+        lambda a, b: tuple(_mean(x, y, visits) for x, y in zip(a, b, strict=True)), first.rank_times_s, later.rank_times_s
+    )
+    columns |= _straggler(first, later, visits)
     for name in ("flags", "throttle_reasons"):
         columns[name] = _both(_words, getattr(first, name), getattr(later, name))
     # Made on the first visit only.
     for name in ("energy_j", *(name for name in NAMES if name.startswith("sustained_"))):
         columns[name] = _both(lambda a, b: a, getattr(first, name), getattr(later, name))
     return replace(later, **columns, error=first.error, error_limit=first.error_limit, round_count=visits)
+
+
+def _mean(earlier: float, last: float, visits: int) -> float:
+    """What all visits have on average, where ``earlier`` is that of all but the last."""
+    return (earlier * (visits - 1) + last) / visits
+
+
+def _straggler(first: Row, later: Row, visits: int) -> dict[str, Any]:
+    """The rank that is slow in every visit; where they name different ones, the lesser of both: it was a passing mood."""
+    if first.straggler_ratio is None or later.straggler_ratio is None:
+        known = later if first.straggler_ratio is None else first
+        return {name: getattr(known, name) for name in STRAGGLER_NAMES}
+    if first.straggler_rank == later.straggler_rank:
+        ratio = _mean(first.straggler_ratio, later.straggler_ratio, visits)
+        return {"straggler_rank": later.straggler_rank, "straggler_hash": later.straggler_hash, "straggler_ratio": ratio}
+    lesser = min((first, later), key=lambda row: row.straggler_ratio or 0.0)
+    return {name: getattr(lesser, name) for name in STRAGGLER_NAMES}
 
 
 def _clocks(first: Row, later: Row, visits: int) -> tuple[float, ...] | None:

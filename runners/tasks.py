@@ -56,8 +56,12 @@ class Task:
     @property
     def title(self) -> str:
         """A few words for the progress display."""
-        shown = ("size_bytes", "group_size") if self.ranks > 1 else tuple(TITLE_AXES)
+        collective = self.ranks > 1 and "size_bytes" in self.columns
+        shown = ("size_bytes", "group_size") if collective else tuple(TITLE_AXES)
         how = ["graph"] if self.columns.get("launch") == "graph" else []
+        how += ["out of place"] if self.columns.get("in_place") is False else []
+        how += [f"ranks {self.columns['members']}"] if self.columns.get("members") else []
+        how += [f"beside {self.columns['beside']}"] if self.columns.get("beside") else []
         values = [
             f"{TITLE_AXES.get(name, '')}{self.columns[name]}"
             for name in ("dtype", *shown, "kernel", "cache")

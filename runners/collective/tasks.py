@@ -92,6 +92,7 @@ def _task(wanted: Wanted, suite: Suite, job: Job, transport: Transport, pattern:
     size_bytes = elements * COLLECTIVE_DTYPE_BYTES[dtype]
     launch = "call" if cpu else wanted.launch
     carrier = transport.backend(job.device_kind)
+    in_place = pattern.in_place is not None if wanted.in_place is None else wanted.in_place
     columns: dict[str, Any] = {
         "op": wanted.op,
         "dtype": dtype,
@@ -99,7 +100,7 @@ def _task(wanted: Wanted, suite: Suite, job: Job, transport: Transport, pattern:
         "size_bytes": size_bytes,
         "group_size": ranks,
         "members": None if len(members[0]) == job.ranks else words(members),
-        "in_place": wanted.in_place,
+        "in_place": in_place,
         "backend": carrier,
         "kernel": f"{transport.name}.{wanted.op}",
         "cache": wanted.cache,
@@ -120,7 +121,7 @@ def _task(wanted: Wanted, suite: Suite, job: Job, transport: Transport, pattern:
                 "kernel": "torch.mm",
                 "beside": f"{wanted.op} {size(size_bytes)} {dtype} {carrier}",
             }
-    ask = Ask(wanted.op, pattern.reduces, dtype, wanted.in_place, launch, job.device_kind)
+    ask = Ask(wanted.op, pattern.reduces, dtype, in_place, launch, job.device_kind)
     reason = transport.missing(job.device_kind) or _unplaced(pattern, wanted) or transport.lacks(ask)
     request = CollectiveRequest(
         op=wanted.op,
@@ -128,7 +129,7 @@ def _task(wanted: Wanted, suite: Suite, job: Job, transport: Transport, pattern:
         size_bytes=wanted.axes.get("size_bytes", 0),
         transport=transport.name,
         members=members,
-        in_place=wanted.in_place,
+        in_place=in_place,
         launch=launch,
         cache=wanted.cache,
         seed=0,

@@ -55,5 +55,6 @@ def _lines(facts: DeviceFacts) -> Iterable[str]:
 
 
 def _verdicts(reasons: Mapping[str, str | None]) -> Iterable[str]:
+    width = max(map(len, reasons), default=0)
     for name, reason in reasons.items():
-        yield f"  {'no ' if reason else 'yes'} {name:<8} {reason or ''}".rstrip()
+        yield f"  {'no ' if reason else 'yes'} {name:<{width}} {reason or ''}".rstrip()

@@ -50,7 +50,8 @@ class Wanted:
     """Of a group of some of the ranks: ``inside`` a node or ``across`` nodes."""
     at_once: bool = False
     """As many such groups as there are ranks for, at the same time."""
-    in_place: bool = False
+    in_place: bool | None = None
+    """Whether the output buffer is the input buffer. None: where the pattern can, as training does it."""
     beside: Mapping[str, Any] | None = None
     """The matrix product that runs at the same time."""
 
@@ -117,7 +118,7 @@ def _expand(block: Mapping[str, Any], half: str) -> Iterable[Wanted]:
     launches = block.get("launch", ["stream"])
     if not isinstance(launches, list) or not launches or not set(launches) <= set(LAUNCHES):
         raise ValueError(f"launch is {launches!r}; write a list of stream and graph")
-    collective = _collective_settings(block) if "ranks" in block else [{}]
+    collective = _collective_settings(block, half) if "ranks" in block else [{}]
     if "ranks" in block and not set(axes.get("dtype", [])) <= set(COLLECTIVE_DTYPE_BYTES):
         raise ValueError(f"dtype {axes['dtype']}: a collective takes {', '.join(COLLECTIVE_DTYPE_BYTES)}")
     for op in ops:
@@ -128,7 +129,7 @@ def _expand(block: Mapping[str, Any], half: str) -> Iterable[Wanted]:
                 yield Wanted(op=op, axes=point, cache=cache, backends=backends, launch=launch, **settings)
 
 
-def _collective_settings(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _collective_settings(block: Mapping[str, Any], half: str) -> list[dict[str, Any]]:
     """Every combination of what a collective's block says beside its axes. Raises ValueError with what is wrong."""
     lists = {name: block[name] if isinstance(block[name], list) else [block[name]] for name in COLLECTIVE_SETTINGS if name in block}
     for want in lists["ranks"]:
@@ -143,7 +144,9 @@ def _collective_settings(block: Mapping[str, Any]) -> list[dict[str, Any]]:
     for product in lists.get("beside", []):
         if not isinstance(product, dict) or set(product) != {"mnk", "dtype"}:
             raise ValueError(f'beside is {product!r}; write {{mnk = [4096, 4096, 4096], dtype = "bf16"}}')
-    lists["beside"] = [_fields(dict(product)) for product in lists.get("beside", [])] or [None]
+    lists["beside"] = [
+        _fields({**product, "dtype": half if product["dtype"] == HALF else product["dtype"]}) for product in lists.get("beside", [])
+    ] or [None]
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 

@@ -80,3 +80,19 @@ def test_the_roofline_share_follows_the_pooled_median():
     later = replace(later, roofline_fraction=0.8e-3 / later.time_median_s)
     both = pooled(visit(2e-3), later)
     assert both.roofline_fraction == pytest.approx(0.8e-3 / both.time_median_s)
+
+
+def test_ranks_are_averaged_over_visits_and_stay_in_order():
+    both = pooled(visit(1e-3, rank_times_s=(1.0, 3.0), alone_time_s=1.0), visit(1e-3, rank_times_s=(2.0, 5.0), alone_time_s=2.0))
+    assert (both.rank_times_s, both.alone_time_s) == ((1.5, 4.0), 1.5)
+    assert pooled(both, visit(1e-3, rank_times_s=(3.0, 4.0))).rank_times_s == (2.0, 4.0)
+
+
+def test_a_straggler_is_the_rank_that_is_slow_in_every_visit():
+    def slow(rank, ratio):
+        return visit(1e-3, straggler_rank=rank, straggler_hash=f"h{rank}", straggler_ratio=ratio)
+
+    same = pooled(slow(2, 1.4), slow(2, 1.6))
+    assert (same.straggler_rank, same.straggler_hash, same.straggler_ratio) == (2, "h2", pytest.approx(1.5))
+    passing = pooled(slow(1, 1.9), slow(0, 1.02))
+    assert (passing.straggler_rank, passing.straggler_hash, passing.straggler_ratio) == (0, "h0", 1.02)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from chipassay.collectives.pattern import patterns
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Target, cases, kernels
 from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.schema import Row
+from chipassay.runners.collective.tasks import Job, collective_tasks
 from chipassay.runners.suites import Suite, load_suite
 from chipassay.scaling.models import load_model
 
@@ -65,6 +67,20 @@ def test_the_suites_are_as_long_on_an_h100_as_their_names_promise(name: str, few
 def test_a_cpu_is_done_with_a_suite_in_minutes(name: str) -> None:
     pytest.importorskip("torch", reason="torch is not installed, and its kernels ask for its version")
     assert rows_on(Target("cpu"), name) <= 110
+
+
+@pytest.mark.parametrize(("kind", "node_of", "fewest", "most"), [("cuda", (0,) * 8, 150, 260), ("cpu", (0, 0), 20, 60)])
+def test_the_suite_of_collectives_takes_minutes_on_a_box(kind: str, node_of: tuple[int, ...], fewest: int, most: int) -> None:
+    """At about a second a row."""
+    tasks = collective_tasks(load_suite("collectives", kind), Job(kind, node_of))
+    assert fewest <= len({task.key for task in tasks}) <= most
+
+
+def test_the_suite_of_collectives_has_every_pattern_and_reaches_16_gib() -> None:
+    wanted = load_suite("collectives", "cuda").wanted
+    assert {one.op for one in wanted} == set(patterns()) == {one.op for one in load_suite("collectives", "cpu").wanted}
+    sizes = [one.axes["size_bytes"] for one in wanted if "size_bytes" in one.axes]
+    assert (min(sizes), max(sizes)) == (8, 16 << 30)
 
 
 def products(name: str, dtype: str = "bf16") -> set[tuple[Any, ...]]:
