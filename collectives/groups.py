@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
 Members = tuple[tuple[int, ...], ...]
@@ -11,7 +12,9 @@ Members = tuple[tuple[int, ...], ...]
 ALL = "all"
 PAIRS = "pairs"
 PLACEMENTS = ("inside", "across")
-"""``inside``: all of a group in one node; ``across``: as many from each node as from every other."""
+"""``inside``: all of a group in one node; ``across``: as many from each of several nodes."""
+
+_RUN = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 
 def words(members: Members) -> str:
@@ -24,7 +27,7 @@ def words(members: Members) -> str:
 
 
 def parsed(text: str) -> Members:
-    """The groups that ``words`` wrote. Raises ValueError with what is wrong.
+    """The groups that ``words`` wrote. Raises ValueError with what is wrong: no rank, a range that runs down, a rank twice.
 
     >>> parsed("0-3|4,6")
     ((0, 1, 2, 3), (4, 6))
@@ -33,10 +36,10 @@ def parsed(text: str) -> Members:
     for part in text.split("|"):
         ranks: list[int] = []
         for run in part.split(","):
-            first, _, last = run.partition("-")
-            if not first.isdigit() or (last and not last.isdigit()):
-                raise ValueError(f"{run!r} in {text!r} is no rank or range of ranks; write 0-3|4,6")
-            ranks += range(int(first), int(last or first) + 1)
+            found = _RUN.fullmatch(run)
+            if found is None or int(found[2] or found[1]) < int(found[1]):
+                raise ValueError(f"{run!r} in {text!r} is no rank or rising range of ranks; write 0-3|4,6")
+            ranks += range(int(found[1]), int(found[2] or found[1]) + 1)
         groups.append(tuple(ranks))
     flat = [rank for group in groups for rank in group]
     if len(flat) != len(set(flat)):
@@ -88,14 +91,19 @@ def _across(size: int, node_of: Sequence[int]) -> list[tuple[int, ...]] | str:
     nodes = _by_node(node_of)
     if len(nodes) < 2:
         return "all ranks are on one node: no group reaches across"
-    # As few ranks of a node as there are nodes to take them from.
-    each = max(1, size // len(nodes))
-    if each * len(nodes) < size or size % each:
-        return f"{size} ranks cannot be taken evenly from {len(nodes)} nodes"
-    used = nodes[: size // each]
-    least = min(len(ranks) for ranks in used)
-    groups = [tuple(rank for ranks in used for rank in ranks[begin : begin + each]) for begin in range(0, least - each + 1, each)]
-    return groups or f"no {len(used)} nodes have {each} ranks each"
+    # Over as many nodes as can be, since that is what crossing means; each then gives as few ranks as can be.
+    for width in range(min(size, len(nodes)), 1, -1):
+        each = size // width
+        able = [ranks for ranks in nodes if len(ranks) >= each]
+        if size % width == 0 and len(able) >= width:
+            return [group for begin in range(0, len(able) - width + 1, width) for group in _dealt(able[begin : begin + width], each)]
+    return f"{size} ranks cannot be taken evenly from {len(nodes)} nodes"
+
+
+def _dealt(nodes: Sequence[Sequence[int]], each: int) -> list[tuple[int, ...]]:
+    """Groups of the first ``each`` ranks of all these nodes, the next, and so on while every node has them."""
+    least = min(map(len, nodes))
+    return [tuple(rank for ranks in nodes for rank in ranks[begin : begin + each]) for begin in range(0, least - each + 1, each)]
 
 
 def _ranges(group: Sequence[int]) -> str:

@@ -34,9 +34,10 @@ class Piece:
         return self.start % TILE_ELEMENTS
 
 
-def tile(piece: Piece, ranks: int, dtype: str, seed: int, elements: int = TILE_ELEMENTS) -> np.ndarray:
-    """The first ``elements`` of the endless data that ``piece`` is cut from, as float64: all that is needed of it, since it repeats
-    after TILE_ELEMENTS."""
+def tile(piece: Piece, ranks: int, dtype: str, seed: int, elements: int | None = None) -> np.ndarray:
+    """The first ``elements`` (None: TILE_ELEMENTS) of the endless data that ``piece`` is cut from, as float64: all that is needed of
+    it, since it repeats after TILE_ELEMENTS. The piece's own data begins at its ``phase``."""
+    elements = TILE_ELEMENTS if elements is None else elements
     if piece.what == "share":
         return exact_share(piece.of, ranks, elements, dtype, seed)
     if piece.what == "sum":
