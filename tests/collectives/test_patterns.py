@@ -134,6 +134,15 @@ def test_in_place_is_defined_where_nccl_tests_checks_it():
     assert without == {"all_to_all", "all_to_all_v", "send_recv", "barrier"}
 
 
+def test_in_place_buffers_lie_where_nccl_wants_them():
+    # NCCL user guide, "Collective Communication Functions": sendbuff = recvbuff + rank x sendcount in all-gather, recvbuff = sendbuff +
+    # rank x recvcount in reduce-scatter, + root x count in gather and scatter (root 0), the same buffer in the others.
+    offsets = {name: [pattern.in_place(rank, 4, 400) for rank in range(4)] for name, pattern in PATTERNS.items() if pattern.in_place}
+    of_rank = {"all_gather", "reduce_scatter"}
+    assert all(offsets[name] == ([0, 100, 200, 300] if name in of_rank else [0, 0, 0, 0]) for name in offsets)
+    assert of_rank < set(offsets)
+
+
 @pytest.mark.parametrize("name", sorted(PATTERNS))
 def test_the_smallest_message_is_one_element_or_one_for_each_rank(name):
     pattern = PATTERNS[name]
