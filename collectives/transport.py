@@ -35,7 +35,10 @@ class Site:
     device: str
     """torch's name of this rank's device: ``cpu``, ``cuda:0``."""
     share: Callable[[bytes | None, Sequence[int]], bytes] = field(repr=False)
-    """(message, members) -> the message of the first of the members, on each of them, over the control channel; the others give None."""
+    """(message, members) -> the message of the first of the members, on each of them, over the control channel; the others give None.
+    Only the members call it."""
+    timeout_s: float | None = None
+    """How long a rank may wait for the others in one call; None: the library's own default."""
 
 
 class Opened(Protocol):
@@ -44,7 +47,8 @@ class Opened(Protocol):
     def group(self, members: Sequence[Sequence[int]]) -> Communicator | None:
         """The communicator of the one of these disjoint groups that this rank is in; None if it is in none.
 
-        Every rank of the job calls it with the same groups; the same groups again give the same communicators.
+        Every rank of the job calls it with the same groups; the same groups again give the same communicators. Ranks within a group
+        rise with the ranks in the job, in whatever order they are written: torch.distributed numbers them so.
         """
 
     def versions(self) -> dict[str, str]:
