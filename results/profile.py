@@ -6,23 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from .errors import FileError
+from .evidence import LEVELS, Evidence, Level
+from .link import Link, Load, Overlap, Segment
 
 PROFILE_VERSION = 1
-
-Level = Literal["measured", "published", "derived", "assumed"]
-LEVELS: tuple[Level, ...] = ("measured", "published", "derived", "assumed")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Where a number comes from. ``level`` is one of LEVELS, strongest first; ``source`` says it in words."""
-
-    level: Level
-    source: str
-    date: str | None = None
+"""Links got segments, loads and overlaps without a new version: a file without them is read as one line a link."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +51,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A collective over a group: ``time_s = latency_s + size_bytes * bus_factor / busbw_bytes_per_s``.
-
-    busbw follows the field's definition (all-reduce bus factor 2(n-1)/n), so it is comparable between group sizes.
-    """
-
-    pattern: str
-    transport: str
-    group_size: int
-    latency_s: float
-    busbw_bytes_per_s: float
-    evidence: Evidence
-    points: int = 0
-    spread: float | None = None
-
-
-@dataclass(frozen=True)
 class Profile:
     """What one chip really does. A cell that is absent is unknown."""
 
@@ -89,6 +63,8 @@ class Profile:
     memory: Curve | None = None
     """Time by bytes read plus written."""
     links: tuple[Link, ...] = ()
+    loads: tuple[Load, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
     peak_flops_per_s: Mapping[str, Quantity] = field(default_factory=dict)
     """dtype -> dense datasheet peak."""
     peak_bandwidth_bytes_per_s: Quantity | None = None
@@ -113,6 +89,12 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
 
 def _with_evidence(kind: type, data: Mapping[str, Any] | None) -> Any:
     return None if data is None else kind(**{**data, "evidence": _evidence(data["evidence"])})
+
+
+def _link(data: Mapping[str, Any]) -> Link:
+    segments = tuple(Segment(**segment) for segment in data.get("segments", ()))
+    link: Link = _with_evidence(Link, {**data, "segments": segments})
+    return link
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -140,7 +122,9 @@ def load_profile(path: str | Path) -> Profile:
             matmul={dtype: _with_evidence(Curve, curve) for dtype, curve in data["matmul"].items()},
             attention={dtype: _with_evidence(Curve, curve) for dtype, curve in data["attention"].items()},
             memory=_with_evidence(Curve, data["memory"]),
-            links=tuple(_with_evidence(Link, link) for link in data["links"]),
+            links=tuple(_link(link) for link in data["links"]),
+            loads=tuple(_with_evidence(Load, load) for load in data.get("loads", ())),
+            overlaps=tuple(_with_evidence(Overlap, overlap) for overlap in data.get("overlaps", ())),
             peak_flops_per_s={dtype: _with_evidence(Quantity, peak) for dtype, peak in data["peak_flops_per_s"].items()},
             peak_bandwidth_bytes_per_s=_with_evidence(Quantity, data["peak_bandwidth_bytes_per_s"]),
             memory_bytes=_with_evidence(Quantity, data["memory_bytes"]),
@@ -148,3 +132,19 @@ def load_profile(path: str | Path) -> Profile:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(path, f"not a profile: {error}", mend="make it again with `chipassay profile`") from error
+
+
+__all__ = [
+    "LEVELS",
+    "PROFILE_VERSION",
+    "Curve",
+    "Evidence",
+    "Level",
+    "Link",
+    "Load",
+    "Overlap",
+    "Profile",
+    "Quantity",
+    "Segment",
+    "load_profile",
+]

@@ -15,6 +15,7 @@ from pathlib import Path
 from .catalogue import GIGA, TERA, load_chips
 from .datafile import DATA, read_lines
 from .errors import FileError
+from .link import bus_factor
 from .profile import Curve, Evidence, Link
 
 PUBLISHED_CSV = DATA / "published.csv"
@@ -74,16 +75,6 @@ def load_published(path: Path = PUBLISHED_CSV) -> tuple[PublishedRow, ...]:
             )
         )
     return tuple(rows)
-
-
-def bus_factor(op: str, group_size: int) -> float:
-    """Bus bandwidth over algorithm bandwidth, by the field's definition.
-
-    >>> bus_factor("all_reduce", 8)
-    1.75
-    """
-    share = (group_size - 1) / group_size
-    return 2 * share if op == "all_reduce" else share
 
 
 def fit_line(works: Sequence[float], times_s: Sequence[float]) -> tuple[float, float, float]:

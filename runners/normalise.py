@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory, measures_overhead
 from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.results.operations import NARROW_SUMS, USUAL_HEAD_DIM, fills_matrix_unit
-from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
+from chipassay.results.profile import Curve, Evidence, Profile, Quantity
 from chipassay.results.schema import Row
 
-from .fit import fit_curve, fit_time
+from .fit import fit_curve
+from .normalise_links import links, loads, overlaps
 
 
 def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
@@ -39,17 +40,20 @@ def evidence_of(rows: Sequence[Row]) -> Evidence:
 
 
 def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
-    """The profile of the chip that ``rows`` measured: cold, and launched as programs launch, not replayed as a graph.
+    """The profile of the chip that ``rows`` measured: cold, and launched as programs launch; only links are told of graphs, too.
 
     Raises InputError when the rows are of several chips and none is chosen, or when none of them holds a measurement.
     """
     own = choose_chip(rows, chip_id)
-    chosen = best_rows(row for row in own if row.launch != "graph")
-    if not chosen:
+    best = best_rows(own)
+    # What a replayed graph or something beside a call makes of its time is told of links alone.
+    chosen = [row for row in best if row.launch != "graph" and row.beside is None]
+    found_links = tuple(links(best, evidence_of))
+    if not chosen and not found_links:
         raise InputError("no row with status ok: there is nothing to make a profile of")
-    first = chosen[0]
+    first = best[0]
     chip = load_chips().get(first.chip_id or "")
-    measured = evidence_of(chosen)
+    measured = evidence_of(best)
     memory_bytes = first.device_memory_bytes
     return Profile(
         chip_id=first.chip_id or "unknown",
@@ -57,8 +61,10 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
         matmul=_curves(chosen, _products),
         attention=_curves(chosen, _attention),
         memory=_memory(chosen),
-        links=tuple(_links(chosen)),
-        peak_flops_per_s=_peaks(chosen),
+        links=found_links,
+        loads=tuple(loads(best, found_links, evidence_of)),
+        overlaps=tuple(overlaps(best, evidence_of)),
+        peak_flops_per_s=_peaks(best),
         peak_bandwidth_bytes_per_s=(
             Quantity(chip.memory_bandwidth_bytes_per_s, chip.evidence) if chip and chip.memory_bandwidth_bytes_per_s else None
         ),
@@ -105,28 +111,6 @@ def _memory(rows: Sequence[Row]) -> Curve | None:
     if not any(map(measures_memory, group)):
         return None
     return fit_curve([row.bytes or 0.0 for row in group], [row.time_median_s or 0.0 for row in group], evidence_of(group))
-
-
-def _links(rows: Sequence[Row]) -> Iterable[Link]:
-    grouped: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.group_size and row.algbw_bytes_per_s and row.busbw_bytes_per_s and row.cache == "cold":
-            grouped[row.op or "", row.backend or "", row.group_size].append(row)
-    for (pattern, transport, group_size), group in sorted(grouped.items()):
-        # Volume on the bus = S x bus factor, so that the slope is 1 / busbw.
-        factor = (group[0].busbw_bytes_per_s or 0.0) / (group[0].algbw_bytes_per_s or 1.0)
-        volumes = [(row.size_bytes or 0) * factor for row in group]
-        latency_s, per_byte_s, spread = fit_time(volumes, [row.time_median_s or 0.0 for row in group])
-        yield Link(
-            pattern=pattern,
-            transport=transport,
-            group_size=group_size,
-            latency_s=latency_s,
-            busbw_bytes_per_s=1 / per_byte_s,
-            evidence=evidence_of(group),
-            points=len(group),
-            spread=spread,
-        )
 
 
 def _peaks(rows: Sequence[Row]) -> dict[str, Quantity]:

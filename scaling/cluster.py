@@ -62,7 +62,11 @@ class Cluster:
 def _chips_per_node(profile: Profile) -> tuple[int, Evidence]:
     """Chips in one node, and from where that is known."""
     if profile.chip_id not in load_chips():
-        measured = [link.group_size for link in profile.links if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS]
+        measured = [
+            link.group_size
+            for link in profile.links
+            if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS and link.placement == "inside"
+        ]
         if measured:
             return max(measured), Evidence("measured", "the largest group whose collectives the profile holds")
         return 1, Evidence("assumed", "no link between chips was measured: one chip to a node")

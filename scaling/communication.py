@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from chipassay.results.fabrics import Fabric
-from chipassay.results.published_rows import bus_factor
+from chipassay.results.link import bus_factor
 
 from .errors import MissingCell
 from .machine import Machine
@@ -56,7 +56,8 @@ def collective_s(pattern: str, size_bytes: float, placement: Placement, machine:
                 f"profile {machine.chip_id}: no collective between {placement.members_per_node} chips of a node is known; "
                 f"measure all_reduce there, or put one chip to a node"
             )
-        rate, latency_s = link.busbw_bytes_per_s, link.latency_s
+        line = link.segment(size_bytes)
+        rate, latency_s = line.busbw_bytes_per_s, line.latency_s
     if placement.nodes > 1:
         rate = min(rate, fabric.node_bytes_per_s / placement.groups_per_node)
         steps = math.ceil(math.log2(placement.nodes)) * (2 if pattern == "all_reduce" else 1)
@@ -72,10 +73,11 @@ def send_s(size_bytes: float, crosses_nodes: bool, chips_per_node: int, machine:
         if fabric.node_bytes_per_s <= 0:
             raise MissingCell(f"the pipeline crosses nodes, but the fabric is {fabric.name}; name one such as hdr200x8")
         return fabric.latency_s + size_bytes * chips_per_node / fabric.node_bytes_per_s
-    link = machine.link("all_reduce", 2)
+    link = machine.link("send_recv", 2)
     if link is None:
         raise MissingCell(f"profile {machine.chip_id}: no link between chips of a node is known; measure all_reduce there")
-    return link.latency_s + size_bytes / link.busbw_bytes_per_s
+    line = link.segment(size_bytes)
+    return line.latency_s + size_bytes / line.busbw_bytes_per_s
 
 
 def exposed_s(communication_s: float, hideable_s: float, hidden_share: float) -> float:

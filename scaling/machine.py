@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from chipassay.results.links import link_for
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 
 from .errors import MissingCell
@@ -56,11 +57,9 @@ class Machine:
         return ELEMENT_BYTES[self.dtype]
 
     def link(self, pattern: str, group_size: int) -> Link | None:
-        """The link of that group size, or the nearest measured one (larger first); an all-reduce stands in for its halves."""
-        links = self.links.get(pattern) or self.links.get("all_reduce")
-        if not links:
-            return None
-        return min(links, key=lambda link: (link.group_size < group_size, abs(link.group_size - group_size)))
+        """The link of that group size, or one derived from those of other sizes; an all-reduce stands in for what is not known."""
+        known = pattern if self.links.get(pattern) else "all_reduce"
+        return link_for(self.links.get(known, ()), known, max(2, group_size))
 
 
 def _achievable(profile: Profile) -> dict[str, float]:
@@ -124,7 +123,7 @@ def _memory(profile: Profile) -> Curve:
 def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
     links: dict[str, list[Link]] = {}
     for link in profile.links:
-        if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS and link.group_size >= 2:
+        if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS and link.placement == "inside" and link.busbw_bytes_per_s > 0:
             links.setdefault(link.pattern, []).append(link)
     return MappingProxyType({pattern: tuple(found) for pattern, found in links.items()})
 

@@ -25,7 +25,10 @@ def ready(group: Group, dtype: str | None = None) -> Machine:
             found.setdefault(link.pattern, []).append(link)
         links = MappingProxyType({pattern: tuple(group_links) for pattern, group_links in found.items()})
     if links:
-        best = max((link for group_links in links.values() for link in group_links), key=lambda link: link.group_size)
+        best = max(
+            (link for group_links in links.values() for link in group_links),
+            key=lambda link: (link.pattern == "all_reduce", link.group_size),
+        )
         evidence = Evidence(best.evidence.level, f"group of {best.group_size}: {best.evidence.source}")
         inputs = (Input("link in the node", f"{best.busbw_bytes_per_s / 1e9:.4g} GB/s + {best.latency_s * 1e6:.3g} us", evidence),)
     return with_links(machine, links, inputs)

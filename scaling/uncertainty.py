@@ -42,6 +42,9 @@ def curve_sigma(curve: Curve | Link) -> float:
     (0.15, 0.112)
     """
     sigma = LEVEL_SIGMA[curve.evidence.level]
+    if isinstance(curve, Link) and curve.segments:
+        # What large messages cost; a derived link carries the error of its group size there.
+        return math.hypot(sigma, (curve.segments[-1].s_per_byte_error or 0.0) * curve.busbw_bytes_per_s)
     if curve.evidence.level == "measured" and curve.points < FEWEST_POINTS:
         return LEVEL_SIGMA["derived"]
     return math.hypot(sigma, curve.spread / math.sqrt(curve.points)) if curve.spread and curve.points else sigma

@@ -12,7 +12,8 @@ from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.errors import UnknownName
 from chipassay.results.profile import load_profile
 from chipassay.results.published import profile_from_catalogue
-from chipassay.results.published_rows import bus_factor, fit_line, load_published, typical_over_best
+from chipassay.results.link import bus_factor
+from chipassay.results.published_rows import fit_line, load_published, typical_over_best
 
 
 @given(overhead_s=st.floats(1e-7, 1e-3), rate=st.floats(1e9, 1e15))
