@@ -12,6 +12,8 @@ class Communicator(Protocol):
     Buffers are one-dimensional and contiguous; what lies in place is a slice of the larger one, or the same buffer twice. On a GPU
     a verb is queued on the current stream and returns at once; on a CPU it returns when it is done.
     A rank that is not the root passes any buffer where it has none (a slice of no elements).
+    What a verb needs beside its buffers it makes at the first call with them and keeps while these tensor objects live, so a timed
+    call is one with objects that were passed before.
     """
 
     rank: int
