@@ -49,10 +49,10 @@ def links(rows: Sequence[Row], evidence_of: Callable[[Sequence[Row]], Evidence])
         if plain(row) and (row.group_size or 0) > 1 and row.time_median_s and row.cache != "warm":
             grouped[_kind(row)].append(row)
     for kind, group in sorted(grouped.items()):
-        yield _link(kind, _usual(group), evidence_of)
+        yield _link(kind, usual_buffers(group), evidence_of)
 
 
-def _usual(group: Sequence[Row]) -> list[Row]:
+def usual_buffers(group: Sequence[Row]) -> list[Row]:
     """The rows of one dtype and one kind of buffers: of which there are most sizes; in place and a training dtype first."""
     sizes = {key: len({row.size_bytes for row in group if _buffers(row) == key}) for key in Counter(map(_buffers, group))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chipassay.results.profile import Curve, Evidence, Profile
+from chipassay.results.profile import Curve, Evidence, Link, Profile
 from chipassay.results.units import bandwidth, rate, seconds, size
 
 
@@ -18,6 +18,16 @@ def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
     return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
 
 
+def _link(link: Link) -> str:
+    group = f"{link.group_size} ranks{' across nodes' if link.placement == 'across' else ''}, {link.transport}"
+    group += ", graph" if link.launch == "graph" else ""
+    spread = f", residuals {100 * link.spread:.0f} %" if link.spread is not None else ""
+    changes = f", changes near {', '.join(map(size, link.changes_bytes))}" if link.changes_bytes else ""
+    reached = f", {bandwidth(link.busbw_bytes_per_s)} busbw" if link.busbw_bytes_per_s else ""
+    found = f"{seconds(link.small_latency_s)} latency{reached}{changes}"
+    return f"  {link.pattern:<18} {found}, {group}{spread} ({evidence_words(link.evidence)})"
+
+
 def profile_lines(profile: Profile) -> list[str]:
     """The profile, a line per cell."""
     lines = [f"{profile.name} ({profile.chip_id})"]
@@ -28,12 +38,7 @@ def profile_lines(profile: Profile) -> list[str]:
     if profile.memory is not None:
         peak = profile.peak_bandwidth_bytes_per_s
         lines.append(_curve("memory", profile.memory, bandwidth(profile.memory.rate), peak.value if peak else None))
-    for link in profile.links:
-        spread = f", residuals {100 * link.spread:.0f} %" if link.spread is not None else ""
-        lines.append(
-            f"  {link.pattern:<18} {bandwidth(link.busbw_bytes_per_s)} busbw beyond {seconds(link.latency_s)}, "
-            f"{link.group_size} ranks, {link.transport}{spread} ({evidence_words(link.evidence)})"
-        )
+    lines += [_link(link) for link in profile.links]
     if profile.memory_bytes is not None:
         lines.append(f"  {'memory size':<18} {size(profile.memory_bytes.value)} ({evidence_words(profile.memory_bytes.evidence)})")
     return lines

@@ -12,8 +12,10 @@ from chipassay.results.profile import LEVELS, Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds, size
 
+from .normalise_links import plain
 from .report.shape import shape, unusual_arithmetic
 from .report.summary import Card, Input, Summary
+from .report.words_between import bad_links, pattern_words, straggler
 
 REFERENCE_CHIP = "h100-sxm-80gb"
 REFERENCE_MODEL = "llama3-8b"
@@ -32,6 +34,8 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
     them as long as the same case has another."""
     groups: dict[tuple[tuple[int, str], str], list[Row]] = {}
     for row in rows:
+        if row.beside is not None:
+            continue
         groups.setdefault((place(row.op or ""), _title(row)), []).append(row)
     made = {"compute": _rate_card, "memory": _memory_card, "link": _link_card, "overhead": _launch_card}
     found = []
@@ -39,8 +43,7 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
         kind = limited_by(group[0])
         card = made[kind](title, group) if kind in made else None
         found += [card] if card is not None else []
-    reduced = _all_reduce_card(rows)
-    return (*found, *([reduced] if reduced is not None else []))
+    return (*found, *_collective_cards(rows))
 
 
 def _title(row: Row) -> str:
@@ -84,15 +87,37 @@ def _launch_card(title: str, group: Sequence[Row]) -> Card | None:
     return None if best is None or per_kernel_s is None else Card(title, f"{seconds(per_kernel_s)} a kernel", str(best.kernel), "measured")
 
 
-def _all_reduce_card(rows: Sequence[Row]) -> Card | None:
-    reduced = cold_first([row for row in rows if row.op == "all_reduce" and row.status == "ok"])
-    best = _best(reduced, lambda row: row.busbw_bytes_per_s)
+def _collective_cards(rows: Sequence[Row]) -> list[Card]:
+    """A card for each pattern and transport: what large messages reach and small ones take, in the largest group that was measured."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.status == "ok" and plain(row) and row.launch != "graph":
+            groups.setdefault((row.op or "", row.backend or ""), []).append(row)
+    several = {op for op, _ in groups if sum(other == op for other, _ in groups) > 1}
+    found = []
+    for (op, transport), group in sorted(groups.items(), key=lambda item: (item[0][0] != "all_reduce", item[0])):
+        name = pattern_words(op) + (f" over {transport}" if op in several else "")
+        card = _collective_card(name, cold_first(group))
+        found += [card] if card is not None else []
+    return found
+
+
+def _collective_card(name: str, group: Sequence[Row]) -> Card | None:
+    ranks = max(row.group_size or 0 for row in group)
+    group = [row for row in group if row.group_size == ranks]
+    small = min(group, key=lambda row: (row.size_bytes or 0, row.time_median_s or 0.0))
+    best = _best(group, lambda row: row.busbw_bytes_per_s)
     if best is None or not best.busbw_bytes_per_s:
-        return None
-    small = min(reduced, key=lambda row: row.size_bytes or 0)
+        known = small.time_median_s and not small.size_bytes
+        return Card(name, seconds(small.time_median_s or 0), f"{ranks} ranks, {small.backend}", "measured") if known else None
     latency = f"{seconds(small.time_median_s or 0)} at {size(small.size_bytes or 0)}"
-    note = f"{best.group_size} ranks, {best.backend}, {size(best.size_bytes or 0)}; {latency}"
-    return Card("all-reduce bus bandwidth", bandwidth(best.busbw_bytes_per_s), note, "measured")
+    note = f"{ranks} ranks, {best.backend}, {size(best.size_bytes or 0)}; {latency}"
+    return Card(f"{name} bus bandwidth", bandwidth(best.busbw_bytes_per_s), note, "measured")
+
+
+def _warnings(rows: Sequence[Row]) -> tuple[str, ...]:
+    late = straggler(rows)
+    return (*([late] if late else []), *bad_links(rows))
 
 
 def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
@@ -108,11 +133,13 @@ def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
         worth = per_chip_worth(load_model(REFERENCE_MODEL), reference, profile)
     except ChipassayError as error:
         name = load_chips()[REFERENCE_CHIP].name
-        return Summary(cards(rows), f"For training {REFERENCE_MODEL}, the worth of one {name} in this chip cannot be told: {error}")
+        untold = f"For training {REFERENCE_MODEL}, the worth of one {name} in this chip cannot be told: {error}"
+        return Summary(cards(rows), untold, warnings=_warnings(rows))
     inputs = tuple(
         Input(what=f"{given.what}: {given.value}", level=given.evidence.level, source=given.evidence.source) for given in worth.inputs
     )
-    return Summary(cards(rows), worth_sentence(worth), tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level))))
+    ordered = tuple(sorted(inputs, key=lambda given: LEVELS.index(given.level)))
+    return Summary(cards(rows), worth_sentence(worth), ordered, _warnings(rows))
 
 
 SOURCE_SHOWN = 100
@@ -128,7 +155,7 @@ def summary_lines(summary: Summary) -> list[str]:
     width = max((len(card.title) for card in summary.cards), default=0)
     value = max((len(card.value) for card in summary.cards), default=0)
     lines = [f"  {card.title:<{width}}  {card.value:>{value}}  {card.note}" for card in summary.cards]
-    lines += ["", summary.sentence]
+    lines += ["", *summary.warnings, *([""] if summary.warnings else []), summary.sentence]
     if summary.inputs:
         lines.append("inputs of that sentence:")
         lines += [f"  {given.level:<9}  {given.what}  [{_clipped(given.source)}]" for given in summary.inputs]

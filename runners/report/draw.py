@@ -81,6 +81,8 @@ def _fill(axes: Axes, plot: Plot, figure: Figure) -> None:
         colour = INK if series.hue == "model" else PALETTE[look.colour]
         if series.model:
             axes.plot(*zip(*series.model, strict=True), color=colour, linewidth=1.3, zorder=2)
+        if series.breaks:
+            axes.plot(*zip(*series.breaks, strict=True), color=colour, marker="|", linestyle="none", markersize=13, zorder=2.2)
         for point in series.points:
             if point.low is not None and point.high is not None:
                 axes.plot((point.x, point.x), (point.low, point.high), color=colour, linewidth=1.0, zorder=2.5)

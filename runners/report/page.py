@@ -14,8 +14,10 @@ from chipassay.results.schema import Row
 
 from . import charts, charts_between, charts_memory, facts
 from .draw import draw, missing_library
+from .heat import Heat, draw_heat, pair_heats
 from .plot import Plot
 from .roofline import roofline
+from .sheets import sheets
 from .style import DASHES, LINE, colours_of, looks
 from .summary import Summary
 from .table import UNSURE, WIDE_SPREAD, tables
@@ -36,7 +38,7 @@ class Key:
 class Chart:
     """A plot with its drawing; ``svg`` is empty where ``plot.missing`` says why."""
 
-    plot: Plot
+    plot: Plot | Heat
     svg: str
     legend: tuple[Key, ...]
 
@@ -77,6 +79,7 @@ def render(rows: Sequence[Row], profile: Profile | None, summary: Summary | None
         statuses=facts.statuses(rows),
         summary=summary or Summary(),
         sections=[(title, lead, [_chart(plot) for plot in plots]) for title, lead, plots in sections(rows, profile)],
+        sheets=sheets(rows, profile),
         tables=shown,
         left_out=sum(table.left_out for table in shown),
         facts=facts.environment(rows),
@@ -90,7 +93,7 @@ def render(rows: Sequence[Row], profile: Profile | None, summary: Summary | None
     )
 
 
-def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot]]]:
+def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot | Heat]]]:
     """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them."""
     waiting, transfer = charts_memory.waiting_for_memory(rows), charts_memory.transfer(rows)
     return [
@@ -107,7 +110,7 @@ def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, st
         (
             "Between chips",
             "Bus bandwidth counts what each link carries, so it can be compared between group sizes.",
-            [charts_between.all_reduce_bandwidth(rows, profile), charts_between.all_reduce_time(rows, profile)],
+            [*charts_between.collectives(rows, profile), *pair_heats(rows)],
         ),
     ]
 
@@ -118,9 +121,11 @@ def hash_source(script: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def _chart(plot: Plot) -> Chart:
+def _chart(plot: Plot | Heat) -> Chart:
     if plot.missing is not None:
         return Chart(plot, "", ())
+    if isinstance(plot, Heat):
+        return Chart(plot, draw_heat(plot), ())
     return Chart(plot, draw(plot), _legend(plot))
 
 

@@ -32,13 +32,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together. ``hue`` picks the colour, ``shape`` the marker; ``model`` is the fitted curve as (x, y)."""
+    """Points that belong together. ``hue`` picks the colour, ``shape`` the marker; ``model`` is the fitted curve as (x, y), with
+    NaN for y where it is torn; ``breaks`` are its places where another law takes over."""
 
     label: str
     hue: str
     shape: str
     points: tuple[Point, ...]
     model: tuple[tuple[float, float], ...] = ()
+    breaks: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

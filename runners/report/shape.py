@@ -16,6 +16,8 @@ def shape(row: Row) -> str:
     'b8 h64/8 s1/8192 d128'
     >>> shape(Row(op="transfer", path="host_to_device", host_memory="pinned", elements=1048576))
     'host to device pinned 1,048,576 elements'
+    >>> shape(Row(op="all_reduce", size_bytes=1048576, group_size=2, members="0,1|2,3", in_place=False))
+    '1 MiB, 2 ranks (0,1|2,3) out of place'
     """
     parts = [*_product(row), *_attention(row), *_rows(row)]
     if row.direction not in (None, "forward"):
@@ -24,8 +26,12 @@ def shape(row: Row) -> str:
         parts.append(" ".join(filter(None, (row.path.replace("_", " "), row.host_memory))))
     if row.size_bytes is not None:
         parts.append(size(row.size_bytes) + (f", {row.group_size} ranks" if row.group_size is not None else ""))
+        parts += [f"({row.members})"] if row.members else []
+        parts += ["out of place"] if row.in_place is False else []
     elif row.elements is not None:
         parts.append(f"{row.elements:,} elements")
+    if row.beside is not None:
+        parts.append(f"beside {row.beside}")
     return " ".join(parts)
 
 

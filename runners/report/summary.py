@@ -33,3 +33,5 @@ class Summary:
     cards: tuple[Card, ...] = ()
     sentence: str = ""
     inputs: tuple[Input, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the machine, a sentence each: a straggler, a bad link."""

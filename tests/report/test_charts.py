@@ -29,11 +29,9 @@ def test_the_fitted_curve_is_drawn_through_the_measured_points() -> None:
 
 
 def test_the_link_fit_counts_the_bus_factor() -> None:
-    assert charts_between.bus_factor(2) == 1.0
-    assert charts_between.bus_factor(8) == 1.75
-    (series,) = charts_between.all_reduce_bandwidth(sample.rows(), sample.profile()).series
+    (series,) = charts_between.collectives(sample.rows(), sample.profile())[0].series
     assert series.model[-1][1] == pytest.approx(sample.LINK_BUSBW, rel=0.02)
-    (times,) = charts_between.all_reduce_time(sample.rows(), sample.profile()).series
+    (times,) = charts_between.collectives(sample.rows(), sample.profile())[1].series
     assert times.model[0][1] == pytest.approx(sample.LINK_LATENCY_S, rel=0.001)
 
 
