@@ -1,7 +1,7 @@
 """NCCL (and RCCL, in a cupy made for ROCm) called directly through ``cupy.cuda.nccl``, on torch's memory. Not yet run on a GPU.
 
 Nothing lies between a call and the library, so a row beside torch.distributed's shows what torch adds; all verbs exist out of place.
-Interface: cupy's reference, ``cupy.cuda.nccl``; meaning of counts, roots and groups: NCCL user guide, "API", "Point-to-point communication".
+Interface: cupy's reference, ``cupy.cuda.nccl``. Counts, roots and groups: NCCL user guide, "API" and "Point-to-point communication".
 """
 
 from __future__ import annotations
