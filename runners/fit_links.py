@@ -32,9 +32,9 @@ BOUGHT_BY = 2.25
 """However far off, so many points cost a fit as much as one more segment does: two wild sizes do not buy one, three that agree do."""
 REJECTED = 4.0
 """Standard deviations beyond which a point has hardly any say in where a line lies while changes are looked for."""
-PRIOR_SPREAD = 0.05
+PRIOR_SPREAD = 0.08
 PRIOR_FREEDOM = 2.0
-"""What is believed of the noise before any point: a spread as of fits to published sweeps (median 5 %, tests/runners/test_fit_links.py),
+"""What is believed of the noise before any point: that of published sweeps of five or six sizes (median 8 %, tests/runners/test_fit_links.py),
 worth two points. A link of two or three sizes so has an honest error."""
 FLAT_SHARE = 1e-3
 """A line that does not rise gets a bandwidth at which its largest message's bytes take this share of the latency."""

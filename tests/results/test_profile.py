@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chipassay.results.errors import FileError
-from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity, load_profile
+from chipassay.results.profile import Curve, Evidence, Link, Load, Overlap, Profile, Quantity, Segment, load_profile
 
 MEASURED = Evidence("measured", "a run", "2026-01-02")
 PROFILE = Profile(
@@ -15,7 +15,26 @@ PROFILE = Profile(
     name="Tesla T4",
     matmul={"fp16": Curve(1e-5, 2.1e13, MEASURED, 4, 0.02, 1e9, 1e12)},
     memory=Curve(2e-6, 2.4e11, MEASURED),
-    links=(Link("all_reduce", "nccl", 2, 1e-5, 5e9, MEASURED, 3, 0.1),),
+    links=(
+        Link("all_reduce", "nccl", 2, 1e-5, 5e9, MEASURED, 3, 0.1),
+        Link(
+            "all_gather",
+            "nccl",
+            4,
+            3e-5,
+            5e9,
+            MEASURED,
+            12,
+            0.1,
+            "across",
+            "graph",
+            (Segment(8.0, 1e-5, 1e9, 1e-6, 1e-11, -0.4, 6, 9.0), Segment(1e5, 3e-5, 5e9, 1e-6, 1e-11, -0.4, 6, 9.0)),
+            8.0,
+            1e9,
+        ),
+    ),
+    loads=(Load("all_reduce", "nccl", 2, 4, 1.1, MEASURED, "inside", 1.0, 1.2, 3),),
+    overlaps=(Overlap("all_reduce", "nccl", 8, 2**26, "8192x8192x8192 bf16", MEASURED, 1.2, None),),
     peak_flops_per_s={"fp16": Quantity(6.5e13, Evidence("published", "datasheet"))},
     memory_bytes=Quantity(16e9, Evidence("published", "datasheet")),
 )
@@ -24,6 +43,18 @@ PROFILE = Profile(
 def test_a_saved_profile_loads_as_it_was(tmp_path):
     PROFILE.save(tmp_path / "p.json")
     assert load_profile(tmp_path / "p.json") == PROFILE
+
+
+def test_a_file_from_before_links_had_segments_is_read_as_one_line_a_link(tmp_path):
+    data = json.loads(PROFILE.to_json())
+    old = ("pattern", "transport", "group_size", "latency_s", "busbw_bytes_per_s", "evidence", "points", "spread")
+    data["links"] = [{name: link[name] for name in old} for link in data["links"]]
+    del data["loads"], data["overlaps"]
+    (tmp_path / "p.json").write_text(json.dumps(data))
+    found = load_profile(tmp_path / "p.json")
+    assert found.links[0] == PROFILE.links[0]
+    assert found.links[0].time_s(1e9) == pytest.approx(1e-5 + 1e9 / 5e9)
+    assert (found.loads, found.overlaps) == ((), ())
 
 
 def test_the_json_is_the_same_each_time_and_has_one_number_a_line():

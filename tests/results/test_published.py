@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.errors import UnknownName
+from chipassay.results.link import bus_factor
 from chipassay.results.profile import load_profile
 from chipassay.results.published import profile_from_catalogue
-from chipassay.results.link import bus_factor
 from chipassay.results.published_rows import fit_line, load_published, typical_over_best
 
 

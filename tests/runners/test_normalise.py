@@ -114,6 +114,85 @@ def test_two_transports_make_two_links():
     assert links == {"gloo": pytest.approx(1e9, rel=1e-6), "mpi": pytest.approx(2e9, rel=1e-6)}
 
 
+SIZES = (8, 4096, 2**16, 2**20, 2**23, 2**26)
+
+
+def test_groups_inside_a_node_and_across_nodes_are_links_of_their_own():
+    whole = [all_reduce(s, busbw=1e9, ranks=8, node_count=2) for s in SIZES]
+    inside = [all_reduce(s, busbw=9e9, ranks=4, members="0-3", node_count=1) for s in SIZES]
+    across = [all_reduce(s, busbw=2e9, ranks=4, members="0,1,4,5", node_count=2) for s in SIZES]
+    found = {(link.group_size, link.placement): link.busbw_bytes_per_s for link in normalise([*whole, *inside, *across]).links}
+    assert found == {
+        (8, "across"): pytest.approx(1e9, rel=1e-3),
+        (4, "inside"): pytest.approx(9e9, rel=1e-3),
+        (4, "across"): pytest.approx(2e9, rel=1e-3),
+    }
+
+
+def test_a_replayed_graph_is_a_link_of_its_own():
+    rows = [all_reduce(s, latency_s=t, launch=launch) for s in SIZES for launch, t in (("stream", 5e-5), ("graph", 1e-5))]
+    assert {link.launch: link.small_latency_s for link in normalise(rows).links} == {
+        "stream": pytest.approx(5e-5, rel=1e-3), "graph": pytest.approx(1e-5, rel=1e-3)
+    }  # fmt: skip
+
+
+def test_a_link_is_of_one_dtype_in_place():
+    usual = [all_reduce(s, dtype="bf16", in_place=True) for s in SIZES]
+    others = [all_reduce(s, latency_s=1e-2, **other) for s in SIZES[:3] for other in ({"dtype": "fp8_e4m3"}, {"dtype": "fp32"})]
+    out_of_place = [all_reduce(s, latency_s=1e-3, dtype="bf16", in_place=False) for s in SIZES]
+    (link,) = normalise([*usual, *others, *out_of_place]).links
+    assert link.points == len(SIZES)
+    assert link.small_latency_s == pytest.approx(5e-5, rel=1e-3)
+
+
+def test_what_ran_beside_something_bends_neither_the_plain_link_nor_the_matmul_curve():
+    alone = [*(all_reduce(s) for s in SIZES), *(matmul(e, 2e11, launch="stream") for e in (256, 512, 1024))]
+    beside = [
+        all_reduce(2**20, latency_s=1.0, beside="matmul 512x512x512 fp32", alone_time_s=1.0),
+        all_reduce(2**20, latency_s=1.0, members="0-3|4-7"),
+        matmul(1024, 1e9, group_size=4, beside="all_reduce 1 MiB fp32 gloo", alone_time_s=1.0, launch="stream"),
+    ]
+    with_them, without = normalise([*alone, *beside]), normalise(alone)
+    assert [(link.latency_s, link.segments) for link in with_them.links] == [(link.latency_s, link.segments) for link in without.links]
+    assert with_them.matmul["fp32"].rate == without.matmul["fp32"].rate
+
+
+def test_groups_at_once_are_kept_as_the_slowdown_of_a_link_under_load():
+    alone = [all_reduce(s, ranks=2, members="0,1") for s in SIZES]
+    at_once = [
+        all_reduce(row.size_bytes, ranks=2, members="0,1|2,3|4,5", time_median_s=row.time_median_s * slower)
+        for row, slower in zip(alone, (1.1, 1.2, 1.3), strict=False)
+    ]
+    (load,) = normalise([*alone, *at_once]).loads
+    assert (load.group_size, load.groups, load.points) == (2, 3, 3)
+    assert (load.slowdown_low, load.slowdown, load.slowdown_high) == pytest.approx((1.1, 1.2, 1.3))
+    (from_fit,) = normalise([*alone[1:], at_once[0]]).loads
+    assert from_fit.slowdown == pytest.approx(1.1, rel=0.05)
+
+
+def test_a_collective_and_a_product_beside_each_other_become_one_overlap():
+    product = matmul(512, 1e11, group_size=4, beside="all_reduce 1 MiB bf16 nccl", cache="warm", dtype="bf16")
+    rows = [
+        all_reduce(
+            2**20, backend="nccl", dtype="bf16", beside="matmul 512x512x512 bf16", cache="warm", alone_time_s=1e-3, time_median_s=1.2e-3
+        ),
+        Row(**{**vars(product), "alone_time_s": product.time_median_s / 1.25}),
+        all_reduce(8),
+    ]  # fmt: skip
+    (overlap,) = normalise(rows).overlaps
+    assert (overlap.pattern, overlap.group_size, overlap.size_bytes, overlap.product) == ("all_reduce", 4, 2**20, "512x512x512 bf16")
+    assert overlap.communication_slowdown == pytest.approx(1.2)
+    assert overlap.compute_slowdown == pytest.approx(1.25)
+    assert overlap.hidden_share == pytest.approx(0.76)
+    assert overlap.evidence.level == "measured"
+
+
+def test_a_barrier_is_a_link_with_a_latency_and_no_bandwidth():
+    row = Row(op="barrier", status="ok", cache="cold", size_bytes=0, group_size=4, backend="gloo", time_median_s=3e-5, chip_id="x")
+    (link,) = normalise([row]).links
+    assert (link.latency_s, link.time_s(0), link.busbw_bytes_per_s) == (3e-5, 3e-5, 0.0)
+
+
 def copy(size_bytes, rate, **more):
     given = {
         "op": "copy", "bytes": float(size_bytes), "cache": "cold", "status": "ok", "time_median_s": 1e-6 + size_bytes / rate,

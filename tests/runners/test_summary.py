@@ -101,6 +101,54 @@ def test_the_all_reduce_card_is_of_cold_rows_and_names_its_smallest_size():
     assert card.note.endswith("64 MiB; 1.00 ms at 1 MiB")
 
 
+def collective(op, size_bytes, busbw, ranks=4, **more):
+    given = {"size_bytes": size_bytes, "group_size": ranks, "backend": "nccl", "busbw_bytes_per_s": busbw, "time_median_s": 2e-3}
+    return Row(**{**COMMON, "op": op, **given, **more})
+
+
+def test_every_pattern_has_a_card_of_its_largest_group():
+    rows = [
+        collective("all_gather", 2**26, 2e9), collective("all_gather", 2**26, 9e9, ranks=2, members="0,1"),
+        collective("all_reduce", 2**26, 3e9),
+        collective("barrier", 0, None, time_median_s=4e-5), collective("all_reduce", 2**26, 8e9, beside="matmul 512x512x512 bf16"),
+        collective("all_reduce", 2**26, 8e9, members="0,1|2,3"),
+        matmul("bf16", 512, 1e9, group_size=4, beside="all_reduce 64 MiB bf16 nccl"),
+    ]  # fmt: skip
+    assert [(card.title, card.value) for card in cards(rows)] == [
+        ("all-reduce bus bandwidth", "3.00 GB/s"), ("all-gather bus bandwidth", "2.00 GB/s"), ("barrier", "40.0 us")
+    ]  # fmt: skip
+
+
+def test_two_transports_are_two_cards():
+    rows = [collective("all_reduce", 2**26, rate, backend=backend) for backend, rate in (("nccl", 3e9), ("mpi", 1e9))]
+    assert [card.title for card in cards(rows)] == ["all-reduce over mpi bus bandwidth", "all-reduce over nccl bus bandwidth"]
+
+
+def test_the_straggler_is_named_in_one_sentence():
+    named = {"straggler_rank": 3, "straggler_hash": "a1b2", "straggler_ratio": 1.4}
+    rows = [*ROWS, *(collective("all_reduce", 2**e, 1e9, **named) for e in (10, 20, 26))]
+    text = "\n".join(summary_lines(summarise(rows, normalise(rows))))
+    assert "Straggler: rank 3 (a1b2) takes 1.40 times as long as the others for its own work, in 3 of 3 rows." in text
+
+
+def test_ranks_that_take_turns_in_being_slow_or_hardly_are_no_stragglers():
+    def of(rank, ratio):
+        return collective("all_reduce", 2**20 + rank, 1e9, straggler_rank=rank, straggler_ratio=ratio)
+
+    assert summarise([*ROWS, *(of(rank, 1.3) for rank in range(4))], normalise(ROWS)).warnings == ()
+    assert summarise([*ROWS, of(1, 1.05)], normalise(ROWS)).warnings == ()
+
+
+def test_the_bad_link_is_named_in_one_sentence():
+    def pair(a, b, slower=1.0):
+        return collective("send_recv", 2**26, 1e10 / slower * (1 + 0.01 * ((3 * a + 5 * b) % 4)), ranks=2, members=f"{a},{b}")
+
+    healthy = [pair(a, b) for a in range(8) for b in range(a + 1, 8) if (a, b) != (2, 5)]
+    assert summarise([*ROWS, *healthy, pair(2, 5)], normalise(ROWS)).warnings == ()
+    (told,) = summarise([*ROWS, *healthy, pair(2, 5, slower=3)], normalise(ROWS)).warnings
+    assert told.startswith("Send/receive over nccl, bandwidth: the link between ranks 2 and 5 is 2.9 times slower")
+
+
 def test_a_chip_that_was_measured_too_little_is_told_what_is_missing():
     few = [matmul("bf16", 2048, 4e11)]
     summary = summarise(few, normalise(few))
