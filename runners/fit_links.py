@@ -34,8 +34,8 @@ REJECTED = 4.0
 """Standard deviations beyond which a point has hardly any say in where a line lies while changes are looked for."""
 PRIOR_SPREAD = 0.08
 PRIOR_FREEDOM = 2.0
-"""What is believed of the noise before any point: that of published sweeps of five or six sizes (median 8 %, tests/runners/test_fit_links.py),
-worth two points. A link of two or three sizes so has an honest error."""
+"""What is believed of the noise before any point: that of published sweeps of five or six sizes (median 8 %,
+tests/runners/test_fit_links.py), worth two points. A link of two or three sizes so has an honest error."""
 FLAT_SHARE = 1e-3
 """A line that does not rise gets a bandwidth at which its largest message's bytes take this share of the latency."""
 

@@ -98,19 +98,26 @@ def _link(kind: Kind, group: Sequence[Row], evidence_of: Callable[[Sequence[Row]
 
 
 def loads(rows: Sequence[Row], plain_links: Sequence[Link], evidence_of: Callable[[Sequence[Row]], Evidence]) -> Iterable[Load]:
-    """How much slower each kind of group is while its like run at the same time: against the same case alone, or else the link's fit."""
-    alone = {_case(row): row.time_median_s for row in rows if plain(row) and row.time_median_s}
-    fitted = {(link.pattern, link.transport, link.group_size, link.placement, link.launch or ""): link for link in plain_links}
-    grouped: dict[tuple[Kind, int], list[tuple[Row, float]]] = defaultdict(list)
+    """How much slower each kind of group is while its like run at the same time: against the first of them alone, or else the link's fit.
+
+    The row of several groups counts the hosts of all of them: where one group lies is told by the row of that group alone.
+    """
+    alone = {(*_case(row), row.members): row for row in rows if plain(row) and row.time_median_s}
+    grouped: dict[tuple[str, str, int, str, int], list[tuple[Row, float]]] = defaultdict(list)
     for row in rows:
-        if is_collective(row) and row.beside is None and AT_ONCE in (row.members or "") and row.time_median_s and row.size_bytes:
-            time_s = alone.get(_case(row))
-            link = fitted.get(_kind(row))
-            if time_s is None and link is not None and link.busbw_bytes_per_s:
-                time_s = link.time_s(row.size_bytes)
-            if time_s:
-                grouped[_kind(row), (row.members or "").count(AT_ONCE) + 1].append((row, row.time_median_s / time_s))
-    for ((pattern, transport, group_size, where, _), groups), found in sorted(grouped.items(), key=lambda item: item[0]):
+        if not is_collective(row) or row.beside is not None or AT_ONCE not in (row.members or "") or not row.time_median_s:
+            continue
+        first, groups = (row.members or "").partition(AT_ONCE)[0], (row.members or "").count(AT_ONCE) + 1
+        same = alone.get((*_case(row), first))
+        if same is not None and same.time_median_s:
+            where, time_s = placement(same), same.time_median_s
+        else:
+            fits = [link for link in plain_links if _fits(link, row) and link.busbw_bytes_per_s > 0]
+            if len(fits) != 1:
+                continue
+            where, time_s = fits[0].placement, fits[0].time_s(row.size_bytes or 0)
+        grouped[row.op or "", row.backend or "", row.group_size or 0, where, groups].append((row, row.time_median_s / time_s))
+    for (pattern, transport, group_size, where, groups), found in sorted(grouped.items(), key=lambda item: item[0]):
         slowdowns = [slowdown for _, slowdown in found]
         yield Load(
             pattern=pattern,
@@ -127,7 +134,12 @@ def loads(rows: Sequence[Row], plain_links: Sequence[Link], evidence_of: Callabl
 
 
 def _case(row: Row) -> tuple[object, ...]:
-    return *_kind(row), row.size_bytes, *_buffers(row), row.cache
+    return row.op, row.backend, row.group_size, row.launch, row.size_bytes, *_buffers(row), row.cache
+
+
+def _fits(link: Link, row: Row) -> bool:
+    """Whether the link is one that the row's groups could have alone."""
+    return (link.pattern, link.transport, link.group_size, link.launch or "") == (row.op, row.backend, row.group_size, row.launch or "")
 
 
 def overlaps(rows: Sequence[Row], evidence_of: Callable[[Sequence[Row]], Evidence]) -> Iterable[Overlap]:

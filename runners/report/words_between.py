@@ -10,6 +10,8 @@ from chipassay.collectives.groups import parsed
 from chipassay.results.pairs import Fault, faults, pairs_of, sentence
 from chipassay.results.schema import Row
 
+from ..collective.straggler import ONE_SLOW, SLOW_RATIO
+
 PATTERN_WORDS = {
     "all_reduce": "all-reduce",
     "all_gather": "all-gather",
@@ -20,8 +22,6 @@ PATTERN_WORDS = {
 }
 """Names that are written otherwise than their words joined."""
 
-STRAGGLER_RATIO = 1.1
-"""A rank whose own work takes a tenth longer than the others' is worth telling; healthy chips of one node differ by about 5 %."""
 STRAGGLER_SHARE = 0.5
 """In so many of the rows it must be the same rank: else it was a passing mood."""
 
@@ -49,7 +49,7 @@ def straggler(rows: Sequence[Row]) -> str | None:
     told = [row for row in rows if row.status == "ok" and row.straggler_ratio is not None and row.straggler_rank is not None]
     # Of two ranks the median lies between them: neither is much above it.
     told = [row for row in told if (row.group_size or 0) > 2] or told
-    slow = [row for row in told if (row.straggler_ratio or 0.0) >= STRAGGLER_RATIO]
+    slow = [row for row in told if ONE_SLOW in (row.flags or "") and (row.straggler_ratio or 0.0) >= SLOW_RATIO]
     if not slow:
         return None
     (rank, _), *_ = Counter(row.straggler_rank for row in slow).most_common()

@@ -125,7 +125,7 @@ def test_two_transports_are_two_cards():
 
 
 def test_the_straggler_is_named_in_one_sentence():
-    named = {"straggler_rank": 3, "straggler_hash": "a1b2", "straggler_ratio": 1.4}
+    named = {"straggler_rank": 3, "straggler_hash": "a1b2", "straggler_ratio": 1.4, "flags": "one rank is slow"}
     rows = [*ROWS, *(collective("all_reduce", 2**e, 1e9, **named) for e in (10, 20, 26))]
     text = "\n".join(summary_lines(summarise(rows, normalise(rows))))
     assert "Straggler: rank 3 (a1b2) takes 1.40 times as long as the others for its own work, in 3 of 3 rows." in text
@@ -133,7 +133,7 @@ def test_the_straggler_is_named_in_one_sentence():
 
 def test_ranks_that_take_turns_in_being_slow_or_hardly_are_no_stragglers():
     def of(rank, ratio):
-        return collective("all_reduce", 2**20 + rank, 1e9, straggler_rank=rank, straggler_ratio=ratio)
+        return collective("all_reduce", 2**20 + rank, 1e9, straggler_rank=rank, straggler_ratio=ratio, flags="one rank is slow")
 
     assert summarise([*ROWS, *(of(rank, 1.3) for rank in range(4))], normalise(ROWS)).warnings == ()
     assert summarise([*ROWS, of(1, 1.05)], normalise(ROWS)).warnings == ()
