@@ -28,6 +28,8 @@ LEAST_NOISE = 0.01
 FREEDOM_TO_TELL = 5
 """With fewer pairs left over, one bad link among them would pass for the noise."""
 POLISH_TURNS = 60
+P95_Z = 1.6449
+"""95th percentile of the normal distribution."""
 
 Worse = Literal["low", "high"]
 
@@ -42,6 +44,8 @@ class PairMatrix:
     """Message size."""
     across: NDArray[np.bool_]
     """Which pairs lie on different nodes."""
+    spread: float = 0.0
+    """Standard deviation of the log of single samples of a pair, of the median pair: how steady the machine was."""
 
     @property
     def nodes(self) -> tuple[tuple[int, ...], ...]:
@@ -118,7 +122,13 @@ def _matrix(ranks: Sequence[int], members: Sequence[tuple[int, int, Row]], size_
         value = getattr(row, column)
         if row.size_bytes == size_bytes and value and value > 0:
             values[i, j] = values[j, i] = value
-    return PairMatrix(tuple(ranks), values, size_bytes, across)
+    own = [row for _, _, row in members if row.size_bytes == size_bytes]
+    return PairMatrix(tuple(ranks), values, size_bytes, across, _spread(own))
+
+
+def _spread(rows: Sequence[Row]) -> float:
+    known = [math.log(row.time_p95_s / row.time_p05_s) for row in rows if row.time_p05_s and row.time_p95_s]
+    return float(np.median(known)) / (2 * P95_Z) if known else 0.0
 
 
 def faults(matrix: PairMatrix, worse: Worse) -> list[Fault]:
@@ -144,7 +154,7 @@ def _faults(matrix: PairMatrix, logs: Array, across: bool) -> list[Fault]:
         return []
     effects, rest = polish(logs)
     rests = np.array([rest[pair] for pair in pairs])
-    noise = _noise(rests, freedom)
+    noise = _noise(rests, freedom, matrix.spread)
     strict = STRICTNESS * (1 + 2 / freedom)
     found = []
     for i in range(count):
@@ -159,11 +169,11 @@ def _faults(matrix: PairMatrix, logs: Array, across: bool) -> list[Fault]:
     return found
 
 
-def _noise(rests: Array, freedom: int) -> float:
+def _noise(rests: Array, freedom: int, spread: float) -> float:
     """Standard deviation of healthy pairs around their ranks' parts. Medians pass through as many pairs as there are ranks, whose rests
-    are 0 and tell nothing: the typical size is that of the others."""
+    are 0 and tell nothing: the typical size is that of the others. Where hardly any are left, samples of one pair must do."""
     if freedom < FREEDOM_TO_TELL:
-        return USUAL_NOISE
+        return max(USUAL_NOISE, spread)
     return max(LEAST_NOISE, float(np.median(np.sort(np.abs(rests))[-freedom:])) / 0.6745)
 
 

@@ -77,6 +77,16 @@ def test_a_node_whose_ranks_are_all_slow_to_the_others_is_named_as_one(seed: int
     assert named(matrix) == {("node", tuple(range(4 * bad, 4 * bad + 4)))}
 
 
+def test_a_machine_that_is_unsteady_itself_blames_no_link_of_four_ranks() -> None:
+    def rows(spread: float) -> list[Row]:
+        ends = {"time_p05_s": 1e-3 / spread, "time_p95_s": 1e-3 * spread}
+        return [pair_row(a, b, 8, time_median_s=2.5e-3 if (a, b) == (1, 2) else 1e-3, **ends) for a in range(4) for b in range(a + 1, 4)]
+
+    steady, unsteady = (pairs_of(rows(spread))[0].latency_s for spread in (1.02, 2.0))
+    assert [fault.ranks for fault in faults(steady, "high")] == [(1, 2)]
+    assert faults(unsteady, "high") == []
+
+
 def test_late_is_worse_for_times_and_slow_for_bandwidths() -> None:
     matrix = table(8, 1)
     matrix.values[2, 5] *= 3
