@@ -57,7 +57,8 @@ def limited_by(row: Row) -> str:
     >>> limited_by(Row(op="decode")), limited_by(Row(op="all_gather", group_size=8)), limited_by(Row(op="my_copy", bytes=8.0))
     ('memory', 'collective', 'memory')
     """
-    if row.group_size is not None or row.busbw_bytes_per_s is not None:
+    # A product that ran beside a collective has a group, too, but is a product.
+    if row.m is None and (row.group_size is not None or row.busbw_bytes_per_s is not None):
         return "collective"
     known = LIMITED_BY.get(row.op or "")
     if known is not None:

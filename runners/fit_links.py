@@ -49,8 +49,10 @@ class LinkFit:
     """Standard deviation of the log residuals, with PRIOR_SPREAD as if it were two more points."""
 
 
-def fit_link(size_bytes: Sequence[float], time_s: Sequence[float], bus_factor: float) -> LinkFit:
+def fit_link(size_bytes: Sequence[float], time_s: Sequence[float], bus_factor: float, least_noise: float = LEAST_NOISE) -> LinkFit:
     """The lines through points (message size, seconds). Raises ValueError without a point, or with one that is not positive.
+
+    ``least_noise``: standard deviation of a time's log as known from its own samples; neighbours may agree better by luck.
 
     >>> sizes = [2.0**e for e in range(10, 31, 2)]
     >>> fit = fit_link(sizes, [2e-5 + size / 1e10 for size in sizes], 1.0)
@@ -65,7 +67,7 @@ def fit_link(size_bytes: Sequence[float], time_s: Sequence[float], bus_factor: f
     order = np.argsort(sizes, kind="stable")
     sizes, times = sizes[order], times[order]
     places = _places(sizes)
-    bounds = _bounds(sizes * bus_factor, times, places)
+    bounds = _bounds(sizes * bus_factor, times, places, max(least_noise, LEAST_NOISE))
     lines = [_line(sizes[a:b] * bus_factor, times[a:b]) for a, b in bounds]
     residuals = np.concatenate([line.residuals for line in lines])
     weights = np.concatenate([line.weights for line in lines])
@@ -156,9 +158,9 @@ def _fewer(places: list[int]) -> list[int]:
     return [places[i] for i in np.linspace(0, len(places) - 1, PLACES_AT_MOST + 1).round().astype(int)]
 
 
-def _bounds(x: Array, times: Array, places: list[int]) -> list[tuple[int, int]]:
+def _bounds(x: Array, times: Array, places: list[int], least_noise: float) -> list[tuple[int, int]]:
     """The segments as (first, past the last) point: the number of lines that BIC prefers."""
-    coarse, noise = _fewer(places), _noise(x, times)
+    coarse, noise = _fewer(places), max(least_noise, _noise(x, times))
     best_score, best = math.inf, [(0, len(x))]
     for count in range(1, min(SEGMENTS_AT_MOST, (len(coarse) - 1) // SIZES_A_SEGMENT or 1) + 1):
         # Two numbers a line and one a change, each worth log(points) (Schwarz, Annals of Statistics 6, 1978; Yao, Statistics and
@@ -238,7 +240,7 @@ def _noise(x: Array, times: Array) -> float:
     share = np.where(span > 1e-9, steps[:-1] / span, 0.5)
     middle = logs[:-2] * (1 - share) + logs[2:] * share
     inflated = np.sqrt(1 + share**2 + (1 - share) ** 2)
-    return max(LEAST_NOISE, float(np.median(np.abs(logs[1:-1] - middle) / inflated)) / 0.6745)
+    return float(np.median(np.abs(logs[1:-1] - middle) / inflated)) / 0.6745
 
 
 def _firsts(lines: list[_Line], sizes: Array, bounds: list[tuple[int, int]], bus_factor: float) -> list[float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from chipassay.results.link import NOTHING, Link, Load, Overlap, bus_factor
+from chipassay.results.link import NORMAL_Z, NOTHING, Link, Load, Overlap, bus_factor
 from chipassay.results.profile import Evidence
 from chipassay.results.schema import Row
 from chipassay.results.units import size
@@ -85,7 +86,7 @@ def _link(kind: Kind, group: Sequence[Row], evidence_of: Callable[[Sequence[Row]
     )
     if pattern in NOTHING or not all(sizes):
         return link
-    fit = fit_link(sizes, times_s, bus_factor(pattern, group_size))
+    fit = fit_link(sizes, times_s, bus_factor(pattern, group_size), _median_sigma(group))
     return replace(
         link,
         latency_s=fit.segments[-1].latency_s,
@@ -95,6 +96,12 @@ def _link(kind: Kind, group: Sequence[Row], evidence_of: Callable[[Sequence[Row]
         first_bytes=min(sizes),
         last_bytes=max(sizes),
     )
+
+
+def _median_sigma(group: Sequence[Row]) -> float:
+    """Standard deviation of the log of a median time, of the typical row, by its 95 % interval."""
+    known = [math.log(row.time_high_s / row.time_low_s) for row in group if row.time_low_s and row.time_high_s]
+    return statistics.median(known) / (2 * NORMAL_Z) if known else 0.0
 
 
 def loads(rows: Sequence[Row], plain_links: Sequence[Link], evidence_of: Callable[[Sequence[Row]], Evidence]) -> Iterable[Load]:

@@ -34,7 +34,7 @@ def cards(rows: Sequence[Row]) -> tuple[Card, ...]:
     them as long as the same case has another."""
     groups: dict[tuple[tuple[int, str], str], list[Row]] = {}
     for row in rows:
-        if row.beside is not None:
+        if row.beside is not None or limited_by(row) == "collective":
             continue
         groups.setdefault((place(row.op or ""), _title(row)), []).append(row)
     made = {"compute": _rate_card, "memory": _memory_card, "link": _link_card, "overhead": _launch_card}

@@ -24,8 +24,8 @@ Model = Callable[[float], float]
 
 
 def of_op(rows: Sequence[Row], *ops: str) -> list[Row]:
-    """The rows of some operations, with nothing beside them."""
-    return [row for row in rows if row.op in ops and row.beside is None]
+    """The rows of some operations of one chip, with nothing beside them: ``gather`` is a collective, too."""
+    return [row for row in rows if row.op in ops and row.group_size is None and row.beside is None]
 
 
 def chips(rows: Sequence[Row]) -> list[str]:

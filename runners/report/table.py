@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chipassay.results.operations import limited_by, place, time_per_kernel_s
+from chipassay.results.operations import LIMITED_BY, limited_by, place, time_per_kernel_s
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds, share
 
@@ -59,10 +59,16 @@ def tables(rows: Sequence[Row], limit: int = MAX_ROWS) -> list[OpTable]:
     """One table an operation. Above ``limit`` each operation keeps a fair part: failures first, then evenly spaced rows."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.op or "unknown operation", []).append(row)
+        groups.setdefault(_heading(row), []).append(row)
     several_chips = len({row.chip_id for row in rows}) > 1
     quota = _quotas({op: len(group) for op, group in groups.items()}, limit)
     return [_table(op, _kept(group, quota[op]), len(group), several_chips) for op, group in sorted(groups.items(), key=_place)]
+
+
+def _heading(row: Row) -> str:
+    """The operation; a collective that shares its name with one of a single chip (gather) has a table of its own."""
+    name = row.op or "unknown operation"
+    return f"{name} between ranks" if name in LIMITED_BY and limited_by(row) == "collective" else name
 
 
 def marks(row: Row) -> tuple[str, ...]:
