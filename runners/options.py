@@ -27,6 +27,8 @@ class RunOptions:
     budget_s: float | None = None
     ranks: int | None = None
     """Local ranks of a collective; None: one a GPU, two on a CPU."""
+    share_gpu: bool = False
+    """All local ranks drive one GPU: for tests of what runs, no measurement."""
     out: Path | None = None
     resume: bool = False
     device_kind: str | None = None
@@ -48,6 +50,13 @@ class Outcome:
     wall_s: float
     measuring_s: float
     interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0, 130 when interrupted, 3 when no row is ok."""
+        if self.interrupted:
+            return 130
+        return 0 if any(row.status == "ok" for row in self.rows) else 3
 
 
 RESULTS = Path("results")

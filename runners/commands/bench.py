@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from .measuring import add_run_arguments, closing_lines, exit_code, measure
+from .measuring import add_run_arguments, closing_lines, measure
 
 HELP = "measure, profile, report: what is this chip worth?"
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     outcome = measure(arguments)
-    code = exit_code(outcome)
+    code = outcome.exit_code
     if not any(row.status == "ok" for row in outcome.rows):
         print("\n".join(closing_lines(outcome)))
         return code

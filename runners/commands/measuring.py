@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,8 @@ from chipassay.results.errors import InputError
 
 if TYPE_CHECKING:
     from ..devices.facts import DeviceFacts
-    from ..options import Outcome
+    from ..launch.environment import Launch
+    from ..options import Outcome, RunOptions
 
 MOST_ROUNDS = 32
 """So that each visit keeps a few samples of those that a row stores."""
@@ -44,6 +48,13 @@ def rounds(text: str) -> int:
     return int(text)
 
 
+def ranks(text: str) -> int:
+    """A number of ranks."""
+    if not text.isdigit() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of ranks; write 2 or more")
+    return int(text)
+
+
 def either(first: str, second: str) -> Callable[[str], tuple[str, ...]]:
     """A reader of one or both of two words, joined by a comma."""
 
@@ -59,7 +70,10 @@ def either(first: str, second: str) -> Callable[[str], tuple[str, ...]]:
 
 def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -> None:
     """The arguments that say what to measure."""
-    parser.add_argument("--suite", default="quick", help="quick, standard, full, check, shapes, or the path of a .toml (default: quick)")
+    parser.add_argument(
+        "--suite",
+        help="quick, standard, full, collectives, check, shapes, or the path of a .toml (default: quick; under a launcher: collectives)",
+    )
     parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
     parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
     parser.add_argument(
@@ -81,6 +95,16 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
     parser.add_argument("--resume", action="store_true", help="go on with the file of --out: only what is not in it is measured")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random inputs (default: 1)")
     parser.add_argument("--rounds", type=rounds, default=2, metavar="N", help="visits to each case, spread over the run (default: 2)")
+    parser.add_argument(
+        "--ranks",
+        type=ranks,
+        metavar="N",
+        help="local ranks of a collective (default: one a GPU; 2 on a CPU, where it may be any number)",
+    )
+    parser.add_argument(
+        "--wait", type=duration_s, default=60.0, metavar="TIME", help="how long launched ranks wait for each other to come (default: 60s)"
+    )
+    parser.add_argument("--share-gpu", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--no-tune", action="store_true", help="take known or predicted configurations of our kernels, search for none")
     parser.add_argument("--quiet", action="store_true", help="no progress display")
 
@@ -97,22 +121,50 @@ def announce(facts: DeviceFacts, count: int, path: Path) -> None:
     print(f"{count} cases, written one by one to {path}", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """SIGTERM, which Slurm and torchrun send before they kill, ends a run as Ctrl-C does: the file is whole and no process stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first is being obeyed
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def measure(arguments: argparse.Namespace) -> Outcome:
-    """Make the run that the arguments ask for."""
+    """Make the run that the arguments ask for.
+
+    In a job that a launcher started over several processes rank 0 makes it; the others help, and this call ends their process by
+    SystemExit with the exit code of rank 0.
+    """
+    from ..launch.job import launch_of_this_process
     from ..options import RunOptions
-    from ..progress import Progress
-    from ..run import Run
 
     if arguments.resume and arguments.out is None:
         raise InputError("--resume needs the file to go on with: --out FILE.csv")
+    launch = launch_of_this_process(sys.argv[1:], arguments.ranks)
+    if launch is not None and arguments.ranks is not None:
+        raise InputError(f"--ranks is for local ranks; {launch.launcher} has started {launch.ranks} already")
+    if launch is not None and arguments.share_gpu:
+        raise InputError("--share-gpu is for local ranks")
     options = RunOptions(
-        suite=arguments.suite,
+        suite=arguments.suite or ("quick" if launch is None else "collectives"),
         only=arguments.only,
         backends=arguments.backend,
         cache=arguments.cache,
         launch=arguments.launch,
         sustain_s=arguments.sustain,
         budget_s=arguments.budget,
+        ranks=arguments.ranks,
+        share_gpu=arguments.share_gpu,
         out=arguments.out,
         resume=arguments.resume,
         device_kind=arguments.device,
@@ -120,8 +172,23 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         rounds=arguments.rounds,
         tune=not arguments.no_tune,
     )
+    with ended_in_order():
+        return _run(options, launch, arguments)
+
+
+def _run(options: RunOptions, launch: Launch | None, arguments: argparse.Namespace) -> Outcome:
+    from ..launch.job import join, lead
+    from ..progress import Progress
+    from ..run import Run
+
+    if launch is not None and launch.rank:
+        code, words = join(launch, options, arguments.wait)
+        if words:
+            print(f"chipassay: {words}", file=sys.stderr, flush=True)
+        raise SystemExit(code)
+    crew = None if launch is None else lead(launch, options, arguments.wait)
     with Progress(quiet=arguments.quiet) as progress:
-        return Run(options, announce, progress.report, progress.tell).execute()
+        return Run(options, announce, progress.report, progress.tell, crew).execute()
 
 
 def closing_lines(outcome: Outcome) -> list[str]:
@@ -143,10 +210,3 @@ def closing_lines(outcome: Outcome) -> list[str]:
     if outcome.interrupted:
         lines.append(f"interrupted; go on with: chipassay run --out {outcome.path} --resume")
     return lines
-
-
-def exit_code(outcome: Outcome) -> int:
-    """0, 130 when interrupted, 3 when no row is ok."""
-    if outcome.interrupted:
-        return 130
-    return 0 if any(row.status == "ok" for row in outcome.rows) else 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .measuring import add_run_arguments, closing_lines, exit_code, measure
+from .measuring import add_run_arguments, closing_lines, measure
 
 HELP = "measure this machine's chip into a CSV"
 
@@ -32,4 +32,4 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     else:
         print("\n".join(closing_lines(outcome)))
-    return exit_code(outcome)
+    return outcome.exit_code

@@ -1,24 +1,24 @@
-"""The parent's side: start children, ask them, notice when one dies or hangs, and leave none behind."""
+"""The parent's side: start children, ask them, notice when one dies, stops or hangs, and leave none behind."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import queue
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-STDERR_TAIL_BYTES = 2000
-STOP_GRACE_S = 2.0
-"""How long a child may take to end by itself once its input is closed."""
+from ..collective.heartbeat import VARIABLE, beats
+from .child import STOP_GRACE_S, Child
+from .faults import STOPPED_S, Ending, behind, culprit, is_stopped, named, oom_kills
+
+LOOK_S = 1.0
+"""Between two looks at whether a child is stopped."""
+GATHER_S = 0.3
+"""When one child has ended the others follow: for so long all ends are gathered, to name the one that began."""
 
 
 class WorkerDied(Exception):
@@ -26,59 +26,51 @@ class WorkerDied(Exception):
 
 
 class WorkerTimeout(Exception):
-    """A child gave no answer in time; it has been killed."""
+    """A child gave no answer in time, or was stopped; it has been killed."""
 
 
 class Workers:
     """Children that get the same requests; the first one answers. One child measures a chip, several are ranks."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]]) -> None:
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._logs = [tempfile.TemporaryFile() for _ in commands]  # noqa: SIM115 (closed in stop)
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        environments: Sequence[Mapping[str, str]],
+        folder: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        """``folder``: goes with the children; in its file ``progress`` they count how far they have come."""
+        self._folder = folder
+        self._oom_kills = oom_kills()
         self._children = [
-            subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, **environment},
-                text=True,
-                encoding="utf-8",
-                # A group of its own: Ctrl-C reaches the parent alone, which then ends the children in order.
-                start_new_session=True,
-            )
-            for rank, (command, environment, log) in enumerate(zip(commands, environments, self._logs, strict=True))
+            Child(command, environment, answering=rank == 0)
+            for rank, (command, environment) in enumerate(zip(commands, environments, strict=True))
         ]
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        output = self._children[0].stdout
-        assert output is not None
-        with contextlib.suppress(ValueError):
-            for line in output:
-                self._answers.put(json.loads(line))
-        self._answers.put(None)
 
     def ask(self, request: Mapping[str, Any] | None, timeout_s: float) -> dict[str, Any]:
         """Send ``request`` to every child (None: only listen) and wait for the answer of the first.
 
-        Raises WorkerDied or WorkerTimeout; in both cases all children are gone afterwards.
+        Raises WorkerDied, or WorkerTimeout after ``timeout_s`` or when one is stopped for STOPPED_S; in both cases all children are gone
+        afterwards.
         """
         if request is not None:
             for child in self._children:
-                assert child.stdin is not None
-                with contextlib.suppress(BrokenPipeError):
-                    child.stdin.write(json.dumps(request) + "\n")
-                    child.stdin.flush()
-        deadline = time.monotonic() + timeout_s
+                child.send(request)
+        begin_s = time.monotonic()
+        looked_s, stopped_s = begin_s, dict.fromkeys(range(len(self._children)), 0.0)
         while True:
             try:
-                answer = self._answers.get(timeout=0.2)
+                answer = self._children[0].answers.get(timeout=0.2)
             except queue.Empty:
                 self._raise_if_dead()
-                if time.monotonic() > deadline:
-                    self.kill()
-                    raise WorkerTimeout(f"no answer within {timeout_s:.0f} s") from None
+                now_s = time.monotonic()
+                if now_s - looked_s > LOOK_S:
+                    for rank, child in enumerate(self._children):
+                        stopped_s[rank] = stopped_s[rank] + now_s - looked_s if is_stopped(child.pid) else 0.0
+                    looked_s = now_s
+                    if stopped := [rank for rank, so_far_s in stopped_s.items() if so_far_s > STOPPED_S]:
+                        self._give_up(now_s - begin_s, self._stopped(stopped))
+                if now_s - begin_s > timeout_s:
+                    self._give_up(timeout_s, self._why())
                 continue
             if answer is None:
                 self._raise_if_dead(wait_s=STOP_GRACE_S)
@@ -86,59 +78,56 @@ class Workers:
                 raise WorkerDied("it closed its output")
             return answer
 
+    def _give_up(self, waited_s: float, why: str | None) -> None:
+        self.kill()
+        raise WorkerTimeout(f"no answer within {waited_s:.0f} s" + (f": {why}" if why else ""))
+
+    def _why(self) -> str | None:
+        if stopped := [rank for rank, child in enumerate(self._children) if is_stopped(child.pid)]:
+            return self._stopped(stopped)
+        progress = None if self._folder is None else Path(self._folder.name) / "progress"
+        return behind(beats(progress, len(self._children))) if progress is not None and progress.exists() else None
+
+    def _stopped(self, ranks: Sequence[int]) -> str:
+        return f"{named(ranks) if len(self._children) > 1 else 'the measuring process is'} stopped (SIGSTOP)"
+
     def _raise_if_dead(self, wait_s: float = 0.0) -> None:
         deadline = time.monotonic() + wait_s
-        while True:
-            for rank, child in enumerate(self._children):
-                if child.poll() is not None:
-                    words = self._last_words(rank)
-                    self.kill()
-                    raise WorkerDied(_how_it_ended(rank, len(self._children), child.returncode) + words)
+        while not self._endings():
             if time.monotonic() >= deadline:
                 return
             time.sleep(0.05)
+        if len(self._children) > 1:
+            time.sleep(GATHER_S)
+        endings = self._endings()
+        rank = culprit(endings)
+        self.kill()
+        raise WorkerDied(endings[rank].told("the measuring process" if len(self._children) == 1 else f"rank {rank}"))
 
-    def _last_words(self, rank: int) -> str:
-        log = self._logs[rank]
-        log.seek(0, os.SEEK_END)
-        log.seek(max(0, log.tell() - STDERR_TAIL_BYTES))
-        lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return f": {lines[-1].strip()}" if lines else ""
+    def _endings(self) -> dict[int, Ending]:
+        codes = {rank: child.exit_code() for rank, child in enumerate(self._children)}
+        if all(code is None for code in codes.values()):
+            return {}
+        out_of_memory = oom_kills() > self._oom_kills
+        return {rank: Ending(code, self._children[rank].last_words(), out_of_memory) for rank, code in codes.items() if code is not None}
 
     def stop(self) -> None:
         """Let the children end by themselves, then make sure of it."""
         for child in self._children:
-            if child.stdin is not None:
-                with contextlib.suppress(OSError):
-                    child.stdin.close()
+            child.close()
         deadline = time.monotonic() + STOP_GRACE_S
         for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(0.0, deadline - time.monotonic()))
+            child.wait(deadline - time.monotonic())
         self.kill()
 
     def kill(self) -> None:
         """End the children now, with whatever they started."""
         for child in self._children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+            child.signal_group()
         for child in self._children:
-            # A process stuck in a driver whose chip fell off the bus does not die of this: it must not take the parent along.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(STOP_GRACE_S)
-            for stream in (child.stdin, child.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError):
-                        stream.close()
-
-
-def _how_it_ended(rank: int, ranks: int, code: int) -> str:
-    who = "the measuring process" if ranks == 1 else f"rank {rank}"
-    if code == -signal.SIGKILL:
-        return f"{who} was killed (signal 9: often the system, out of memory)"
-    if code < 0:
-        return f"{who} crashed ({signal.Signals(-code).name})"
-    return f"{who} ended with exit code {code}"
+            child.reap()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def start_worker(device_kind: str | None, tuned: Path | None = None, tuning: str = "search") -> Workers:
@@ -151,20 +140,31 @@ def start_worker(device_kind: str | None, tuned: Path | None = None, tuning: str
     return Workers([[*command, device_kind or "", str(tuned or ""), tuning]], [{}])
 
 
-def start_ranks(ranks: int, device_kind: str, timeout_s: float) -> Workers:
-    """``ranks`` children on this machine that meet through a file and talk over loopback."""
-    meeting = os.path.join(tempfile.mkdtemp(prefix="chipassay-"), "meeting")
-    command = [sys.executable, "-m", "chipassay.runners.workers.ranks", device_kind, meeting, str(timeout_s)]
+def rank_command(device_kind: str, timeout_s: float, meeting: str = "") -> list[str]:
+    """What starts one rank; its environment says which. ``meeting``: where it meets the others; empty: the first request tells."""
+    return [sys.executable, "-m", "chipassay.runners.workers.ranks", device_kind, str(timeout_s), meeting]
+
+
+def start_ranks(ranks: int, device_kind: str, timeout_s: float, *, share_gpu: bool = False) -> Workers:
+    """``ranks`` children on this machine that meet through a file and talk over loopback. Their first answer is that they are ready.
+
+    ``share_gpu``: all drive the first GPU, each as if on a host of its own, since NCCL refuses two ranks on one GPU of a host.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="chipassay-", ignore_cleanup_errors=True)
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     environments = [
         {
             "RANK": str(rank),
             "WORLD_SIZE": str(ranks),
-            "LOCAL_RANK": str(rank),
+            "LOCAL_RANK": "0" if share_gpu else str(rank),
+            "LOCAL_WORLD_SIZE": str(ranks),
             # Nothing listens beyond this machine; gloo and NCCL take the interface from these.
             "GLOO_SOCKET_IFNAME": loopback,
             "NCCL_SOCKET_IFNAME": loopback,
+            VARIABLE: os.path.join(folder.name, "progress"),
+            **({"NCCL_HOSTID": f"chipassay-{rank}"} if share_gpu else {}),
         }
         for rank in range(ranks)
     ]
-    return Workers([command] * ranks, environments)
+    command = rank_command(device_kind, timeout_s, Path(folder.name, "meeting").as_uri())
+    return Workers([command] * ranks, environments, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chipassay.kernels import tuning
+from chipassay.runners import crew as crew_module
 from chipassay.runners import run as run_module
 from chipassay.runners.compile_ahead import compile_ahead, to_compile
 from chipassay.runners.devices.discover import Device
@@ -95,7 +96,7 @@ def test_a_run_on_a_gpu_compiles_first_in_the_way_that_it_will_tune(
         return fake if len(started) == 1 else children(log)()
 
     monkeypatch.setattr(FakeWorkers, "backends", {"torch": None, "triton": None})
-    monkeypatch.setattr(run_module, "start_worker", start)
+    monkeypatch.setattr(crew_module, "start_worker", start)
     monkeypatch.setattr(run_module, "usable_cores", lambda: cores)
     # The stand-in wants a number of what it compiles.
     monkeypatch.setattr(run_module, "to_compile", lambda tasks: [{"number": task.request["case"]["elements"]} for task in tasks])

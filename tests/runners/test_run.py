@@ -13,6 +13,7 @@ import pytest
 
 from chipassay.results.errors import FileError, InputError, NothingMeasured, UnknownName
 from chipassay.results.table import read_rows
+from chipassay.runners import crew as crew_module
 from chipassay.runners import run as run_module
 from chipassay.runners.devices.facts import DeviceFacts
 from chipassay.runners.options import RunOptions
@@ -77,7 +78,7 @@ def execute(tmp_path, monkeypatch):
         fake = FakeWorkers(behaviour or {}, facts)
         starts = iter([fake])
         # ``later``: what a process started afterwards finds.
-        monkeypatch.setattr(run_module, "start_worker", lambda *_: next(starts, later or fake))
+        monkeypatch.setattr(crew_module, "start_worker", lambda *_: next(starts, later or fake))
         given = {"suite": str(tmp_path / "s.toml"), "out": tmp_path / "out.csv", "rounds": 1, **options}
         outcome = Run(RunOptions(**given), lambda *_: None, lambda *_: None).execute()
         return outcome, fake
