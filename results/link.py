@@ -116,11 +116,13 @@ class Link:
     first_bytes: float | None = None
     last_bytes: float | None = None
     """The sizes that were measured; beyond them the link extrapolates."""
+    own_factor: float | None = None
+    """The bus factor of a pattern that ``bus_factor`` does not know, as its rows counted it."""
 
     @property
     def bus_factor(self) -> float:
         """Bytes on the bus for each byte of the message."""
-        return bus_factor(self.pattern, self.group_size)
+        return bus_factor(self.pattern, self.group_size) if self.own_factor is None else self.own_factor
 
     @property
     def small_latency_s(self) -> float:

@@ -86,9 +86,12 @@ def _link(kind: Kind, group: Sequence[Row], evidence_of: Callable[[Sequence[Row]
     )
     if pattern in NOTHING or not all(sizes):
         return link
-    fit = fit_link(sizes, times_s, bus_factor(pattern, group_size), _median_sigma(group))
+    counted, known = _counted(group[0]), bus_factor(pattern, group_size)
+    own_factor = counted if counted and not math.isclose(counted, known, rel_tol=1e-3) else None
+    fit = fit_link(sizes, times_s, own_factor or known, _median_sigma(group))
     return replace(
         link,
+        own_factor=own_factor,
         latency_s=fit.segments[-1].latency_s,
         busbw_bytes_per_s=fit.segments[-1].busbw_bytes_per_s,
         spread=fit.spread,
@@ -96,6 +99,11 @@ def _link(kind: Kind, group: Sequence[Row], evidence_of: Callable[[Sequence[Row]
         first_bytes=min(sizes),
         last_bytes=max(sizes),
     )
+
+
+def _counted(row: Row) -> float | None:
+    """The bus factor that the row was measured with."""
+    return row.busbw_bytes_per_s / row.algbw_bytes_per_s if row.busbw_bytes_per_s and row.algbw_bytes_per_s else None
 
 
 def _median_sigma(group: Sequence[Row]) -> float:

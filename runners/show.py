@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from chipassay.results.profile import Curve, Evidence, Link, Profile
+import math
+
+from chipassay.results.profile import Curve, Evidence, Link, Load, Overlap, Profile
 from chipassay.results.units import bandwidth, rate, seconds, size
 
 
@@ -18,13 +20,32 @@ def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
     return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
 
 
+def _end(busbw: float) -> str:
+    return bandwidth(busbw) if math.isfinite(busbw) else "unknown"
+
+
+def _overlap(found: Overlap) -> str:
+    c, p = found.communication_slowdown, found.compute_slowdown
+    told = [f"{name} {slowdown:.2f} times as long" for name, slowdown in (("collective", c), ("product", p)) if slowdown is not None]
+    group = f"{found.group_size} ranks, {found.transport}, beside matmul {found.product}"
+    return f"  {found.pattern:<18} {size(found.size_bytes)}: {', '.join(told)}, {group} ({evidence_words(found.evidence)})"
+
+
+def _load(found: Load) -> str:
+    group = f"{found.groups} groups of {found.group_size} at once, {found.placement} nodes, {found.transport}"
+    return f"  {found.pattern:<18} {found.slowdown:.2f} times as long: {group} ({evidence_words(found.evidence)})"
+
+
 def _link(link: Link) -> str:
     group = f"{link.group_size} ranks{' across nodes' if link.placement == 'across' else ''}, {link.transport}"
     group += ", graph" if link.launch == "graph" else ""
     spread = f", residuals {100 * link.spread:.0f} %" if link.spread is not None else ""
     changes = f", changes near {', '.join(map(size, link.changes_bytes))}" if link.changes_bytes else ""
+    first, last = (link.segments[0].latency_interval_s, link.segments[-1].busbw_interval) if link.segments else (None, None)
+    latency = f"{seconds(link.small_latency_s)} latency" + (f" ({seconds(first[0])} to {seconds(first[1])})" if first else "")
     reached = f", {bandwidth(link.busbw_bytes_per_s)} busbw" if link.busbw_bytes_per_s else ""
-    found = f"{seconds(link.small_latency_s)} latency{reached}{changes}"
+    reached += f" ({bandwidth(last[0])} to {_end(last[1])})" if last else ""
+    found = f"{latency}{reached}{changes}"
     return f"  {link.pattern:<18} {found}, {group}{spread} ({evidence_words(link.evidence)})"
 
 
@@ -39,6 +60,8 @@ def profile_lines(profile: Profile) -> list[str]:
         peak = profile.peak_bandwidth_bytes_per_s
         lines.append(_curve("memory", profile.memory, bandwidth(profile.memory.rate), peak.value if peak else None))
     lines += [_link(link) for link in profile.links]
+    lines += [_load(found) for found in profile.loads]
+    lines += [_overlap(found) for found in profile.overlaps]
     if profile.memory_bytes is not None:
         lines.append(f"  {'memory size':<18} {size(profile.memory_bytes.value)} ({evidence_words(profile.memory_bytes.evidence)})")
     return lines

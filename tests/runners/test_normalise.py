@@ -187,6 +187,13 @@ def test_a_collective_and_a_product_beside_each_other_become_one_overlap():
     assert overlap.evidence.level == "measured"
 
 
+def test_a_pattern_that_nobody_knows_keeps_the_bus_factor_of_its_rows():
+    rows = [all_reduce(s, op="my_own", busbw_bytes_per_s=3 * all_reduce(s).algbw_bytes_per_s) for s in SIZES]
+    (link,) = normalise(rows).links
+    assert link.bus_factor == pytest.approx(3)
+    assert link.time_s(2**20) == pytest.approx(all_reduce(2**20).time_median_s, rel=1e-3)
+
+
 def test_a_barrier_is_a_link_with_a_latency_and_no_bandwidth():
     row = Row(op="barrier", status="ok", cache="cold", size_bytes=0, group_size=4, backend="gloo", time_median_s=3e-5, chip_id="x")
     (link,) = normalise([row]).links
