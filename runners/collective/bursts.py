@@ -24,8 +24,8 @@ TURNS_AT_MOST = 4096
 STEPS_AT_MOST = 16
 WARMUP_CALLS = 3
 """The first call pays for connections and lazy initialisation, the second often for allocation."""
-LONG_S = 0.1
-"""A call of this length is not repeated to warm up."""
+LOOKS_AT_LEAST = 2
+"""One look at how long a burst takes may have been interrupted."""
 LATE_AT_MOST = 12
 """So often in a row what runs beside may end too early; its number grows each time by half, a hundredfold in all."""
 
@@ -129,7 +129,7 @@ class Together:
         burst.prepare(burst.warmup_turns)
         burst.run(burst.warmup_turns)
         turns, calls, fastest_s = 1, burst.warmup_turns * burst.calls_per_turn, math.inf
-        for _ in range(STEPS_AT_MOST):
+        for look in range(1, STEPS_AT_MOST + 1):
             burst.prepare(turns)
             self.control.barrier()
             ran = burst.run(turns)
@@ -139,8 +139,7 @@ class Together:
             fastest_s = min(fastest_s, turn_s)
             calls += turns * burst.calls_per_turn
             before, turns = turns, int(self.control.first(_next(turns, fastest_s, burst.turns_at_most)))
-            warm = calls >= WARMUP_CALLS or fastest_s >= LONG_S
-            if warm and turns == before:
+            if turns == before and calls >= WARMUP_CALLS and look >= LOOKS_AT_LEAST:
                 break
         return Settled(turns, fastest_s, calls)
 
