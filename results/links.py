@@ -98,6 +98,10 @@ def latency_at(sizes: Sequence[int], latencies_s: Sequence[float], group_size: i
         variances.append(variance)
         weights.append((misfit + LEAST_MISFIT**2) ** (-len(sizes) / 2) if len(sizes) > 2 else 1.0)
     total = math.fsum(weights)
+    if len(sizes) < 3:
+        # Two sizes fit either law, and neither is put to the test: beyond them it may be as wrong as bandwidths are.
+        beyond = max(0.0, math.log2(group_size / max(sizes)), math.log2(min(sizes) / group_size))
+        variances = [variance + (GROUP_SIGMA * beyond) ** 2 for variance in variances]
     mean = math.fsum(w * value for w, value in zip(weights, logs, strict=True)) / total
     variance = math.fsum(w * ((value - mean) ** 2 + v) for w, value, v in zip(weights, logs, variances, strict=True)) / total
     return math.exp(mean), math.sqrt(variance)
