@@ -31,5 +31,10 @@ def best_rows(rows: Iterable[Row]) -> list[Row]:
     return list(best.values())
 
 
+def impossible(row: Row) -> bool:
+    """Whether a flag says that the row is above a physical limit."""
+    return any(flag.strip().startswith(IMPOSSIBLE) for flag in (row.flags or "").split(";"))
+
+
 def _cost(row: Row) -> tuple[bool, float]:
-    return any(flag.strip().startswith(IMPOSSIBLE) for flag in (row.flags or "").split(";")), row.time_median_s or 0.0
+    return impossible(row), row.time_median_s or 0.0

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from chipassay.results.best import impossible
 from chipassay.results.link import NORMAL_Z, NOTHING, Link, Load, Overlap, bus_factor
 from chipassay.results.profile import Evidence
 from chipassay.results.schema import Row
@@ -50,7 +51,10 @@ def links(rows: Sequence[Row], evidence_of: Callable[[Sequence[Row]], Evidence])
         if plain(row) and (row.group_size or 0) > 1 and row.time_median_s and row.cache != "warm":
             grouped[_kind(row)].append(row)
     for kind, group in sorted(grouped.items()):
-        yield _link(kind, usual_buffers(group), evidence_of)
+        # What no link can carry was measured wrong, and would bend all the others' line.
+        believed = [row for row in group if not impossible(row)]
+        if believed:
+            yield _link(kind, usual_buffers(believed), evidence_of)
 
 
 def usual_buffers(group: Sequence[Row]) -> list[Row]:

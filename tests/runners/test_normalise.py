@@ -187,6 +187,14 @@ def test_a_collective_and_a_product_beside_each_other_become_one_overlap():
     assert overlap.evidence.level == "measured"
 
 
+def test_what_no_link_can_carry_stays_out_of_its_fit():
+    rows = [*(all_reduce(s) for s in SIZES), all_reduce(2**28, busbw=1e15, flags="above what the link carries")]
+    (link,) = normalise(rows).links
+    assert link.points == len(SIZES)
+    assert link.busbw_bytes_per_s == pytest.approx(2e9, rel=1e-3)
+    assert normalise([rows[-1], matmul(256, 1e11)]).links == ()
+
+
 def test_a_pattern_that_nobody_knows_keeps_the_bus_factor_of_its_rows():
     rows = [all_reduce(s, op="my_own", busbw_bytes_per_s=3 * all_reduce(s).algbw_bytes_per_s) for s in SIZES]
     (link,) = normalise(rows).links
