@@ -22,7 +22,7 @@ from chipassay.runners.fit_links import PRIOR_SPREAD, fit_link
 CHANGES = (2.0**14, 2.0**23)
 PLANTED = ((1e-5, 2e9), (3e-5, 2e10), (3e-4, 2e11))
 """Latency and bandwidth of three protocols; each change is a jump."""
-SEEDS = range(60)
+SEEDS = range(40)
 ENOUGH = 0.9
 """The share of seeds that must find what was planted."""
 
