@@ -15,8 +15,8 @@ GLOO = {
     "all_gather": "ring",
     "reduce_scatter": "ring_all_reduce",
     "broadcast": "binomial",
-    "gather": "direct",
-    "scatter": "direct",
+    "gather_to_root": "direct",
+    "scatter_from_root": "direct",
     "all_to_all": "direct",
     "all_to_all_v": "direct",
     "send_recv": "direct",
@@ -25,7 +25,7 @@ GLOO = {
 alltoall.cc, alltoallv.cc; pytorch torch/csrc/distributed/c10d/ProcessGroupGloo.cpp: names no algorithm, for which gloo takes the ring,
 and makes a reduce-scatter of an all-reduce). Its reduce (a ring, then all parts to the root) is none of those whose traffic is known."""
 
-DIRECT = ("all_to_all", "all_to_all_v", "gather", "scatter", "send_recv")
+DIRECT = ("all_to_all", "all_to_all_v", "gather_to_root", "scatter_from_root", "send_recv")
 """With NCCL these are sends and receives, grouped (NCCL user guide, "Point-to-point communication")."""
 
 NCCL_FUNCTIONS = {

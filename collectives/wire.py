@@ -75,8 +75,8 @@ _CARRIED: dict[tuple[str, str], _PerS] = {
     # at home.
     ("all_to_all", "direct"): _spread,
     ("all_to_all_v", "direct"): _once,
-    ("gather", "direct"): _spread,
-    ("scatter", "direct"): _spread,
+    ("gather_to_root", "direct"): _spread,
+    ("scatter_from_root", "direct"): _spread,
     ("send_recv", "direct"): _once,
     ("broadcast", "binomial"): _binomial,
     # A whole all-reduce, of whose result each rank keeps its part.
@@ -92,8 +92,8 @@ _LEAST: dict[str, _PerS] = {
     "reduce": _once,
     "all_to_all": _spread,
     "all_to_all_v": _once,
-    "gather": _spread,
-    "scatter": _spread,
+    "gather_to_root": _spread,
+    "scatter_from_root": _spread,
     "send_recv": _once,
 }
 

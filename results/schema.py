@@ -146,7 +146,7 @@ class Row:
     bandwidth_bytes_per_s: float | None = column("result", "bytes / time_median_s")
     algbw_bytes_per_s: float | None = column("result", "collectives: size_bytes / time_median_s")
     busbw_bytes_per_s: float | None = column("result", "collectives: algbw times the bus factor of the pattern and group")
-    algorithm: str | None = column("result", "collectives: `ring`, `tree`, `nvls` (reduced in the switch), ..., or `unknown`")
+    algorithm: str | None = column("result", "collectives: `ring`, `tree`, `nvls` (in the switch), `direct`, `binomial`, ..., `unknown`")
     wire_bytes_per_s: float | None = column(
         "result", "collectives: bytes one rank's busiest direction carried per second by that algorithm; empty where it is unknown"
     )

@@ -33,7 +33,7 @@ FAMILIES = (
     Family("", "All-reduce", ("all_reduce",)),
     Family("-sharded", "All-gather and reduce-scatter", ("all_gather", "reduce_scatter")),
     Family("-exchange", "All-to-all and send/receive", ("all_to_all", "all_to_all_v", "send_recv")),
-    Family("-rooted", "From and to one rank", ("broadcast", "reduce", "gather", "scatter")),
+    Family("-rooted", "From and to one rank", ("broadcast", "reduce", "gather_to_root", "scatter_from_root")),
 )
 UNSIZED = ("barrier",)
 ON_THE_HOST = ("gloo", "mpi")

@@ -45,8 +45,8 @@ def test_nothing_is_known_of_nccl_by_default_but_its_sends():
     assert {op for op in patterns() if known_algorithm("nccl", op, {}) != "unknown"} == {
         "all_to_all",
         "all_to_all_v",
-        "gather",
-        "scatter",
+        "gather_to_root",
+        "scatter_from_root",
         "send_recv",
     }
 

@@ -197,7 +197,11 @@ def test_messages_that_go_straight_to_their_rank(ranks):
             gather.carry(source, 0, np.ones(EACH))
     assert even.busiest() == wire_bytes("all_to_all", "direct", ranks, size_bytes)
     assert uneven.busiest() == wire_bytes("all_to_all_v", "direct", ranks, size_bytes)
-    assert gather.busiest() == wire_bytes("gather", "direct", ranks, size_bytes) == wire_bytes("scatter", "direct", ranks, size_bytes)
+    assert (
+        gather.busiest()
+        == wire_bytes("gather_to_root", "direct", ranks, size_bytes)
+        == wire_bytes("scatter_from_root", "direct", ranks, size_bytes)
+    )
     assert wire_bytes("send_recv", "direct", ranks, size_bytes) == size_bytes
 
 

@@ -51,7 +51,14 @@ SWEEP = [row("all_reduce", 2**e) for e in range(3, 31, 3)]
 
 
 def test_patterns_share_charts_by_family_and_only_those_that_were_measured_stand_there() -> None:
-    rows = [*SWEEP, row("all_gather", 2**20), row("reduce_scatter", 2**20), row("gather", 2**20), row("barrier", 0), row("my_own", 2**20)]
+    rows = [
+        *SWEEP,
+        row("all_gather", 2**20),
+        row("reduce_scatter", 2**20),
+        row("gather_to_root", 2**20),
+        row("barrier", 0),
+        row("my_own", 2**20),
+    ]
     plots = {plot.name: plot for plot in collectives(rows, None)}
     assert list(plots) == [f"{kind}{family}" for family in ("", "-sharded", "-rooted", "-other") for kind in ("busbw", "latency")]
     assert {series.label for series in plots["busbw-sharded"].series} == {"all-gather, nccl, 8 ranks", "reduce-scatter, nccl, 8 ranks"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chipassay.collectives.pattern import patterns
+from chipassay.kernels.kernel import cases
 from chipassay.runners.collective.request import CollectiveRequest
 from chipassay.runners.collective.tasks import Job, backend_names, collective_tasks
 from chipassay.runners.suites import Suite, Wanted
@@ -77,3 +79,7 @@ def test_compute_beside_communication_is_two_rows_each_timing_one_of_them():
     assert (one.columns["op"], one.columns["beside"]) == ("all_reduce", "matmul 512x512x512 bf16")
     assert (other.columns["op"], other.columns["m"], other.columns["beside"]) == ("matmul", 512, "all_reduce 1 MiB fp32 gloo")
     assert [task.request["timed"] for task in (one, other)] == ["collective", "beside"]
+
+
+def test_no_collective_shares_its_name_with_an_operation_of_one_chip():
+    assert not set(patterns()) & set(cases())

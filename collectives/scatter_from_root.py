@@ -7,7 +7,7 @@ from .pieces import Piece
 
 SCATTER = register(
     Pattern(
-        name="scatter",
+        name="scatter_from_root",
         bus_factor=lambda ranks: (ranks - 1) / ranks,
         sends=lambda rank, ranks, elements: (Piece(elements, "message", of=0),) if rank == 0 else (),
         receives=lambda rank, ranks, elements: (Piece(elements // ranks, "message", of=0, start=rank * (elements // ranks)),),

@@ -1,4 +1,7 @@
-"""Gather: rank 0 ends with what each rank sent. S is the total that it receives."""
+"""Gather: rank 0 ends with what each rank sent. S is the total that it receives.
+
+Named apart from the lookup of rows that one chip does (``gather``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from .pieces import Piece
 
 GATHER = register(
     Pattern(
-        name="gather",
+        name="gather_to_root",
         bus_factor=lambda ranks: (ranks - 1) / ranks,
         sends=lambda rank, ranks, elements: (Piece(elements // ranks, "message", of=rank),),
         receives=lambda rank, ranks, elements: (
