@@ -37,9 +37,17 @@ def ranks():
 
 def asked(**changes: Any) -> dict[str, Any]:
     usual = {
-        **{"op": "all_reduce", "dtype": "fp32", "size_bytes": 1 << 20, "transport": "torch.distributed"},
-        **{"members": (tuple(range(RANKS)),), "in_place": True, "launch": "stream", "cache": "cold"},
-        **{"seed": 1, "min_time_s": 0.02, "time_cap_s": 0.5},
+        "op": "all_reduce",
+        "dtype": "fp32",
+        "size_bytes": 1 << 20,
+        "transport": "torch.distributed",
+        "members": (tuple(range(RANKS)),),
+        "in_place": True,
+        "launch": "stream",
+        "cache": "cold",
+        "seed": 1,
+        "min_time_s": 0.02,
+        "time_cap_s": 0.5,
     }
     return vars(CollectiveRequest(**{**usual, **changes}))
 
