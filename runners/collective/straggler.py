@@ -17,11 +17,11 @@ from ..timing.statistics import median, percentile
 from .control import Control
 from .heartbeat import Heartbeat
 
-WORK_S = 3e-3
-"""One repetition: as long as a scheduler's slice, so that a rank that shares its core is seen sharing it."""
+WORK_S = 6e-3
+"""One repetition: two of a scheduler's slices of some 3 ms (Linux, base_slice_ns), so that a rank that shares its core is seen to."""
 GROWTH_AT_MOST = 8
 STEPS_AT_MOST = 12
-REPETITIONS = 9
+REPETITIONS = 7
 WORK_BYTES = (4096, 32 * 2**20)
 """Fewer bytes would time the call, more add seconds and say nothing new."""
 SLOW_RATIO = 1.1
@@ -67,17 +67,19 @@ def find_straggler(
 
     def timed_s(calls: int) -> float:
         heartbeat.beat()
-        control.barrier()
         return 0.0 if work is None else timer.time_burst(work, calls).time_s
 
     calls, call_s = 1, math.inf
     for _ in range(STEPS_AT_MOST):
         # By the fastest rank and look: one that is held up must not make the work short.
+        control.barrier()
         each_s = control.each(timed_s(calls))
         call_s = min(call_s, max(min(each_s[rank] for rank in members), 1e-9) / calls)
         before, calls = calls, int(control.first(min(GROWTH_AT_MOST * calls, math.ceil(WORK_S / call_s))))
         if calls <= before:
             break
+    # No message in between: waiting for one would let a rank that is held up rest, and begin each repetition when it may run.
+    control.barrier()
     ordered = sorted(timed_s(calls) for _ in range(REPETITIONS))
     quartiles = [control.each(percentile(ordered, fraction)) for fraction in (0.25, 0.5, 0.75)]
     return judged(*([each[rank] for rank in members] for each in quartiles), members=members)
