@@ -121,7 +121,6 @@ class Fleet:
 
     def _begin_waiting(self) -> None:
         self._looked_s = time.monotonic()
-        self._heard = {rank: (beat, self._now_s) for rank, (beat, _) in self._heard.items()}
         self._stopped_s = dict.fromkeys(self._stopped_s, 0.0)
 
     def _look_or_raise(self, begin_s: float, timeout_s: float) -> None:
