@@ -55,8 +55,8 @@ def main(meeting: Path, sizes: list[int], rounds: int) -> None:
             launch="call",
             cache="warm",
             seed=1,
-            min_time_s=0.2,
-            time_cap_s=1.0,
+            min_time_s=0.05,
+            time_cap_s=0.4,
             checked=True,
         )
         for _ in range(rounds):
