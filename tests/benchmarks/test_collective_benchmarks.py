@@ -50,6 +50,7 @@ def test_all_reduce(benchmark, ranks, size_bytes):
     benchmark.extra_info.update({name: value for name, value in row.items() if name != "samples_s"})
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_pattern(benchmark, ranks):
     """Eight sizes as the collectives suite asks for them, cold; the goal is 30 s."""
 
@@ -62,7 +63,8 @@ def test_a_sweep_of_one_pattern(benchmark, ranks):
     benchmark.extra_info.update({f"wall_s of {row['size_bytes']} B": row["wall_s"] for row in rows})
 
 
-@pytest.mark.parametrize("size_bytes", [8, 1 << 16, 1 << 20, 1 << 24])
+@pytest.mark.slow
+@pytest.mark.parametrize("size_bytes", [8, 1 << 24])
 def test_the_harness_against_a_bare_loop(benchmark, tmp_path, size_bytes):
     """Both in the same two processes, in turns. `extra_info` has the median ratio of their times; goals: 1.10 below 1 MiB, 1.02 above.
 
