@@ -147,8 +147,13 @@ def test_a_crash_and_a_hang_cost_one_row_each_and_resume_tries_them_again(execut
 
 
 def test_a_child_killed_for_memory_is_out_of_memory(execute):
-    outcome, _ = execute({2: WorkerDied("the measuring process was killed (signal 9: often the system, out of memory)")})
+    outcome, _ = execute({2: WorkerDied("the measuring process was killed by the system: out of memory")})
     assert outcome.rows[1].status == "out_of_memory"
+
+
+def test_a_child_that_somebody_kills_is_an_error(execute):
+    outcome, _ = execute({2: WorkerDied("the measuring process was killed (signal 9)")})
+    assert outcome.rows[1].status == "error"
 
 
 def test_a_chip_that_vanishes_ends_the_run_with_everything_before_it_safe(execute, tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from chipassay.runners.workers import client
 from chipassay.runners.workers.client import WorkerDied, Workers, WorkerTimeout
 
 ANSWERS = "import sys, json\nfor line in sys.stdin:\n    print(json.dumps({'got': json.loads(line)}), flush=True)"
@@ -34,10 +36,62 @@ def test_the_first_child_answers_and_all_get_the_request(tmp_path):
     assert (tmp_path / "second").read_text() == '{"n": 1}\n'
 
 
-def test_a_killed_child_is_told_with_its_signal_and_the_likely_cause():
-    one = workers("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(WorkerDied, match=r"killed \(signal 9: often the system, out of memory\)"):
-        one.ask({}, 20)
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_a_killed_child_is_told_with_its_signal():
+    with pytest.raises(WorkerDied, match=r"the measuring process was killed \(signal 9\)$"):
+        workers(KILLED).ask({}, 20)
+
+
+def test_only_where_the_system_counts_a_kill_for_memory_was_it_that(monkeypatch):
+    counts = iter([3, 4])
+    monkeypatch.setattr(client, "oom_kills", lambda: next(counts, 4))
+    with pytest.raises(WorkerDied, match="the measuring process was killed by the system: out of memory"):
+        workers(KILLED).ask({}, 20)
+
+
+@pytest.fixture
+def small_group():
+    """A control group with 64 MB of memory."""
+    group = Path(f"/sys/fs/cgroup/memory/chipassay-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("67108864")
+    except OSError as error:
+        pytest.skip(f"no control group of version 1 can be made here: {error.strerror}")
+    yield group
+    group.rmdir()
+
+
+def test_a_rank_that_the_system_kills_for_memory_is_named(small_group):
+    greedy = f"open({str(small_group / 'tasks')!r}, 'w').write('0')\nheld = bytearray(10**9)\nimport time; time.sleep(600)"
+    both = workers("import time; time.sleep(600)", greedy)
+    with pytest.raises(WorkerDied, match="rank 1 was killed by the system: out of memory"):
+        both.ask({}, 30)
+
+
+def test_a_rank_that_ends_because_another_did_is_not_blamed():
+    peer = "import sys, time; time.sleep(0.1); sys.exit('RuntimeError: Connection closed by peer [127.0.0.1]:4242')"
+    with pytest.raises(WorkerDied, match="rank 1 ended with exit code 1: ValueError: the cause"):
+        workers(peer, "import sys; sys.exit('ValueError: the cause')").ask({}, 20)
+
+
+def test_a_stopped_child_is_given_up_before_its_time_is_over(monkeypatch):
+    monkeypatch.setattr(client, "STOPPED_S", 0.5)
+    monkeypatch.setattr(client, "LOOK_S", 0.1)
+    one = workers("import time; time.sleep(600)", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    with pytest.raises(WorkerTimeout, match=r"rank 1 is stopped \(SIGSTOP\)"):
+        one.ask({}, 60)
+
+
+def test_a_hanging_rank_is_the_one_that_has_come_less_far(tmp_path):
+    folder = tempfile.TemporaryDirectory()
+    (Path(folder.name) / "progress").write_bytes(b"".join(count.to_bytes(8, "little") for count in (7, 7, 5)))
+    sleeps = [[sys.executable, "-c", "import time; time.sleep(600)"]] * 3
+    with pytest.raises(WorkerTimeout, match="no answer within 1 s: rank 2 is behind the others"):
+        Workers(sleeps, [{}] * 3, folder).ask({}, 1)
+    assert not Path(folder.name).exists()
 
 
 def test_a_crash_is_told_with_the_last_words():
