@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 180.0
 """Importing torch from a cold network disk takes up to minutes on rented machines."""
-NO_MPIRUN = "MPI's ranks are started by mpirun: mpirun -n 2 chipassay run"
+NO_MPIRUN = "MPI is begun by the processes that mpirun starts, not by local ranks or torchrun's: mpirun -n 2 chipassay run"
 MPI_ONCE = "a rank ended after it had begun MPI, which starts once per launch only; go on with --resume"
 
 

@@ -49,7 +49,7 @@ def lead(launch: Launch, options: RunOptions, wait_s: float = WAIT_S) -> Launche
             fleet.start(START_TIMEOUT_S)
         except (WorkerDied, WorkerTimeout) as error:
             raise NothingMeasured(f"the ranks could not be started: {error}; see `chipassay doctor` on its host") from error
-        return LaunchedCrew(fleet, any(name in os.environ for name in MPI_VARIABLES))
+        return LaunchedCrew(fleet, launch.launcher != "torchrun" and any(name in os.environ for name in MPI_VARIABLES))
     except BaseException as error:
         if isinstance(error, ChipassayError):
             code, words = error.exit_code, str(error)
