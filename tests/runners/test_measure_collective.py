@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from chipassay.runners.collective import measure
+from chipassay.runners.collective import measure, places, ready
 from chipassay.runners.collective.bursts import PlainBurst, Together
 from chipassay.runners.collective.heartbeat import Heartbeat, beats
 from chipassay.runners.devices.graphs import CaptureFailed
@@ -105,7 +105,7 @@ def test_a_call_that_does_nothing_is_wrong_everywhere_out_of_place(monkeypatch):
 
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(measure, "free_bytes", lambda facts: 1e9)
+    monkeypatch.setattr(places, "free_bytes", lambda facts: 1e9)
     maker, group = measurer(FakeChip(steady(1e-3)), monkeypatch)
     row = maker.measure(replace(REQUEST, size_bytes=10**9))
     # The buffer and a fifth, the tile, and what gloo receives into.
@@ -118,7 +118,7 @@ def test_a_rank_that_gets_no_memory_after_all_tells_the_others(monkeypatch):
     def no_pool(*arguments):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(measure, "Pool", no_pool)
+    monkeypatch.setattr(ready, "Pool", no_pool)
     maker, _ = measurer(FakeChip(steady(1e-3)), monkeypatch)
     row = maker.measure(REQUEST)
     assert (row["status"], row["reason"]) == ("out_of_memory", "rank 0: MemoryError: no more")
@@ -144,14 +144,14 @@ def test_cold_messages_that_do_not_fill_the_cache_begin_each_burst_after_an_evic
 def test_sums_in_place_are_refilled_between_bursts_never_inside(monkeypatch):
     chip, refills = FakeChip(steady(2.5e-4)), []
     maker, group = measurer(chip, monkeypatch)
-    refill = measure.Pool.refill
+    refill = ready.Pool.refill
 
     def counted(pool, slots=None):
         refills.append((group.calls, chip.log.copy()))
         refill(pool, slots)
 
-    monkeypatch.setattr(measure.Pool, "refill", counted)
-    monkeypatch.setattr(measure.Layout, "rounds_until_refill", 20)
+    monkeypatch.setattr(ready.Pool, "refill", counted)
+    monkeypatch.setattr(ready.Layout, "rounds_until_refill", 20)
     row = maker.measure(replace(REQUEST, dtype="fp16"))
     assert (row["status"], row["calls_per_sample"]) == ("ok", 8)
     # Two of them for the checks; the others every second burst of 8 calls.
@@ -177,7 +177,7 @@ class Captured:
 
 def test_a_graph_of_many_calls_is_checked_and_timed_as_it_is_replayed(monkeypatch):
     graph, chip = Captured(), FakeChip(steady(1e-3))
-    monkeypatch.setattr(measure, "captured", graph)
+    monkeypatch.setattr(ready, "captured", graph)
     maker, group = measurer(chip, monkeypatch)
     maker.facts = replace(maker.facts, cache_bytes=10**6)
     row = maker.measure(replace(REQUEST, launch="graph"))
@@ -189,7 +189,7 @@ def test_a_graph_of_many_calls_is_checked_and_timed_as_it_is_replayed(monkeypatc
 
 
 def test_a_graph_that_captured_nothing_is_wrong(monkeypatch):
-    monkeypatch.setattr(measure, "captured", lambda turn, backend: SimpleNamespace(launch=lambda: None))
+    monkeypatch.setattr(ready, "captured", lambda turn, backend: SimpleNamespace(launch=lambda: None))
     maker, _ = measurer(FakeChip(steady(1e-3)), monkeypatch)
     assert maker.measure(replace(REQUEST, launch="graph", in_place=False))["status"] == "incorrect"
 
@@ -198,7 +198,7 @@ def test_a_refused_capture_is_a_skipped_row_with_the_librarys_words(monkeypatch)
     def refused(turn, backend):
         raise CaptureFailed("the call cannot be captured as a graph: operation not permitted")
 
-    monkeypatch.setattr(measure, "captured", refused)
+    monkeypatch.setattr(ready, "captured", refused)
     maker, _ = measurer(FakeChip(steady(1e-3)), monkeypatch)
     row = maker.measure(replace(REQUEST, launch="graph"))
     assert row["status"] == "skipped"
