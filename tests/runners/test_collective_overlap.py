@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ pytest.importorskip("torch")
 
 from chipassay.runners.collective import measure
 from chipassay.runners.collective.bursts import LATE_AT_MOST, PlainBurst, Ran, Together
-from chipassay.runners.collective.overlap import OverlapBurst, ThreadBackground, matrix_product
+from chipassay.runners.collective.overlap import OverlapBurst, StreamBackground, ThreadBackground, matrix_product
 from chipassay.runners.timing.stopping import PreciseMedian
 
 from .fakes import FakeChip, steady
@@ -154,3 +156,53 @@ def test_the_product_is_the_product():
     out = product()
     assert tuple(out.shape) == (3, 5)
     assert (out == product()).all()
+
+
+class StandInForCuda:
+    """Streams and events as torch.cuda has them, on a clock of plain numbers: each stream is busy until its own time."""
+
+    def __init__(self):
+        self.busy_until = {"main": 0.0, "side": 0.0}
+        self.current = "main"
+
+    def Event(self, enable_timing):
+        cuda = self
+
+        class Event:
+            def record(self):
+                self.at = cuda.busy_until[cuda.current]
+
+            def elapsed_time(self, later):
+                return later.at - self.at
+
+        return Event()
+
+    def Stream(self):
+        return SimpleNamespace(wait_stream=lambda other: None)
+
+    def current_stream(self):
+        return None
+
+    @contextlib.contextmanager
+    def stream(self, side):
+        self.current = "side"
+        yield
+        self.current = "main"
+
+    def synchronize(self):
+        pass
+
+    def work(self, duration):
+        self.busy_until[self.current] += duration
+
+
+@pytest.mark.parametrize(("calls", "outlasted"), [(3, True), (1, False)])
+def test_on_a_gpu_the_side_streams_end_is_compared_with_the_timed_ones(calls, outlasted, monkeypatch):
+    cuda = StandInForCuda()
+    monkeypatch.setattr("torch.cuda", cuda)
+    background = StreamBackground(lambda: cuda.work(2.0))
+    background.begin(calls)
+    cuda.work(5.0)
+    background.mark()
+    assert background.finish() is outlasted
+    assert cuda.busy_until == {"main": 5.0, "side": 2.0 * calls}
