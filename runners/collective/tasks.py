@@ -100,7 +100,8 @@ def _task(wanted: Wanted, suite: Suite, job: Job, transport: Transport, pattern:
         "size_bytes": size_bytes,
         "group_size": ranks,
         "members": None if len(members[0]) == job.ranks else words(members),
-        "in_place": in_place,
+        # Where it is not defined it says nothing.
+        "in_place": in_place if in_place or pattern.in_place is not None else None,
         "backend": carrier,
         "kernel": f"{transport.name}.{wanted.op}",
         "cache": wanted.cache,

@@ -83,3 +83,11 @@ def test_compute_beside_communication_is_two_rows_each_timing_one_of_them():
 
 def test_no_collective_shares_its_name_with_an_operation_of_one_chip():
     assert not set(patterns()) & set(cases())
+
+
+def test_placement_of_buffers_is_told_only_where_there_are_two():
+    assert [task.columns["in_place"] for task in collective_tasks(suite(), HERE)] == [True]
+    assert [task.columns["in_place"] for task in collective_tasks(suite(in_place=False), HERE)] == [False]
+    assert [task.columns["in_place"] for task in collective_tasks(suite(op="all_to_all"), HERE)] == [None]
+    (task,) = collective_tasks(suite(op="all_to_all", in_place=True), HERE)
+    assert (task.columns["in_place"], task.reason) == (True, "all_to_all is not defined in place")
