@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chipassay.results.errors import NothingMeasured
 
+from .crew import START_TIMEOUT_S
 from .devices.facts import DeviceFacts
-from .run import START_TIMEOUT_S
 from .workers.client import WorkerDied, WorkerTimeout, start_worker
 
 

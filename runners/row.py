@@ -39,5 +39,5 @@ def row_of(task: Task, columns: Mapping[str, Any], facts: DeviceFacts, job: Job,
     row = Row(**{**identity, **columns, **task.columns})
     if share_gpu and task.ranks > 1:
         row = replace(row, flags=";".join(filter(None, (row.flags, SHARED_CHIP))))
-    lists = {name: tuple(value) for name in ("samples_s", "rank_times_s") if (value := getattr(row, name)) is not None}
+    lists: dict[str, Any] = {name: tuple(value) for name in ("samples_s", "rank_times_s") if (value := getattr(row, name)) is not None}
     return replace(row, **lists, round_count=1 if row.status == "ok" else None)

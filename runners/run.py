@@ -16,7 +16,7 @@ from chipassay.results.table import TableWriter, keep_latest, read_rows
 from .budget import Budget, compiles
 from .collective.tasks import backend_names, collective_tasks
 from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
-from .crew import START_TIMEOUT_S, Crew, LocalCrew
+from .crew import MPI_ONCE, START_TIMEOUT_S, Crew, LocalCrew
 from .devices.facts import DeviceFacts, host_hash
 from .devices.host import usable_cores
 from .options import Outcome, RunOptions, default_path
@@ -28,7 +28,7 @@ from .workers.client import WorkerDied, WorkerTimeout
 
 BUDGET_SPENT = "the time budget was spent"
 RANK_LOST = "a rank was lost before"
-RESUMABLE = (BUDGET_SPENT, RANK_LOST)
+RESUMABLE = (BUDGET_SPENT, RANK_LOST, MPI_ONCE)
 """How reasons begin that --resume takes as no reason."""
 NOT_FINAL = ("error", "timeout")
 """Statuses that --resume tries again."""

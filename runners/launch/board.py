@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from chipassay.results.errors import NothingMeasured
@@ -57,7 +58,7 @@ class Board:
 
     def silent(self, kind: str, ranks: Sequence[int]) -> list[int]:
         """Those of the ranks that have not said anything of this kind. Raises BoardLost."""
-        return [rank for rank in ranks if not self._try(lambda key=f"{self.prefix}/{kind}/{rank}": self._store.check([key]))]
+        return [rank for rank in ranks if not self._try(partial(self._store.check, [f"{self.prefix}/{kind}/{rank}"]))]
 
     def _set(self, key: str, message: Mapping[str, Any]) -> None:
         self._try(lambda: self._store.set(f"{self.prefix}/{key}", json.dumps(message)))

@@ -71,6 +71,7 @@ def follow(board: Board, ward: Ward, asked: dict[str, Any], rank: int) -> tuple[
     except KeyboardInterrupt:
         with contextlib.suppress(BoardLost):
             board.tell("status", {**ward.status(), "left": True})
+            board.tell("bye", {})
         raise
     finally:
         watchdog.end()

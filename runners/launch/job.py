@@ -42,7 +42,7 @@ def lead(launch: Launch, options: RunOptions, wait_s: float = WAIT_S) -> Launche
     board = open_board(launch, wait_s)
     ward = Ward(launch, board.prefix, PATIENCE_S, options.share_gpu)
     fleet = Fleet(board, ward, launch, asked(options), options.device_kind, options.share_gpu)
-    code, words = NothingMeasured.exit_code, "rank 0 was interrupted"
+    code, words = 130, "rank 0 was interrupted"
     try:
         fleet.gather(wait_s)
         try:

@@ -134,6 +134,9 @@ def test_mpi_is_begun_once_per_launch(execute, monkeypatch):
     assert [row.status for row in outcome.rows] == ["error", "skipped", "skipped"]
     assert "starts once per launch" in outcome.rows[1].reason
     assert fleet.asked == [(1, 64)]
+    fleet = FakeFleet()
+    execute(fleet, with_mpi=True, backends=("mpi4py",), resume=True)
+    assert [size for _, size in fleet.asked] == [64, 128, 256]
 
 
 class FakeLocal:
