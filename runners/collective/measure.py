@@ -26,7 +26,7 @@ from .bursts import Burst, PlainBurst, Sampled, Settled, Together
 from .case import Case, Ended, end_together, words_of
 from .control import Control
 from .heartbeat import Heartbeat
-from .link import ABOVE_LINK, above_link, link_bytes_per_s, wire_columns
+from .link import ABOVE_LINK, LOGGED, above_link, link_bytes_per_s, nccl_log, wire_columns
 from .overlap import MORE, PRODUCT_FAILED, OverlapBurst, StreamBackground, ThreadBackground, matrix_product
 from .places import Places
 from .ready import Turns, make_ready
@@ -47,11 +47,15 @@ def make_timer(facts: DeviceFacts, index: int) -> Timer:
 class CollectiveMeasurer:
     """One rank's side of the measurements. Every rank must call ``measure`` with the same requests in the same order."""
 
-    def __init__(self, facts: DeviceFacts, timer: Timer, rank: int, ranks: int) -> None:
-        """``torch.distributed`` must be initialised with a backend for tensors of the CPU. Every rank makes its own at the same time."""
+    def __init__(self, facts: DeviceFacts, timer: Timer, rank: int, ranks: int, timeout_s: float | None = None) -> None:
+        """``torch.distributed`` must be initialised with a backend for tensors of the CPU. Every rank makes its own at the same time.
+
+        ``timeout_s``: how long a rank waits for the others in a group made later, where the transport can tell; None: as it does.
+        """
         import torch
 
         self.facts, self.timer, self.rank, self.ranks, self.torch = facts, timer, rank, ranks, torch
+        self.timeout_s = timeout_s
         self.device = "cpu" if facts.kind == "cpu" else f"cuda:{torch.cuda.current_device()}"
         self.control = Control(rank, ranks)
         self.heartbeat = Heartbeat(rank, ranks)
@@ -102,6 +106,8 @@ class CollectiveMeasurer:
         flags = [THROTTLED] if columns.get("throttled") else []
         if self._above_link(case, columns):
             flags.append(ABOVE_LINK)
+        if opened.versions().get("nccl") and nccl_log(os.environ) is not None:
+            flags.append(LOGGED)
         if not request.checked:
             work = local_work(case.size_bytes, self.device) if self.rank in case.participants else None
             found = find_straggler(self.control, self.timer, self.heartbeat, case.participants, work)
@@ -208,7 +214,7 @@ class CollectiveMeasurer:
 
     def _opened(self, name: str) -> Opened:
         if name not in self.opened:
-            site = Site(self.rank, self.ranks, self.facts.kind, self.device, self.control.share)
+            site = Site(self.rank, self.ranks, self.facts.kind, self.device, self.control.share, self.timeout_s)
             self.opened[name] = transports()[name].open(site)
         return self.opened[name]
 

@@ -97,7 +97,7 @@ def meet(device_kind: str, timeout_s: float, where: Mapping[str, Any]) -> Any:
     if on_cpu:
         # Ranks share the cores: more threads than cores would measure the scheduler.
         torch.set_num_threads(max(1, (facts.threads or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    return CollectiveMeasurer(facts, make_timer(facts, index), rank, ranks)
+    return CollectiveMeasurer(facts, make_timer(facts, index), rank, ranks, timeout_s)
 
 
 def main(device_kind: str, timeout_s: float, url: str) -> None:
