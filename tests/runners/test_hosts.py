@@ -25,7 +25,7 @@ def why_no_hosts():
         return "needs Linux with ip and unshare"
     if os.geteuid() != 0:
         return "only root makes network namespaces"
-    probe = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True)
+    probe = subprocess.run(["unshare", "--net", "--uts", "--mount", "true"], capture_output=True)
     return None if probe.returncode == 0 else "this machine allows no network namespaces"
 
 
@@ -57,10 +57,10 @@ class Hosts:
         for name in (*self.names, self.switch):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
-    def on(self, index, words):
-        """The command that runs these words on that host."""
-        script = f'hostname node{index} && exec "$@"'
-        return ["ip", "netns", "exec", self.names[index], "unshare", "--uts", "sh", "-c", script, "sh", *words]
+    def on(self, index, words, known=None):
+        """The command that runs these words on that host. ``known``: a file that is its /etc/hosts."""
+        script = f"hostname node{index} && " + (f"mount --bind {known} /etc/hosts && " if known else "") + 'exec "$@"'
+        return ["ip", "netns", "exec", self.names[index], "unshare", "--uts", "--mount", "sh", "-c", script, "sh", *words]
 
     def cut_off(self, index):
         """Pull its cable."""
@@ -97,11 +97,13 @@ def test_torchrun_over_three_hosts_writes_one_file_that_counts_the_nodes(tmp_pat
 @needs_hosts
 def test_a_host_that_is_cut_off_is_named_and_all_processes_end(tmp_path):
     pytest.importorskip("torch")
+    # As many systems install it: the first host knows itself by an address that nobody else reaches.
+    known = [tmp_path / "hosts0", tmp_path / "hosts1"]
+    for path, address in zip(known, ("127.0.1.1", f"{NET}.1"), strict=True):
+        path.write_text(f"127.0.0.1 localhost\n{address} node0\n")
     with Hosts(2) as hosts:
-        environments = [
-            clean_environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR=f"{NET}.1", MASTER_PORT=str(PORT)) for rank in range(2)
-        ]
-        job = Job([hosts.on(rank, command(tmp_path, PATIENT)) for rank in range(2)], environments, tmp_path)
+        environments = [clean_environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="node0", MASTER_PORT=str(PORT)) for rank in range(2)]
+        job = Job([hosts.on(rank, command(tmp_path, PATIENT), known[rank]) for rank in range(2)], environments, tmp_path)
         try:
             job.until_rows(1, tmp_path / "out.csv")
             time.sleep(0.5)
