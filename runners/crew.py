@@ -97,9 +97,8 @@ class LocalCrew:
             if found.chip_id != self.facts.chip_id:
                 raise NothingMeasured(f"a fresh process finds {found.name} instead")
         else:
-            workers = start_ranks(ranks, self.facts.kind, PATIENCE_S, share_gpu=self._options.share_gpu)
-            workers.ask(None, START_TIMEOUT_S)
-            self._workers, self._ranks = workers, ranks
+            self._workers, self._ranks = start_ranks(ranks, self.facts.kind, PATIENCE_S, share_gpu=self._options.share_gpu), ranks
+            self._workers.ask(None, START_TIMEOUT_S)
         assert self._workers is not None
         return self._workers
 
@@ -132,6 +131,9 @@ class LocalCrew:
             ready = workers.ask(None, START_TIMEOUT_S)
         except (WorkerDied, WorkerTimeout) as error:
             raise NothingMeasured(f"no device could be opened: {error}; see `chipassay doctor`") from error
+        except KeyboardInterrupt:
+            workers.stop()
+            raise
         self._workers, self._ranks = workers, 1
         return DeviceFacts.from_dict(ready["facts"]), ready["backends"]
 

@@ -187,6 +187,9 @@ def _run(options: RunOptions, launch: Launch | None, arguments: argparse.Namespa
             print(f"chipassay: {words}", file=sys.stderr, flush=True)
         raise SystemExit(code)
     crew = None if launch is None else lead(launch, options, arguments.wait)
+    if launch is not None and crew is not None:
+        hosts = len(set(crew.job().node_of))
+        print(f"{launch.ranks} ranks on {hosts} host{'s' * (hosts > 1)}, started by {launch.launcher}", file=sys.stderr)
     with Progress(quiet=arguments.quiet) as progress:
         return Run(options, announce, progress.report, progress.tell, crew).execute()
 

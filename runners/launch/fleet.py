@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chipassay.results.errors import InputError, NothingMeasured
@@ -68,8 +68,25 @@ class Fleet:
         if problem := different_asks(self._present):
             raise InputError(problem)
 
+    @contextlib.contextmanager
+    def _board_or_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except BoardLost as error:
+            # Where it is not this process's own: torchrun's agent hosts it.
+            self.lost[0] = f"the store of torchrun's agent does not answer ({error})"
+            self.kill()
+            raise RankLost(self.lost_words()) from error
+
     def start(self, timeout_s: float) -> None:
-        """A fresh generation of ranks that have met. Raises WorkerDied, WorkerTimeout, or InputError where they cannot work together."""
+        """A fresh generation of ranks that have met.
+
+        Raises WorkerDied, RankLost or WorkerTimeout as ``ask`` does, InputError where they cannot work together.
+        """
+        with self._board_or_lost():
+            self._start(timeout_s)
+
+    def _start(self, timeout_s: float) -> None:
         self.generation += 1
         addresses = [self._present[rank]["address"] for rank in range(self._launch.ranks)]
         order = {"start": self.generation, "nodes": self.nodes, "addresses": addresses, "device": self._device}
@@ -106,11 +123,12 @@ class Fleet:
         Raises WorkerTimeout after ``timeout_s`` or when a rank is stopped for STOPPED_S, WorkerDied when one ends (noticed within BEAT_S
         and named within GATHER_S), RankLost when a supervisor is silent for SILENT_S. No rank is left afterwards.
         """
-        self._begin_waiting()
-        if request is not None:
-            self._board.order({"ask": dict(request)})
-            self._ward.send(request)
-        return self._await(timeout_s, time.monotonic())
+        with self._board_or_lost():
+            self._begin_waiting()
+            if request is not None:
+                self._board.order({"ask": dict(request)})
+                self._ward.send(request)
+            return self._await(timeout_s, time.monotonic())
 
     def _await(self, timeout_s: float, begin_s: float) -> dict[str, Any]:
         while True:
@@ -146,14 +164,7 @@ class Fleet:
             self._give_up(timeout_s, f"{named(stopped)} stopped (SIGSTOP)" if stopped else late)
 
     def _statuses(self) -> dict[int, dict[str, Any]]:
-        try:
-            statuses = {0: self._ward.status(), **self._board.told("status", range(1, self._launch.ranks))}
-        except BoardLost as error:
-            # torchrun's agent hosts it, on rank 0's own host.
-            self.lost[0] = "the store of torchrun's agent does not answer"
-            self.kill()
-            raise RankLost(f"{self.lost[0]} ({error})") from error
-        return statuses
+        return {0: self._ward.status(), **self._board.told("status", range(1, self._launch.ranks))}
 
     def _raise_if_silent(self, statuses: Mapping[int, Mapping[str, Any]]) -> None:
         for rank, status in statuses.items():

@@ -11,7 +11,7 @@ from ..budget import PATIENCE_S
 from ..crew import START_TIMEOUT_S, LaunchedCrew
 from ..options import RunOptions
 from ..workers.client import WorkerDied, WorkerTimeout
-from .board import open_board
+from .board import BoardLost, open_board
 from .environment import Launch, find_launch
 from .fleet import Fleet
 from .follow import follow
@@ -44,10 +44,10 @@ def lead(launch: Launch, options: RunOptions, wait_s: float = WAIT_S) -> Launche
     fleet = Fleet(board, ward, launch, asked(options), options.device_kind, options.share_gpu)
     code, words = 130, "rank 0 was interrupted"
     try:
-        fleet.gather(wait_s)
         try:
+            fleet.gather(wait_s)
             fleet.start(START_TIMEOUT_S)
-        except (WorkerDied, WorkerTimeout) as error:
+        except (WorkerDied, WorkerTimeout, BoardLost) as error:
             raise NothingMeasured(f"the ranks could not be started: {error}; see `chipassay doctor` on its host") from error
         return LaunchedCrew(fleet, launch.launcher != "torchrun" and any(name in os.environ for name in MPI_VARIABLES))
     except BaseException as error:

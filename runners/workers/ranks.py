@@ -8,11 +8,18 @@ import signal
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chipassay.results.errors import InputError
 
+from ..collective.request import CollectiveRequest
+from ..devices.cpu import cpu_facts
+from ..devices.facts import DeviceFacts, host_hash
+from ..devices.gpu import gpu_facts
 from .channel import Channel
+
+if TYPE_CHECKING:
+    from ..collective.measure import CollectiveMeasurer
 
 PR_SET_PDEATHSIG = 1
 """Linux, prctl(2)."""
@@ -42,20 +49,22 @@ def visible_gpu(local_rank: int, visible: int) -> int:
     return local_rank
 
 
-def hello(device_kind: str) -> dict[str, Any]:
+def facts_here(device_kind: str) -> DeviceFacts:
+    """The device of this rank's host: ``cpu``, or empty for a GPU where torch drives one."""
+    facts = None if device_kind == "cpu" else gpu_facts("torch")
+    if device_kind not in ("", "cpu") and facts is None:
+        raise InputError("torch sees no GPU any more; see `chipassay doctor`")
+    return facts if facts is not None and facts.kind in ("cuda", "rocm") else cpu_facts()
+
+
+def hello(facts: DeviceFacts) -> dict[str, Any]:
     """What this rank is, before it meets the others: they must be alike in what a measurement depends on."""
     import torch
 
     from chipassay.collectives.transport import transports
 
-    from ..devices.cpu import cpu_facts
-    from ..devices.facts import host_hash
-    from ..devices.gpu import gpu_facts
     from ..report.facts import chipassay_version
 
-    facts = None if device_kind == "cpu" else gpu_facts("torch")
-    if facts is None or facts.kind not in ("cuda", "rocm"):
-        facts = cpu_facts()
     index = None if facts.kind == "cpu" else visible_gpu(int(os.environ["LOCAL_RANK"]), facts.count)
     properties = None if index is None else torch.cuda.get_device_properties(index)
     return {
@@ -69,7 +78,7 @@ def hello(device_kind: str) -> dict[str, Any]:
     }
 
 
-def meet(device_kind: str, timeout_s: float, where: Mapping[str, Any]) -> Any:
+def meet(facts: DeviceFacts, timeout_s: float, where: Mapping[str, Any]) -> CollectiveMeasurer:
     """Join the process group of this generation of ranks; what measures on this rank.
 
     ``where``: ``url`` of a file on this host, or ``address``, ``port`` and ``prefix`` in a store that listens there already.
@@ -78,46 +87,37 @@ def meet(device_kind: str, timeout_s: float, where: Mapping[str, Any]) -> Any:
     import torch.distributed as distributed
 
     from ..collective.measure import CollectiveMeasurer, make_timer
-    from ..devices.cpu import cpu_facts
-    from ..devices.gpu import gpu_facts
 
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    on_cpu, timeout, index = device_kind == "cpu", timedelta(seconds=timeout_s), 0
+    on_cpu, timeout, index = facts.kind == "cpu", timedelta(seconds=timeout_s), 0
     if not on_cpu:
-        index = visible_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
+        index = visible_gpu(int(os.environ["LOCAL_RANK"]), facts.count)
         torch.cuda.set_device(index)
     meeting: dict[str, Any] = {"init_method": where.get("url")}
     if "url" not in where:
         store = distributed.TCPStore(where["address"], where["port"], is_master=False, timeout=timeout)
         meeting = {"store": distributed.PrefixStore(where["prefix"], store)}
-    distributed.init_process_group("gloo" if on_cpu else "cpu:gloo,cuda:nccl", rank=rank, world_size=ranks, timeout=timeout, **meeting)
-    facts = cpu_facts() if on_cpu else gpu_facts("torch")
-    if facts is None:
-        raise SystemExit("torch sees no GPU")
+    backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
+    distributed.init_process_group(backend, rank=rank, world_size=ranks, timeout=timeout, **meeting)
     if on_cpu:
         # Ranks share the cores: more threads than cores would measure the scheduler.
         torch.set_num_threads(max(1, (facts.threads or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
-    return CollectiveMeasurer(facts, make_timer(facts, index), rank, ranks, timeout_s)
+    return CollectiveMeasurer(facts, make_timer(facts, index), rank, ranks)
 
 
 def main(device_kind: str, timeout_s: float, url: str) -> None:
     """Meet the other ranks, then serve until the parent closes the pipe."""
     die_with_parent()
     channel = Channel()
-    requests = channel.requests()
-    if url:
-        where: Mapping[str, Any] = {"url": url}
-    else:
-        greeting = hello(device_kind)
-        channel.answer({"hello": greeting})
-        device_kind = greeting["facts"]["kind"]
+    requests, facts = channel.requests(), facts_here(device_kind)
+    where: Mapping[str, Any] = {"url": url}
+    if not url:
+        channel.answer({"hello": hello(facts)})
         where = next(requests)["meet"]
         # Before torch.distributed opens anything. What the user has set is right.
         for name, interface in where["interfaces"].items():
             os.environ.setdefault(name, interface)
-    measurer = meet(device_kind, timeout_s, where)
-    from ..collective.request import CollectiveRequest
-
+    measurer = meet(facts, timeout_s, where)
     if measurer.rank == 0:
         channel.answer({"ready": measurer.ranks})
     for request in requests:
