@@ -218,4 +218,7 @@ class Fleet:
             while (others := self._board.silent("bye", others)) and time.monotonic() < until_s:
                 time.sleep(0.05)
         except BoardLost:
+            pass  # the others see the same, and end by themselves
+        finally:
             self._ward.stop()
+            self._ward.leave()

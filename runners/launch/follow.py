@@ -16,7 +16,7 @@ from .ward import Ward
 
 BEAT_S = 1.0
 """A supervisor says so often how its rank is: some two small messages a second and rank while others measure."""
-LOST_S = 30.0
+LOST_S = 20.0
 """A supervisor whose board does not answer for so long ends, and its rank with it: a host that is cut off learns nothing else."""
 
 
@@ -38,7 +38,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._over.wait(BEAT_S):
             if time.monotonic() - self._heard_s > self._limit_s:
-                self._ward.kill()
+                self._ward.leave()
                 print(f"chipassay: rank {self._rank}: rank 0's host does not answer for {self._limit_s:.0f} s", file=sys.stderr, flush=True)
                 os._exit(NothingMeasured.exit_code)
 
@@ -75,7 +75,7 @@ def follow(board: Board, ward: Ward, asked: dict[str, Any], rank: int) -> tuple[
         raise
     finally:
         watchdog.end()
-        ward.kill()
+        ward.leave()
 
 
 def obey(order: dict[str, Any], ward: Ward) -> None:

@@ -110,3 +110,8 @@ class Ward:
             self._child.signal_group()
             self._child.reap()
             self._child = None
+
+    def leave(self) -> None:
+        """End it for good: nothing of it stays, on the disk either."""
+        self.kill()
+        self._folder.cleanup()

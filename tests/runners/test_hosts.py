@@ -113,8 +113,8 @@ def test_a_host_that_is_cut_off_is_named_and_all_processes_end(tmp_path):
             job.until_rows(4, tmp_path / "out.csv")
             # SILENT_S is 10 s.
             assert time.monotonic() - begin_s < 16
-            # LOST_S is 30 s on the host that is cut off.
-            assert job.ends(timeout_s=50) == [0, 3], job.output()
+            # LOST_S is 20 s on the host that is cut off.
+            assert job.ends(timeout_s=40) == [0, 3], job.output()
         finally:
             job.kill()
     rows = rows_of(tmp_path)
