@@ -14,8 +14,8 @@ from .control import Control
 from .heartbeat import Heartbeat
 
 BURST_S = 2e-3
-"""A burst lasts about so long, or one call. Ranks leave the barrier up to some tens of microseconds apart (a message over loopback or
-Ethernet), and the mean over ranks holds half of that once a burst: 1 or 2 % of it. nccl-tests' default is 20 calls, whatever they take."""
+"""A burst lasts about so long, or one call. Ranks come out of a control message up to hundreds of microseconds apart, out of the
+transport's own barrier, which follows, a few: less than 1 % of it. nccl-tests' default is 20 calls, whatever they take."""
 NEARLY = 0.7
 """A burst that lasts this share of BURST_S is long enough."""
 GROWTH_AT_MOST = 4
@@ -69,17 +69,23 @@ class PlainBurst:
         turns_at_most: int = TURNS_AT_MOST,
         warmup_turns: int = 1,
         prepare: Callable[[int], None] | None = None,
+        align: Callable[[], None] | None = None,
     ) -> None:
-        """``turn``: None on a rank that has nothing to do; ``prepare``: told how many calls come."""
+        """``turn``: None on a rank that has nothing to do; ``prepare``: told how many calls come; ``align``: brings the ranks of the
+        group together by the transport itself right before a burst."""
         self.timer, self.turn, self.calls_per_turn, self.turns_at_most = timer, turn, calls_per_turn, turns_at_most
-        self.warmup_turns, self._prepare = warmup_turns, prepare
+        self.warmup_turns, self._prepare, self._align = warmup_turns, prepare, align
 
     def prepare(self, turns: int) -> None:
         if self._prepare is not None and self.turn is not None:
             self._prepare(turns * self.calls_per_turn)
 
     def run(self, turns: int) -> Ran:
-        return Ran(0.0 if self.turn is None else self.timer.time_burst(self.turn, turns).time_s)
+        if self.turn is None:
+            return Ran(0.0)
+        if self._align is not None:
+            self._align()
+        return Ran(self.timer.time_burst(self.turn, turns).time_s)
 
     def again(self, turns: int) -> None:
         pass

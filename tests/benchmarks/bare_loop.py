@@ -1,6 +1,7 @@
-"""One rank of a comparison: the harness and a bare loop of ``torch.distributed`` in turns, in the same processes, burst for burst.
+"""One rank of a comparison: the harness and a bare loop of the same library in turns, in the same processes, burst for burst.
 
-Run as a program with RANK, WORLD_SIZE and the path of a file to meet at; rank 0 prints one JSON object a size.
+Run as a program with RANK, WORLD_SIZE and the path of a file to meet at; rank 0 prints one JSON object a size. Under mpiexec the loop is
+of ``MPI.Allreduce``, whose ranks wait in a spin: on a machine whose ranks have a core each its times are far steadier than gloo's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -21,24 +23,37 @@ from chipassay.runners.collective.request import CollectiveRequest
 from chipassay.runners.devices.cpu import cpu_facts
 
 
-def bare_s(size_bytes: int, calls: int, bursts: int) -> float:
+def bare_s(size_bytes: int, calls: int, bursts: int, with_mpi: bool) -> float:
     """Median over bursts of (the mean over ranks of) the time of a loop of so many calls from a barrier, over their number."""
     message = torch.zeros(size_bytes // 4)
-    distributed.all_reduce(message)
-    times_s = []
-    for _ in range(bursts):
-        distributed.barrier()
-        begin_s = time.perf_counter()
-        for _ in range(calls):
-            distributed.all_reduce(message)
-        times_s.append((time.perf_counter() - begin_s) / calls)
+    if with_mpi:
+        from mpi4py import MPI
+
+        world, array = MPI.COMM_WORLD, message.numpy()
+        times_s = looped_s(lambda: world.Allreduce(MPI.IN_PLACE, array), world.Barrier, calls, bursts)
+    else:
+        times_s = looped_s(lambda: distributed.all_reduce(message), distributed.barrier, calls, bursts)
     total_s = torch.tensor(times_s, dtype=torch.float64)
     distributed.all_reduce(total_s)
     return median((total_s / distributed.get_world_size()).tolist())
 
 
+def looped_s(call: Callable[[], object], barrier: Callable[[], object], calls: int, bursts: int) -> list[float]:
+    call()
+    times_s = []
+    for _ in range(bursts):
+        barrier()
+        begin_s = time.perf_counter()
+        for _ in range(calls):
+            call()
+        times_s.append((time.perf_counter() - begin_s) / calls)
+    return times_s
+
+
 def main(meeting: Path, sizes: list[int], rounds: int) -> None:
-    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    with_mpi = "PMI_RANK" in os.environ
+    names = ("PMI_RANK", "PMI_SIZE") if with_mpi else ("RANK", "WORLD_SIZE")
+    rank, ranks = (int(os.environ[name]) for name in names)
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
     facts = cpu_facts()
@@ -49,7 +64,7 @@ def main(meeting: Path, sizes: list[int], rounds: int) -> None:
             op="all_reduce",
             dtype="fp32",
             size_bytes=size_bytes,
-            transport="torch.distributed",
+            transport="mpi4py" if with_mpi else "torch.distributed",
             members=(tuple(range(ranks)),),
             in_place=True,
             launch="call",
@@ -64,7 +79,7 @@ def main(meeting: Path, sizes: list[int], rounds: int) -> None:
             assert row["status"] == "ok", row
             harness_s.append(row["time_median_s"])
             calls = row["calls_per_sample"]
-            loop_s.append(bare_s(size_bytes, calls, int(measurer.control.first(row["sample_count"]))))
+            loop_s.append(bare_s(size_bytes, calls, int(measurer.control.first(row["sample_count"])), with_mpi))
         if rank == 0:
             print(json.dumps({"size_bytes": size_bytes, "calls": calls, "harness_s": harness_s, "bare_s": loop_s}), flush=True)
     distributed.barrier()
