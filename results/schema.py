@@ -38,7 +38,9 @@ class Row:
     last_level_cache_bytes: int | None = column("identity", "size of the chip's last-level cache")
     chip_count: int | None = column("identity", "chips (ranks) that took part")
     node_count: int | None = column("identity", "hosts that took part")
-    fabric: str | None = column("identity", "what joins the chips: `single`, `shared-memory`, `pcie`, `nvlink`, ... or unknown")
+    fabric: str | None = column(
+        "identity", "what joins the chips: `single`, `shared-memory`, `pcie`, `nvlink`, `network` (several hosts), ... or unknown"
+    )
 
     # case
     op: str | None = column("case", "operation: `matmul`, `attention`, `copy`, `triad`, `all_reduce`, ...", key=True)

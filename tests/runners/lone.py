@@ -36,7 +36,7 @@ class LoneGroup:
     rank, ranks = 0, 1
 
     def __init__(self, wrong: Callable[[int, Any], None]) -> None:
-        self.calls = 0
+        self.calls = self.barriers = 0
         self._wrong = wrong
 
     def all_reduce(self, send: Any, receive: Any) -> None:
@@ -46,7 +46,7 @@ class LoneGroup:
         self._wrong(self.calls, receive)
 
     def barrier(self) -> None:
-        self.calls += 1
+        self.barriers += 1
 
 
 class LoneTransport:

@@ -220,3 +220,12 @@ def test_each_rank_has_eight_bytes_of_its_own(tmp_path):
         hearts[rank].beat()
     assert path.read_bytes() == bytes([1, *[0] * 15, 2, *[0] * 7])
     assert beats(path, 3) == (1, 0, 2)
+
+
+def test_the_transport_itself_brings_ranks_together_before_each_burst_outside_its_time(monkeypatch):
+    chip = FakeChip(steady(1e-3))
+    maker, group = measurer(chip, monkeypatch)
+    row = maker.measure(REQUEST)
+    assert row["time_median_s"] == pytest.approx(1e-3)
+    # Bursts that settle it and those that are samples, at least.
+    assert row["sample_count"] < group.barriers < group.calls
