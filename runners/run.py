@@ -14,7 +14,7 @@ from chipassay.results.schema import Row, case_key
 from chipassay.results.table import TableWriter, keep_latest, read_rows
 
 from .budget import Budget, compiles
-from .collective.tasks import backend_names, collective_tasks
+from .collective.tasks import backend_names, collective_tasks, joins_others_only
 from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .crew import MPI_ONCE, START_TIMEOUT_S, Crew, LocalCrew
 from .devices.facts import DeviceFacts, host_hash
@@ -162,6 +162,8 @@ class Run:
         facts, reasons = crew.facts, crew.backends
         for backend in self.options.backends:
             if backend not in {*reasons, *backend_names(facts.kind)}:
+                if words := joins_others_only(backend, facts.kind):
+                    raise InputError(words)
                 raise UnknownName("backend", backend, {*reasons, *backend_names(facts.kind)})
         from chipassay.collectives.pattern import patterns
         from chipassay.kernels.kernel import cases

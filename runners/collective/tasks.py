@@ -63,12 +63,27 @@ def _selected(transport: Transport, device_kind: str, backends: Sequence[str], w
 
 
 def backend_names(device_kind: str) -> set[str]:
-    """The words that ``--backend`` takes for collectives."""
+    """The words that ``--backend`` takes for collectives between such devices."""
     found: set[str] = set()
     for transport in transports().values():
         carrier = transport.backend(device_kind)
-        found |= {transport.name, transport.name.split(".")[0], *([carrier] if carrier else [])}
+        if carrier is not None:
+            found |= {transport.name, transport.name.split(".")[0], carrier}
     return found
+
+
+def joins_others_only(backend: str, device_kind: str) -> str | None:
+    """Why this backend is none for such devices although it is one for others; None: it is not known at all, or fine.
+
+    >>> joins_others_only("nccl", "cpu")
+    'nccl joins cuda devices, and this is cpu; here there are gloo, mpi'
+    """
+    if backend in backend_names(device_kind):
+        return None
+    kinds = [kind for kind in COLLECTIVE_KINDS if backend in backend_names(kind)]
+    carriers = sorted({carrier for each in transports().values() if (carrier := each.backend(device_kind)) is not None})
+    here = f"; here there are {', '.join(carriers)}" if carriers else ""
+    return f"{backend} joins {' and '.join(kinds)} devices, and this is {device_kind}{here}" if kinds else None
 
 
 def _tasks(wanted: Wanted, suite: Suite, job: Job, transport: Transport) -> Iterable[Task]:

@@ -14,6 +14,9 @@ from chipassay.results.errors import NothingMeasured
 from .addresses import listening
 from .environment import Launch
 
+LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
+"""Of torch's C++ side, read when it is loaded."""
+
 
 class BoardLost(Exception):
     """The store no longer answers: rank 0 has ended."""
@@ -75,8 +78,9 @@ def open_board(launch: Launch, wait_s: float) -> Board:
 
     Raises InputError where rank 0 cannot listen, NothingMeasured where it is not reached within ``wait_s``.
     """
-    # The first ranks knock before rank 0 listens; that is no news.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # The first ranks knock before rank 0 listens, which is no news; and what ends in an error is said below in one sentence, without
+    # torch's pages of C++ frames.
+    os.environ.setdefault(LOG_LEVEL, "FATAL")
     try:
         from torch.distributed import TCPStore
     except ImportError as error:

@@ -16,6 +16,7 @@ from ..workers.child import STOP_GRACE_S, Child
 from ..workers.client import rank_command
 from ..workers.faults import Ending, is_stopped, oom_kills
 from .addresses import interface_of, node_hash, own_address_towards, way_out
+from .board import LOG_LEVEL
 from .environment import Launch
 
 INHERITED = ("PMI_FD",)
@@ -52,6 +53,8 @@ class Ward:
             "LOCAL_WORLD_SIZE": str(len(here)),
             VARIABLE: str(self._progress),
             HOST_HASH: self.present["node"],
+            # What the supervisor keeps to itself may be a rank's last words.
+            **({LOG_LEVEL: "ERROR"} if os.environ.get(LOG_LEVEL) == "FATAL" else {}),
             **({"NCCL_HOSTID": f"chipassay-{launch.rank}"} if self._share_gpu else {}),
         }
         self._progress.unlink(missing_ok=True)

@@ -55,6 +55,7 @@ def test_rows_that_differ_in_their_group_alone_are_different_cases():
 def test_every_transport_a_kind_of_device_has_can_be_asked_for_by_three_names():
     assert {"gloo", "torch.distributed", "torch"} <= backend_names("cpu")
     assert {"nccl", "torch.distributed", "torch"} <= backend_names("cuda")
+    assert "cupy.nccl" not in backend_names("cpu")
 
 
 def test_torch_carries_collectives_unless_another_is_asked_for():
