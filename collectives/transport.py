@@ -23,6 +23,22 @@ class Ask:
     """``call`` (on a CPU), ``stream`` or ``graph``."""
     device_kind: str
     """``cpu``, ``cuda``, ``rocm``."""
+    compute_capability: tuple[int, int] | None = None
+    """Of an NVIDIA chip, where it is known."""
+
+
+def nccl_lacks_sums(ask: Ask) -> str | None:
+    """Why NCCL or RCCL cannot add up in the dtype, whoever calls it; None: it can.
+
+    NCCL: its user guide, "Types", and src/enqueue.cc, which refuses below SM 90. RCCL: ROCm/rccl src/include/rccl_float8.h.
+    """
+    if not (ask.reduces and ask.dtype.startswith("fp8")):
+        return None
+    if ask.device_kind == "rocm":
+        return "RCCL adds up 8-bit floats in a format that depends on the chip (fnuz on gfx942)"
+    if ask.device_kind == "cuda" and ask.compute_capability is not None and ask.compute_capability < (9, 0):
+        return "NCCL adds up 8-bit floats from compute capability 9.0 on"
+    return None
 
 
 @dataclass(frozen=True)

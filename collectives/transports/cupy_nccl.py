@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..communicator import Communicator
-from ..transport import Ask, Opened, Site, Transport, register
+from ..transport import Opened, Site, Transport, nccl_lacks_sums, register
 
 BACKENDS = {"cuda": "nccl", "rocm": "rccl"}
 
@@ -184,15 +184,8 @@ def _missing(device_kind: str) -> str | None:
     return None
 
 
-def _lacks(ask: Ask) -> str | None:
-    if ask.reduces and ask.dtype.startswith("fp8") and ask.device_kind == "rocm":
-        # ROCm/rccl src/include/rccl_float8.h.
-        return "RCCL adds up 8-bit floats in a format that depends on the chip (fnuz on gfx942)"
-    return None
-
-
 def _open(site: Site) -> Opened:
     return CupyNccl(site)
 
 
-CUPY_NCCL = register(Transport("cupy.nccl", BACKENDS.get, _missing, _lacks, _open))
+CUPY_NCCL = register(Transport("cupy.nccl", BACKENDS.get, _missing, nccl_lacks_sums, _open))

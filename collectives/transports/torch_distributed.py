@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..communicator import Communicator
-from ..transport import Ask, Opened, Site, Transport, register
+from ..transport import Ask, Opened, Site, Transport, nccl_lacks_sums, register
 from .prepared import Prepared, alias
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "rocm": "rccl"}
@@ -161,16 +161,13 @@ def _lacks(ask: Ask) -> str | None:
     if ask.pattern in IN_PLACE_ONLY and not ask.in_place:
         return f"torch.distributed has {ask.pattern} in place only"
     if ask.reduces and ask.dtype in FLOAT8:
-        return _no_float8_sums(ask.device_kind)
+        return nccl_lacks_sums(ask) or _no_float8_sums(ask.device_kind)
     return None
 
 
 def _no_float8_sums(device_kind: str) -> str | None:
     if device_kind == "cpu":
         return "gloo does not add up 8-bit floats"
-    if device_kind == "rocm":
-        # ROCm/rccl src/include/rccl_float8.h.
-        return "RCCL adds up 8-bit floats in a format that depends on the chip (fnuz on gfx942)"
     version = _torch_version()
     if version is None or version >= FLOAT8_SUMS_FROM_TORCH:
         return None

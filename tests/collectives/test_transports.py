@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,15 @@ def test_sums_of_8_bit_floats_depend_on_the_chip_and_on_torch(device_kind, torch
     reason = TORCH.lacks(Ask("all_reduce", True, "fp8_e4m3", True, "stream", device_kind))
     assert (reason is not None) == refused
     assert TORCH.lacks(Ask("all_gather", False, "fp8_e4m3", True, "stream", device_kind)) is None
+
+
+@pytest.mark.parametrize("name", ["torch.distributed", "cupy.nccl"])
+def test_nccl_adds_up_8_bit_floats_from_hopper_on_and_moves_them_everywhere(name, monkeypatch):
+    monkeypatch.setattr("chipassay.collectives.transports.torch_distributed._torch_version", lambda: (2, 11))
+    lacks = transports()[name].lacks
+    sums = Ask("all_reduce", True, "fp8_e5m2", True, "stream", "cuda")
+    assert "9.0" in lacks(replace(sums, compute_capability=(8, 9)))
+    assert lacks(replace(sums, compute_capability=(9, 0))) is None
+    assert lacks(sums) is None
+    assert lacks(replace(sums, dtype="bf16", compute_capability=(8, 0))) is None
+    assert lacks(replace(sums, pattern="all_gather", reduces=False, compute_capability=(7, 0))) is None
