@@ -37,14 +37,14 @@ TILES_KEPT = 32
 
 
 def fill(buffer: Any, held: Sequence[Piece], tile_of: Callable[[Piece], Any]) -> None:
-    """Write what the pieces describe into every row of ``buffer`` (slots, elements)."""
+    """Write what the pieces describe into every row of ``buffer`` (slots, elements), bit by bit."""
     for columns, part in _runs(buffer, held, tile_of):
         columns.copy_(part.expand_as(columns))
 
 
 def mismatches(buffer: Any, held: Sequence[Piece], tile_of: Callable[[Piece], Any]) -> int:
     """How many elements of all rows differ from what the pieces describe, bit by bit, counted on the device."""
-    counts = [(_bits(columns) != _bits(part)).sum() for columns, part in _runs(buffer, held, tile_of)]
+    counts = [(columns != part).sum() for columns, part in _runs(buffer, held, tile_of)]
     return int(sum(counts[1:], counts[0]).item()) if counts else 0
 
 
@@ -54,16 +54,17 @@ def poison(buffer: Any) -> None:
 
 
 def _runs(buffer: Any, held: Sequence[Piece], tile_of: Callable[[Piece], Any]) -> Iterator[tuple[Any, Any]]:
-    """(columns of all rows, the part of a tile that belongs there): the data repeats, so no second buffer as large is needed."""
-    end = 0
+    """(columns of all rows, the part of a tile that belongs there), both as integers of their bits, which every device copies and
+    compares. The data repeats, so no second buffer as large is needed."""
+    end, bits = 0, _bits(buffer)
     for piece in held:
         begin, end = end, end + piece.count
         if not piece.count:
             continue
-        tile, phase = tile_of(piece), piece.phase
+        tile, phase = _bits(tile_of(piece)), piece.phase
         while begin < end:
             count = min(end - begin, exact.TILE_ELEMENTS - phase)
-            yield buffer[:, begin : begin + count], tile[phase : phase + count]
+            yield bits[:, begin : begin + count], tile[phase : phase + count]
             begin, phase = begin + count, 0
 
 

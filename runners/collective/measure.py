@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from chipassay.collectives.groups import words
-from chipassay.collectives.transport import Opened, Site, transports
+from chipassay.collectives.pattern import patterns
+from chipassay.collectives.transport import Ask, Opened, Site, transports
 
 from ..devices.cpu import CpuTimer
 from ..devices.facts import DeviceFacts
@@ -66,16 +67,17 @@ class CollectiveMeasurer:
         """The columns of one row, on every rank; rank 0's are written.
 
         The exact check is made at every visit, the work that finds a straggler at the first (``checked`` is false).
-        What one rank alone runs into (no memory, a capture that is refused) is told to all and becomes the row's status. What a
-        transport raises ends the process: the other ranks may hang in the call, and the parent knows what to do.
+        What one rank alone runs into (no memory, no library, a capture that is refused) is told to all and becomes the row's status. What
+        a transport raises once it is open ends the process: the other ranks may hang in the call, and the parent knows what to do.
         """
         begin_s = time.perf_counter()
         self.heartbeat.beat()
-        opened = self._opened(request.transport)
-        case = Case.of(request, opened.group(request.members))
-        columns = self._identity(case, opened)
         release_pools()
+        columns: dict[str, Any] = {}
         try:
+            opened = self._opened(request)
+            case = Case.of(request, opened.group(request.members))
+            columns = self._identity(case, opened)
             columns |= self._measured(case, opened)
         except Ended as ended:
             columns |= ended.columns
@@ -132,7 +134,7 @@ class CollectiveMeasurer:
             except Exception as error:  # torch has several types for what it cannot multiply
                 problem = f"{PRODUCT_FAILED}: {words_of(error)}"
         end_together(self.control, problem, "skipped")
-        products = PlainBurst(self.timer, product)
+        products = PlainBurst(self.timer, product, align=plain.align)
         settled_product = together.settle(products)
         timed, other, alone, other_s = plain, product, settled, settled_product.turn_s
         if case.product_is_timed:
@@ -143,6 +145,9 @@ class CollectiveMeasurer:
         # One rank says how many: all make as many calls.
         share = self.control.first(MORE * alone.turn_s / max(other_s, 1e-9))
         bursts: list[Burst] = [OverlapBurst(timed, background, share), timed]
+        # On another stream libraries make another workspace, in the first call there.
+        bursts[0].prepare(1)
+        bursts[0].run(1)
         return timed, alone, together.sample(bursts, [alone.turns, alone.turns], rule)
 
     def _identity(self, case: Case, opened: Opened) -> dict[str, Any]:
@@ -212,11 +217,19 @@ class CollectiveMeasurer:
         carried = columns.get("wire_bytes_per_s")
         return above_link(case.request.op, case.layout.ranks, case.size_bytes, columns["time_median_s"], carried, link)
 
-    def _opened(self, name: str) -> Opened:
-        if name not in self.opened:
+    def _opened(self, request: CollectiveRequest) -> Opened:
+        """The transport, ready. Raises Ended where its library is not there after all on some rank, or this chip lacks what is asked."""
+        transport, reduces = transports()[request.transport], patterns()[request.op].reduces
+        ask = Ask(request.op, reduces, request.dtype, request.in_place, request.launch, self.facts.kind, self.facts.compute_capability)
+        problem = transport.lacks(ask) or ""
+        if not problem and transport.name not in self.opened:
             site = Site(self.rank, self.ranks, self.facts.kind, self.device, self.control.share, self.timeout_s)
-            self.opened[name] = transports()[name].open(site)
-        return self.opened[name]
+            try:
+                self.opened[transport.name] = transport.open(site)
+            except (ImportError, OSError, RuntimeError) as error:
+                problem = words_of(error)
+        end_together(self.control, problem, "skipped")
+        return self.opened[transport.name]
 
     def _wait(self) -> None:
         if self.facts.kind != "cpu":

@@ -67,7 +67,7 @@ class ThreadBackground:
 
 
 class StreamBackground:
-    """Calls on a stream of their own, on a GPU."""
+    """Calls on a stream of their own, on a GPU. On every rank the host queues them before what is timed: NCCL wants one order of all."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         import torch
@@ -110,6 +110,8 @@ class OverlapBurst:
     def run(self, turns: int) -> Ran:
         if self._background is None or self._timed.turn is None:
             return Ran(0.0)
+        # Before both, or the first to come would wait in what is timed for the last to begin what runs beside.
+        self._timed.align()
         self._background.begin(self._count(turns))
         time_s = self._timed.timer.time_burst(self._timed.turn, turns, self._background.mark).time_s
         return Ran(time_s, self._background.finish())

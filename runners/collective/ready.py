@@ -23,8 +23,9 @@ from .places import Places
 
 FOOTPRINT_MARGIN = 1.2
 """Room for what a library needs beside its buffers, as for kernels."""
-GRAPH_CALLS = 32
-"""Calls in one graph: launching it costs the host once, and each call's share of that is small."""
+GRAPH_CALLS = 128
+"""Calls in one graph, at most. Some 10 us pass between a barrier and the first call of a burst, and a cold burst may be one replay: of
+so many calls of 8 us each that is 1 %."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class Turns:
     turn: Callable[[], Any] | None
     """One call, or one replay of a graph; None on a rank that is in no group."""
     calls: int
-    """In one turn: more than one in a graph. They take the first slots of the pool, one each."""
+    """In one turn: more than one in a graph, which then has every slot of the pool once."""
     pool: Pool | None
     slots: int
-    """That turns go through."""
+    """Of the pool, which turns go through."""
 
     def check(self, control: Control, consequence: str) -> dict[str, Any]:
         """One turn of what is timed on fresh inputs, compared with what must come out; the columns of the error.
@@ -106,8 +107,10 @@ def make_ready(case: Case, control: Control, places: Places, facts: DeviceFacts,
     cache_bytes = int(min(control.each(facts.cache_bytes)))
     slots = slots_for(slot_bytes, cache_bytes, case.request.cache)
     if graph:
-        # One slot a call, so that sums in place stay exact; as many as still fit in half of a warm cache.
-        slots = max(slots, min(GRAPH_CALLS, cache_bytes // 2 // slot_bytes))
+        # One slot a call, so that sums in place stay exact; as many as still fit in half of a warm cache. No slot more: wherever the
+        # calls of warming up have left the turns, the graph then holds each slot once, those that are checked among them.
+        slots = min(GRAPH_CALLS, max(slots, cache_bytes // 2 // slot_bytes))
+    calls = slots if graph else 1
     needed_bytes = 0.0 if case.communicator is None else FOOTPRINT_MARGIN * layout.bytes(slots)
     if case.communicator is not None and facts.kind == "cpu":
         # gloo and MPI receive into a buffer of their own before they add up.
@@ -120,7 +123,6 @@ def make_ready(case: Case, control: Control, places: Places, facts: DeviceFacts,
         except Exception as error:  # each library has a type of its own for this
             problem = words_of(error)
     end_together(control, problem, "error")
-    calls = min(GRAPH_CALLS, slots) if graph else 1
     turn = None if pool is None or case.communicator is None else _calls(case, case.communicator, pool, calls)
     if graph and turn is not None and pool is not None:
         pool.refill()
@@ -129,7 +131,7 @@ def make_ready(case: Case, control: Control, places: Places, facts: DeviceFacts,
         except CaptureFailed as error:
             problem = str(error)
     end_together(control, problem, "skipped")
-    return Turns(case, turn, calls, pool, calls if graph else slots)
+    return Turns(case, turn, calls, pool, slots)
 
 
 def _calls(case: Case, communicator: Communicator, pool: Pool, count: int) -> Callable[[], None]:

@@ -87,7 +87,8 @@ def _by_torch(call: Call) -> tuple[Callable[[], Any], Output]:
     current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        # Other threads may go on as they do: torch's watchdog asks for events of collectives before, which would break a global capture.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             output = call()
     except Exception as error:  # the libraries raise types of their own for what a capture forbids
         # Where ending the capture fails too, torch leaves its stream current: all that follows would run there, CuPy's kernels elsewhere.

@@ -158,6 +158,32 @@ def test_the_product_is_the_product():
     assert (out == product()).all()
 
 
+@pytest.mark.parametrize("timed", ["collective", "beside"])
+def test_ranks_come_together_before_either_of_the_two_begins(timed, job, monkeypatch):
+    begun = []
+
+    class Beside(Counted):
+        def begin(self, count):
+            super().begin(count)
+            begun.append(group.barriers)
+
+    chip = FakeChip(steady(1e-3))
+    maker, group = measurer(chip, monkeypatch)
+    monkeypatch.setattr(measure, "ThreadBackground", lambda call: Beside(0))
+    burst = chip.time_burst
+
+    def time_burst(call, count, meanwhile=None):
+        begun.append(group.barriers)
+        return burst(call, count, meanwhile)
+
+    chip.time_burst = time_burst
+    row = maker.measure(replace(REQUEST, beside=BESIDE, timed=timed))
+    assert row["status"] == "ok"
+    # One barrier before each burst; where something runs beside, before its beginning, which then shows twice.
+    assert sorted(set(begun)) == list(range(1, group.barriers + 1))
+    assert row["sample_count"] < len(begun) - len(set(begun)) <= row["sample_count"] + 3
+
+
 class StandInForCuda:
     """Streams and events as torch.cuda has them, on a clock of plain numbers: each stream is busy until its own time."""
 

@@ -40,7 +40,7 @@ class Gpu:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
 
     @contextlib.contextmanager
-    def capture(self, graph):
+    def capture(self, graph, capture_error_mode):
         self.graph, self.current = graph, SimpleNamespace()
         try:
             yield

@@ -179,13 +179,59 @@ def test_a_graph_of_many_calls_is_checked_and_timed_as_it_is_replayed(monkeypatc
     graph, chip = Captured(), FakeChip(steady(1e-3))
     monkeypatch.setattr(ready, "captured", graph)
     maker, group = measurer(chip, monkeypatch)
-    maker.facts = replace(maker.facts, cache_bytes=10**6)
+    maker.facts = replace(maker.facts, cache_bytes=2 * 10**6)
     row = maker.measure(replace(REQUEST, launch="graph"))
     assert row["status"] == "ok"
-    # 32 calls in a graph: a replay of 1 ms, two of them a sample.
-    assert row["calls_per_sample"] == 64
-    assert row["time_median_s"] == pytest.approx(1e-3 / 32)
-    assert group.calls == 32 * (graph.replays + 1)
+    # 128 calls in a graph: a replay of 1 ms, two of them a sample.
+    assert row["calls_per_sample"] == 256
+    assert row["time_median_s"] == pytest.approx(1e-3 / 128)
+    assert group.calls == 128 * (graph.replays + 1)
+
+
+@pytest.mark.parametrize("warmups", [0, 1, 3])
+@pytest.mark.parametrize(("cache", "cache_bytes"), [("cold", 10**6), ("cold", 2 * 10**5), ("warm", 10**6), ("warm", 2000)])
+def test_the_buffers_that_a_graph_was_captured_on_are_those_that_are_checked(cache, cache_bytes, warmups, monkeypatch):
+    held = []
+
+    def capture(turn, backend):
+        for _ in range(warmups):
+            turn()
+        group.all_reduce = lambda send, receive: held.append((send, receive))
+        turn()
+        # A graph has the addresses of its capture, wherever the turns are by then.
+        return SimpleNamespace(launch=lambda: [receive.copy_(send) for send, receive in held])
+
+    monkeypatch.setattr(ready, "captured", capture)
+    maker, group = measurer(FakeChip(steady(1e-3)), monkeypatch)
+    maker.facts = replace(maker.facts, cache_bytes=cache_bytes)
+    row = maker.measure(replace(REQUEST, launch="graph", cache=cache, in_place=False))
+    assert row["status"] == "ok", row
+    assert len({receive.data_ptr() for _, receive in held}) == len(held)
+
+
+def test_a_library_that_is_not_there_after_all_is_a_skipped_row(monkeypatch):
+    def no_library(site):
+        raise ImportError("libnccl.so.2: cannot open shared object file")
+
+    maker, _ = measurer(FakeChip(steady(1e-3)), monkeypatch)
+    fine = measure.transports()["lone"]
+    monkeypatch.setattr(measure, "transports", lambda: {"lone": replace(fine, open=no_library)})
+    row = maker.measure(REQUEST)
+    assert (row["status"], row["reason"]) == ("skipped", "rank 0: ImportError: libnccl.so.2: cannot open shared object file")
+    monkeypatch.setattr(measure, "transports", lambda: {"lone": fine})
+    assert maker.measure(REQUEST)["status"] == "ok"
+
+
+def test_the_transport_is_asked_what_this_very_chip_lacks(monkeypatch):
+    asks = []
+    maker, group = measurer(FakeChip(steady(1e-3)), monkeypatch)
+    lacking = replace(measure.transports()["lone"], lacks=lambda ask: asks.append(ask) or "this chip is too old")
+    monkeypatch.setattr(measure, "transports", lambda: {"lone": lacking})
+    maker.facts = replace(maker.facts, compute_capability=(8, 0))
+    row = maker.measure(replace(REQUEST, dtype="fp8_e4m3"))
+    assert (row["status"], row["reason"]) == ("skipped", "rank 0: this chip is too old")
+    assert [(ask.compute_capability, ask.reduces, ask.dtype) for ask in asks] == [((8, 0), True, "fp8_e4m3")]
+    assert group.calls == 0
 
 
 def test_a_graph_that_captured_nothing_is_wrong(monkeypatch):

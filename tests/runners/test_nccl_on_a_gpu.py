@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 KIND = "rocm" if torch.version.hip else "cuda"
+CAPABILITY = torch.cuda.get_device_capability() if torch.cuda.is_available() and KIND == "cuda" else None
 RANKS = max(2, torch.cuda.device_count())
 DTYPES = ("fp32", "fp16", "bf16", "int8", "fp8_e4m3")
 
@@ -64,7 +65,7 @@ CASES = [
 @pytest.mark.parametrize(("transport", "op", "dtype", "in_place"), CASES)
 def test_every_collective_is_exact_in_every_dtype_and_placement(ranks, transport, op, dtype, in_place):
     carrier = transports()[transport]
-    if reason := carrier.missing(KIND) or carrier.lacks(Ask(op, patterns()[op].reduces, dtype, in_place, "stream", KIND)):
+    if reason := carrier.missing(KIND) or carrier.lacks(Ask(op, patterns()[op].reduces, dtype, in_place, "stream", KIND, CAPABILITY)):
         pytest.skip(reason)
     row = ranks.ask(asked(op=op, dtype=dtype, in_place=in_place, transport=transport), 120.0)["row"]
     assert row["status"] == "ok", row
