@@ -11,6 +11,9 @@ from typing import Any
 from .communicator import Communicator
 from .pieces import Piece
 
+CHUNK_BYTES = 16
+"""One load of a GPU's thread; nccl-tests rounds parts down to it too (NVIDIA/nccl-tests, src/all_gather.cu and others)."""
+
 Holds = Callable[[int, int, int], tuple[Piece, ...]]
 """(rank, ranks, elements) -> what that rank's buffer holds; no piece: the rank has no such buffer."""
 
@@ -42,11 +45,19 @@ class Pattern:
     """Whether elements are added up: the transport must then know arithmetic in the dtype, not only move its bytes."""
 
     def elements(self, size_bytes: int, itemsize: int, ranks: int) -> int:
-        """The largest count that makes at most ``size_bytes`` and that the pattern can split; at least one element, or one a rank."""
+        """The largest count that makes at most ``size_bytes`` and that the pattern can split; at least one element, or one a rank.
+
+        Parts begin at multiples of CHUNK_BYTES where a part is as long as that: libraries move what begins elsewhere in smaller steps.
+
+        >>> Pattern("x", float, (), (), print, chunked=True).elements(1000, 4, 3)
+        240
+        """
         if not self.sized:
             return 0
-        step = ranks if self.chunked else 1
-        return max(step, size_bytes // itemsize // step * step)
+        if not self.chunked:
+            return max(1, size_bytes // itemsize)
+        part, whole = size_bytes // itemsize // ranks, CHUNK_BYTES // itemsize
+        return ranks * max(1, part // whole * whole or part)
 
 
 _PATTERNS: dict[str, Pattern] = {}

@@ -160,12 +160,12 @@ def _bytes(tensor: Any) -> int:
 
 
 def _as_bytes(identity: Sequence[int]) -> bytes:
-    """cupy's unique id, signed characters, as bytes."""
-    return array.array("b", identity).tobytes()
+    """cupy's unique id, characters as numbers, two bytes each: C's ``char`` has a sign on x86 and none on ARM, and cupy takes its own."""
+    return array.array("h", identity).tobytes()
 
 
 def _as_chars(identity: bytes) -> tuple[int, ...]:
-    return tuple(array.array("b", identity))
+    return tuple(array.array("h", identity))
 
 
 def _missing(device_kind: str) -> str | None:

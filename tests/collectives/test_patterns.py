@@ -167,3 +167,16 @@ def test_data_repeats_after_a_prime_number_of_elements():
     size = pieces.TILE_ELEMENTS
     assert all(size % divisor for divisor in range(2, int(size**0.5) + 1))
     assert Piece(10, "message", start=2 * size + 7).phase == 7
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "itemsize", "ranks", "part_bytes"), [(1 << 20, 2, 3, 349520), (1 << 20, 2, 8, 131072), (96, 4, 6, 16)]
+)
+def test_parts_are_whole_sixteens_of_bytes_as_in_nccl_tests(size_bytes, itemsize, ranks, part_bytes):
+    # (count / ranks) & -(16 / size of an element) in nccl-tests.
+    assert patterns()["all_gather"].elements(size_bytes, itemsize, ranks) * itemsize == part_bytes * ranks
+
+
+def test_parts_too_small_for_that_are_as_large_as_they_can_be():
+    assert patterns()["all_gather"].elements(95, 4, 6) == 3 * 6
+    assert patterns()["all_gather"].elements(3, 4, 6) == 6

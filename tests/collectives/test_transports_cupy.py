@@ -12,6 +12,7 @@ import pytest
 
 from chipassay.collectives.pattern import patterns
 from chipassay.collectives.transport import Ask, Site, transports
+from chipassay.collectives.transports import cupy_nccl
 
 torch = pytest.importorskip("torch")
 
@@ -132,3 +133,8 @@ def test_only_rccls_8_bit_sums_are_refused():
     assert CUPY.lacks(asks["cuda"]) is None
     assert "fnuz" in CUPY.lacks(asks["rocm"])
     assert CUPY.lacks(Ask("all_gather", False, "fp8_e4m3", False, "graph", "rocm")) is None
+
+
+def test_an_identity_arrives_as_it_was_whether_characters_have_signs_or_not():
+    for characters in (range(-128, 0), range(128), range(128, 256)):
+        assert cupy_nccl._as_chars(cupy_nccl._as_bytes(tuple(characters))) == tuple(characters)
