@@ -126,6 +126,7 @@ def main(device_kind: str, timeout_s: float, url: str) -> None:
             channel.answer({"row": row, "device_lost": None})
     import torch.distributed as distributed
 
+    measurer.close()
     distributed.destroy_process_group()
 
 

@@ -275,3 +275,14 @@ def test_the_transport_itself_brings_ranks_together_before_each_burst_outside_it
     assert row["time_median_s"] == pytest.approx(1e-3)
     # Bursts that settle it and those that are samples, at least.
     assert row["sample_count"] < group.barriers < group.calls
+
+
+def test_transports_are_given_back_once(monkeypatch):
+    maker, _ = measurer(FakeChip(steady(1e-3)), monkeypatch)
+    maker.measure(REQUEST)
+    closed = []
+    monkeypatch.setattr(type(maker.opened["lone"]), "close", lambda opened: closed.append(opened))
+    given = maker.opened["lone"]
+    maker.close()
+    maker.close()
+    assert closed == [given]
