@@ -6,12 +6,14 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chipassay.results.errors import InputError
 
+from ..collective.case import words_of
 from ..collective.request import CollectiveRequest
 from ..devices.cpu import cpu_facts
 from ..devices.facts import DeviceFacts, host_hash
@@ -130,8 +132,16 @@ def main(device_kind: str, timeout_s: float, url: str) -> None:
     distributed.destroy_process_group()
 
 
+def end_at_once(error: Exception) -> NoReturn:
+    """What went wrong as the last line of standard error, then the end: on an orderly way out torch.distributed and MPI would wait
+    for ranks that hang, and torch's warnings would be the last words."""
+    traceback.print_exception(error)
+    print(str(error) if isinstance(error, InputError) else words_of(error), file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 if __name__ == "__main__":
     try:
         main(sys.argv[1], float(sys.argv[2]), sys.argv[3])
-    except InputError as error:
-        raise SystemExit(str(error)) from error
+    except Exception as error:  # whatever the libraries raise
+        end_at_once(error)

@@ -141,3 +141,17 @@ for request in channel.requests():
     one = workers(program)
     assert one.ask({}, 20) == {"clean": True}
     one.stop()
+
+
+def test_a_ranks_last_words_are_its_error_on_one_line_whatever_libraries_say_at_the_exit():
+    fails = """
+import atexit, sys
+from chipassay.runners.workers.ranks import end_at_once
+atexit.register(lambda: print("Warning: destroy_process_group() was not called", file=sys.stderr))
+try:
+    raise RuntimeError("NCCL error: invalid argument\\nLast error:\\nno such type")
+except RuntimeError as error:
+    end_at_once(error)
+"""
+    with pytest.raises(WorkerDied, match=r"exit code 1: RuntimeError: NCCL error: invalid argument Last error: no such type$"):
+        workers(fails).ask({}, 20)
