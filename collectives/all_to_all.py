@@ -14,18 +14,24 @@ from .communicator import Communicator
 from .pattern import Pattern, register
 from .pieces import Piece
 
+WHOLE = 16
+"""Parts begin at multiples of so many elements, so at multiples of 16 bytes in every dtype (see CHUNK_BYTES), where they are long."""
+
 
 def distance_weighted(ranks: int, elements: int) -> tuple[int, ...]:
     """How many elements go to the rank that is 0, 1, ... ranks - 1 further on: nothing to itself, d parts to the d-th, all of ``elements``
     together; so the farthest gets twice the mean and every rank sends and receives the same.
 
-    The default of nccl-tests' alltoallv_perf, which rounds each part down to 16 bytes; here the parts are rounded to whole elements
-    so that their sum is kept. For two ranks or more.
+    The default of nccl-tests' alltoallv_perf, which rounds each part down to 16 bytes; here the bounds between them are rounded, so that
+    their sum is kept. For two ranks or more.
 
-    >>> distance_weighted(4, 600)
-    (0, 100, 200, 300)
+    >>> distance_weighted(4, 600), distance_weighted(4, 9600)
+    ((0, 100, 200, 300), (0, 1600, 3200, 4800))
     """
-    bounds = [elements * distance * (distance + 1) // (ranks * (ranks - 1)) for distance in range(ranks)]
+    # No part of long ones is off by more than 1/16 of the shortest.
+    whole = WHOLE if elements >= WHOLE * WHOLE * ranks * (ranks - 1) // 2 else 1
+    bounds = [elements * distance * (distance + 1) // (ranks * (ranks - 1)) // whole * whole for distance in range(ranks - 1)]
+    bounds.append(elements)
     return (0, *(after - before for before, after in itertools.pairwise(bounds)))
 
 

@@ -160,7 +160,16 @@ def test_the_uneven_all_to_all_sends_all_of_s_and_d_parts_to_the_dth_rank_on(ran
     assert sum(counts) == elements
     assert counts[0] == 0
     one_part = elements / (ranks * (ranks - 1) / 2)
-    assert all(abs(count - distance * one_part) < 1 for distance, count in enumerate(counts))
+    assert all(abs(count - distance * one_part) < max(1, one_part / 16) for distance, count in enumerate(counts))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("ranks", [3, 6, 8])
+def test_long_parts_of_the_uneven_all_to_all_begin_at_sixteens_of_bytes_wherever_they_go(ranks, dtype):
+    held = PATTERNS["all_to_all_v"].receives(1, ranks, 1 << 20)
+    begins = [0, *itertools.accumulate(piece.count for piece in held)]
+    assert not any(begin * ITEMSIZE[dtype] % 16 for begin in begins)
+    assert not any(piece.start * ITEMSIZE[dtype] % 16 for piece in held)
 
 
 def test_data_repeats_after_a_prime_number_of_elements():
