@@ -162,11 +162,11 @@ def _fields(point: dict[str, Any]) -> dict[str, Any]:
 def with_states(suite: Suite, *, caches: Sequence[str] = (), launches: Sequence[str] = ()) -> Suite:
     """The suite with each case measured in these cache states and launched in these ways instead of its own (none given: as it is).
 
-    Collectives are launched as the suite says.
+    What runs beside something else is launched as the suite says.
     """
     found: dict[str, Wanted] = {}
     for wanted in suite.wanted:
-        ways = launches if launches and wanted.ranks is None else (wanted.launch,)
+        ways = launches if launches and wanted.beside is None else (wanted.launch,)
         for cache, launch in itertools.product(caches or (wanted.cache,), ways):
             one = replace(wanted, cache=cache, launch=launch)
             # A case that the suite wants in both states is still one case.

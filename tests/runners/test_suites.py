@@ -108,13 +108,14 @@ def test_a_block_may_want_stream_and_graph_launch(tmp_path):
     ]
 
 
-def test_asking_for_a_way_to_launch_leaves_collectives_as_they_are():
-    suite = load_suite("quick", "cuda")
+def test_asking_for_a_way_to_launch_holds_for_all_but_what_runs_beside_something():
+    suite = load_suite("standard", "cuda")
     both = with_states(suite, launches=["stream", "graph"])
-    assert {w.launch for w in both.wanted if w.ranks is None} == {"stream", "graph"}
-    assert {w.launch for w in both.wanted if w.ranks is not None} == {"stream"}
-    plain = {(w.op, tuple(w.axes.items()), w.cache, w.backends) for w in suite.wanted if w.ranks is None}
-    assert sum(w.ranks is None for w in both.wanted) == 2 * len(plain)
+    for collective in (False, True):
+        assert {w.launch for w in both.wanted if (w.ranks is not None) is collective and w.beside is None} == {"stream", "graph"}
+    beside = [w for w in both.wanted if w.beside is not None]
+    assert beside == [w for w in suite.wanted if w.beside is not None]
+    assert beside
 
 
 def test_the_tasks_of_a_graph_are_rows_of_their_own():
