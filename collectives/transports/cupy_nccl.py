@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..communicator import Communicator
 from ..transport import Opened, Site, Transport, nccl_lacks_sums, register
+from .own_group import OwnGroup
 
 BACKENDS = {"cuda": "nccl", "rocm": "rccl"}
 
@@ -118,7 +118,7 @@ class NcclGroup:
         return self._current_stream().cuda_stream
 
 
-class CupyNccl:
+class CupyNccl(OwnGroup):
     """NCCL on this rank, on the device that torch drives."""
 
     def __init__(self, site: Site) -> None:
@@ -126,15 +126,8 @@ class CupyNccl:
 
         if not getattr(nccl, "available", False):
             raise RuntimeError("cupy finds no NCCL library: `python -m cupyx.tools.install_library --library nccl` says how to get one")
-        self._site, self._nccl = site, nccl
-        self._groups: dict[tuple[tuple[int, ...], ...], NcclGroup | None] = {}
-
-    def group(self, members: Sequence[Sequence[int]]) -> Communicator | None:
-        key = tuple(tuple(sorted(each)) for each in members)
-        if key not in self._groups:
-            own = [each for each in key if self._site.rank in each]
-            self._groups[key] = self._made(own[0]) if own else None
-        return self._groups[key]
+        super().__init__(site)
+        self._nccl = nccl
 
     def _made(self, members: tuple[int, ...]) -> NcclGroup:
         rank = members.index(self._site.rank)
@@ -147,12 +140,6 @@ class CupyNccl:
 
         number = self._nccl.get_version()
         return {"cupy": cupy.__version__, BACKENDS[self._site.device_kind]: f"{number // 10000}.{number // 100 % 100}.{number % 100}"}
-
-    def close(self) -> None:
-        for group in self._groups.values():
-            if group is not None:
-                group.close()
-        self._groups.clear()
 
 
 def _bytes(tensor: Any) -> int:

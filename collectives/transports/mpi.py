@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..communicator import Communicator
 from ..transport import Ask, Opened, Site, Transport, register
+from .own_group import OwnGroup
 from .prepared import Prepared, overlap
 
 BACKENDS = {"cpu": "mpi", "cuda": "mpi", "rocm": "mpi"}
@@ -99,7 +99,7 @@ class MpiGroup:
         return self._mpi.buffer.fromaddress(buffer.data_ptr(), buffer.numel() * buffer.element_size())
 
 
-class Mpi:
+class Mpi(OwnGroup):
     """MPI on this rank. Being imported, mpi4py calls MPI_Init, and MPI_Finalize when the process ends."""
 
     def __init__(self, site: Site) -> None:
@@ -115,15 +115,8 @@ class Mpi:
                 f"MPI counts this process as rank {world.Get_rank()} of {world.Get_size()}, chipassay as rank {site.rank} of {site.ranks}: "
                 "start it with the mpirun of the MPI library that mpi4py uses"
             )
-        self._site, self._mpi, self._world = site, MPI, world
-        self._groups: dict[tuple[tuple[int, ...], ...], MpiGroup | None] = {}
-
-    def group(self, members: Sequence[Sequence[int]]) -> Communicator | None:
-        key = tuple(tuple(sorted(each)) for each in members)
-        if key not in self._groups:
-            own = [each for each in key if self._site.rank in each]
-            self._groups[key] = self._made(own[0]) if own else None
-        return self._groups[key]
+        super().__init__(site)
+        self._mpi, self._world = MPI, world
 
     def _made(self, members: tuple[int, ...]) -> MpiGroup:
         if len(members) == self._site.ranks:
@@ -137,12 +130,6 @@ class Mpi:
 
         name, version = self._mpi.get_vendor()
         return {"mpi4py": mpi4py.__version__, name.lower().replace(" ", "_"): ".".join(map(str, version))}
-
-    def close(self) -> None:
-        for group in self._groups.values():
-            if group is not None:
-                group.close()
-        self._groups.clear()
 
 
 def _missing(device_kind: str) -> str | None:
