@@ -27,7 +27,7 @@ SEGMENTS_AT_MOST = 6
 PLACES_AT_MOST = 48
 """Sizes between which a change is looked for; of more sizes, neighbours are taken together."""
 LEAST_NOISE = 0.005
-"""Medians of two calls of the same size differ by so much on a quiet machine: residuals below are no evidence."""
+"""Assumed: medians of one size differ by so much between visits even on a quiet machine; residuals below are no evidence."""
 BOUGHT_BY = 2.25
 """However far off, so many points cost a fit as much as one more segment does: two wild sizes do not buy one, three that agree do."""
 REJECTED = 4.0
