@@ -120,7 +120,7 @@ class Mpi(OwnGroup):
 
     def _made(self, members: tuple[int, ...]) -> MpiGroup:
         if len(members) == self._site.ranks:
-            # What a program with one group uses. MPICH 5.0.2 carries 4 MiB between two ranks 5 % faster there (544 us) than in a group made later.
+            # What a program with one group uses. Between two ranks MPICH 5.0.2 carries 4 MiB in 544 us there, in 573 in a group made later.
             return MpiGroup(self._mpi, self._world)
         # Only the members take part in this.
         return MpiGroup(self._mpi, self._world.Create_group(self._world.Get_group().Incl(list(members))))
