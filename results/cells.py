@@ -18,11 +18,31 @@ def to_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float):
         return repr(float(value))
     if isinstance(value, tuple | list):
         return " ".join(repr(float(item)) for item in value)
-    return " | ".join(part for part in (line.strip() for line in str(value).splitlines()) if part)
+    return protected(" | ".join(part for part in (line.strip() for line in str(value).splitlines()) if part))
+
+
+FORMULA = tuple("=+-@\t\r")
+"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection)."""
+
+
+def protected(text: str) -> str:
+    """Text that a spreadsheet shows as text: one that begins like a formula gets a quote before it, and so does one that already has it.
+
+    >>> protected("=cmd()"), protected("'=cmd()"), protected("it's"), unprotected(protected("=cmd()"))
+    ("'=cmd()", "''=cmd()", "it's", '=cmd()')
+    """
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def unprotected(text: str) -> str:
+    """The text that ``protected`` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 
 def from_text(name: str, text: str) -> Any:
@@ -36,7 +56,7 @@ def from_text(name: str, text: str) -> Any:
     if kind == "str":
         if name == "status" and text not in STATUSES:
             raise ValueError(f"{text!r} is not a status; one of {', '.join(STATUSES)}")
-        return text
+        return unprotected(text)
     if kind == "bool":
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{text!r} is neither true nor false")

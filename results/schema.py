@@ -36,6 +36,9 @@ class Row:
     device_kind: str | None = column("identity", "`cpu`, `cuda`, `rocm`, `xpu`, `mps`, `npu`")
     device_memory_bytes: int | None = column("identity", "memory of one chip (a CPU: what this process may use of the machine's)")
     last_level_cache_bytes: int | None = column("identity", "size of the chip's last-level cache")
+    device_index: int | None = column(
+        "identity", "which of the machine's chips it was, as the driver counts them, where one was measured alone"
+    )
     chip_count: int | None = column("identity", "chips (ranks) that took part")
     node_count: int | None = column("identity", "hosts that took part")
     fabric: str | None = column(
@@ -77,6 +80,11 @@ class Row:
         "case", "collectives: which ranks of the job form the group, `0-3`, several at once as `0-3|4-7`; empty: all of them", key=True
     )
     in_place: bool | None = column("case", "collectives: output buffer is (part of) the input buffer, or the reverse", key=True)
+    variant: str | None = column(
+        "case",
+        "benchmarks of your own and rows of other tools: what else names the case, `name=value` joined by `;`",
+        key=True,
+    )
     beside: str | None = column(
         "case",
         "what ran at the same time on the same chips, and was not timed: `matmul 4096x4096x4096 bf16`, `all_reduce 64 MiB bf16`",
@@ -102,6 +110,9 @@ class Row:
     threads: int | None = column("implementation", "CPU threads per rank")
 
     # method
+    tool: str | None = column("method", "which program measured, where it was not chipassay: `nccl-tests`, `nvbench`, ...")
+    tool_version: str | None = column("method", "its version, as far as its output tells")
+    source_hash: str | None = column("method", "the file that the row was imported from: the first 16 digits of its SHA-256")
     method_version: int | None = column("method", "version of the way of measuring; rows of different versions are not comparable")
     cache: str | None = column("method", "`cold` (last-level cache evicted before each sample) or `warm`", key=True)
     launch: str | None = column("method", "`stream`, `graph` (device graph replay), or `call` (a function call on a CPU)", key=True)
@@ -116,7 +127,8 @@ class Row:
     stop_reason: str | None = column("method", "`precise`, `plateau`, `time_cap`, `sample_cap`")
 
     # result
-    time_median_s: float | None = column("result", "median time of one call")
+    time_median_s: float | None = column("result", "median time of one call (another statistic where `time_statistic` says so)")
+    time_statistic: str | None = column("result", "what `time_median_s` is where a tool tells no median: `mean`, `min`; empty: the median")
     time_low_s: float | None = column("result", "lower end of the 95 % interval of the median, drift between blocks of samples included")
     time_high_s: float | None = column("result", "upper end of the 95 % interval of the median")
     sample_clocks_hz: tuple[float, ...] | None = column(

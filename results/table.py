@@ -163,10 +163,10 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """The last row of each case of each run, in the order of first appearance: a run that was cut short may hold earlier ones too."""
+    """The last row of each case, run and chip, in the order of first appearance: a run that was cut short may hold earlier ones too."""
     found: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        found[row.run_id, row.chip_id, case_key(row)] = row
+        found[row.run_id, row.chip_id, row.device_index, case_key(row)] = row
     return list(found.values())
 
 

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 BACKENDS = ("cupy", "jax", "torch", "triton")
-OPTIONAL = {*BACKENDS, "jinja2", "matplotlib", "pynvml"}
-HEAVY = (*BACKENDS, "matplotlib", "pandas", "numpy", "rich")
+OPTIONAL = {*BACKENDS, "aiconfigurator_core", "jinja2", "matplotlib", "openpyxl", "pyarrow", "pynvml", "pytest_benchmark"}
+HEAVY = (*BACKENDS, "matplotlib", "pandas", "numpy", "rich", "scipy")
 RUN_AS_SCRIPTS = {"__main__"}
 
 
