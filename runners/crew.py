@@ -123,7 +123,7 @@ class LocalCrew:
 
     def _start(self, tuning: str) -> Workers:
         folder = self._options.out.parent if self._options.out else RESULTS
-        return start_worker(self._options.device_kind, folder / "tuned", tuning)
+        return start_worker(self._options.device_kind, folder / "tuned", tuning, self._options.device_environment)
 
     def _start_kernels(self) -> tuple[DeviceFacts, Mapping[str, str | None]]:
         workers = self._start("search" if self._options.tune else "as it is")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from chipassay.results.errors import FileError
 from chipassay.results.schema import Row
 
 from .devices.facts import DeviceFacts
@@ -32,6 +34,10 @@ class RunOptions:
     out: Path | None = None
     resume: bool = False
     device_kind: str | None = None
+    device_index: int | None = None
+    """Only this one of several GPUs, as the driver counts them, and of collectives none; None: the first, and all for a collective."""
+    device_environment: Mapping[str, str] = field(default_factory=dict)
+    """What makes a process see that one alone."""
     seed: int = 1
     tune: bool = True
     """Search for the fastest configuration of our kernels where none is known; the choices go into ``tuned/`` beside the rows."""
@@ -61,6 +67,11 @@ class Outcome:
 
 RESULTS = Path("results")
 """Where rows go when nothing else is said; tuned choices go into ``tuned/`` beside them."""
+
+
+def already_exists(path: Path) -> FileError:
+    """What to say of a file that would be written over."""
+    return FileError(path, "already exists", mend="go on with it by --resume, or name another file with --out")
 
 
 def default_path(chip_id: str, now: datetime | None = None) -> Path:

@@ -16,8 +16,17 @@ from .tasks import Task
 SHARED_CHIP = "ranks share a chip: not a measurement"
 
 
-def row_of(task: Task, columns: Mapping[str, Any], facts: DeviceFacts, job: Job, run_id: str | None, share_gpu: bool = False) -> Row:
-    """``columns``: what measuring gave. ``share_gpu``: all ranks drive one chip, which the row says."""
+def row_of(
+    task: Task,
+    columns: Mapping[str, Any],
+    facts: DeviceFacts,
+    job: Job,
+    run_id: str | None,
+    *,
+    share_gpu: bool = False,
+    device_index: int | None = None,
+) -> Row:
+    """``columns``: what measuring gave. ``share_gpu``: all ranks drive one chip, which the row says. ``device_index``: which of several."""
     members = [rank for group in task.request.get("members", ()) for rank in group]
     nodes = len({job.node_of[rank] for rank in members}) or 1
     identity = {
@@ -30,6 +39,7 @@ def row_of(task: Task, columns: Mapping[str, Any], facts: DeviceFacts, job: Job,
         "device_kind": facts.kind,
         "device_memory_bytes": facts.memory_bytes,
         "last_level_cache_bytes": facts.cache_bytes,
+        "device_index": device_index,
         "chip_count": nodes if facts.kind == "cpu" or share_gpu else len(members) or task.ranks,
         "node_count": nodes,
         "fabric": "single" if task.ranks == 1 else facts.fabric if nodes == 1 else "network",

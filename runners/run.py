@@ -19,7 +19,7 @@ from .compile_ahead import BUDGET_SHARE, compile_ahead, processes, to_compile
 from .crew import MPI_ONCE, START_TIMEOUT_S, Crew, LocalCrew
 from .devices.facts import DeviceFacts, host_hash
 from .devices.host import usable_cores
-from .options import Outcome, RunOptions, default_path
+from .options import Outcome, RunOptions, already_exists, default_path
 from .rounds import pooled
 from .row import row_of
 from .suites import Suite, load_suite, select, with_states
@@ -80,10 +80,11 @@ class Run:
         facts = crew.facts
         tasks = self._tasks(crew)
         path = self.options.out or default_path(facts.chip_id)
-        earlier = self._earlier(path, facts)
+        before = self._before(path)
+        earlier = self._earlier(path, before, facts)
         rows = {case_key(row): row for row in earlier}
         visits = self._visits(tasks, rows)
-        run_id = earlier[0].run_id if earlier else uuid.uuid4().hex[:12]
+        run_id = before[0].run_id if before else uuid.uuid4().hex[:12]
         interrupted = False
         with TableWriter(path) as table:
             self.announce(facts, len({task.key for task in visits}), path)
@@ -149,7 +150,9 @@ class Run:
         self._measuring_s += measuring_s
         if measuring_s:
             self._overheads_s.append(time.monotonic() - begin_s - measuring_s)
-        row = row_of(task, columns, crew.facts, crew.job(), run_id, self.options.share_gpu)
+        row = row_of(
+            task, columns, crew.facts, crew.job(), run_id, share_gpu=self.options.share_gpu, device_index=self.options.device_index
+        )
         if not again or before is None:
             return row, lost
         if row.status == "ok":
@@ -179,7 +182,8 @@ class Run:
         tasks = self._kernel_tasks(suite, chosen, crew) if with_kernels else []
         if not crew.kernels and any(wanted.ranks is None for wanted in suite.wanted):
             self.tell("kernels are left out: they are measured by `chipassay run` on one chip")
-        for task in collective_tasks(suite, crew.job(), self.options.backends):
+        alone = self.options.device_index is not None
+        for task in [] if alone else collective_tasks(suite, crew.job(), self.options.backends):
             refusal = crew.refusal(task.request.get("transport", ""))
             tasks.append(replace(task, reason=refusal) if refusal and task.reason is None else task)
         tasks = list({task.key: task for task in tasks}.values())  # where `half` is fp16, two blocks may want the same case
@@ -197,19 +201,24 @@ class Run:
         except ValueError as error:
             raise InputError(f"suite {suite.name}: {error}") from error
 
-    def _earlier(self, path: Path, facts: DeviceFacts) -> list[Row]:
+    def _before(self, path: Path) -> list[Row]:
+        """What the file to go on with holds."""
         if not path.exists():
             return []
         if not self.options.resume:
-            raise FileError(path, "already exists", mend="go on with it by --resume, or name another file with --out")
+            raise already_exists(path)
         if path.is_file() and b"\n" not in path.read_bytes():
             return []  # cut short before the header was whole: nothing was measured yet
-        rows = read_rows(path)
+        return read_rows(path)
+
+    def _earlier(self, path: Path, before: Sequence[Row], facts: DeviceFacts) -> list[Row]:
+        """Those of ``before`` that are of this chip. Raises FileError where the file is of another one."""
+        rows = [row for row in before if row.device_index == self.options.device_index]
         if rows and rows[0].chip_id != facts.chip_id:
             raise FileError(
                 path, f"was measured on {rows[0].chip_id}, this is {facts.chip_id}", mend="resume on the same chip, or name another file"
             )
-        if rows and rows[0].host_hash not in (None, host_hash()):
+        if before and before[0].host_hash not in (None, host_hash()):
             raise FileError(path, "was measured on another machine of this kind", mend="name another file: two machines are two runs")
         return rows
 

@@ -55,6 +55,20 @@ def ranks(text: str) -> int:
     return int(text)
 
 
+def gpus(text: str) -> tuple[int, ...] | str:
+    """``all``, or numbers joined by commas.
+
+    >>> gpus("all"), gpus("5,0")
+    ('all', (5, 0))
+    """
+    if text == "all":
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} names no GPUs; write all, or different numbers such as 0,5")
+    return tuple(map(int, parts))
+
+
 def either(first: str, second: str) -> Callable[[str], tuple[str, ...]]:
     """A reader of one or both of two words, joined by a comma."""
 
@@ -88,6 +102,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
         default=0.0,
         metavar="TIME",
         help="then run each kernel back to back for so long (30s): what heat and power leave of its rate",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=gpus,
+        metavar="all|N,...",
+        help="measure each of these GPUs alone, one after the other (default: the first; a collective takes all)",
     )
     parser.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
     parser.add_argument("--budget", type=duration_s, default=budget_s, metavar="TIME", help="share out this much time: 90s, 5m, 1h")
@@ -172,8 +192,22 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         rounds=arguments.rounds,
         tune=not arguments.no_tune,
     )
+    if arguments.gpus is not None and (launch is not None or arguments.ranks is not None):
+        raise InputError("--gpus measures single GPUs without a launcher and without --ranks")
     with ended_in_order():
+        if arguments.gpus is not None:
+            return _run_each(options, arguments)
         return _run(options, launch, arguments)
+
+
+def _run_each(options: RunOptions, arguments: argparse.Namespace) -> Outcome:
+    from ..each_gpu import run_each
+
+    def tell(words: str) -> None:
+        if not arguments.quiet:
+            print(words, file=sys.stderr, flush=True)
+
+    return run_each(arguments.gpus, options, lambda own: _run(own, None, arguments), tell)
 
 
 def _run(options: RunOptions, launch: Launch | None, arguments: argparse.Namespace) -> Outcome:

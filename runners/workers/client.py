@@ -130,14 +130,16 @@ class Workers:
             self._folder.cleanup()
 
 
-def start_worker(device_kind: str | None, tuned: Path | None = None, tuning: str = "search") -> Workers:
+def start_worker(
+    device_kind: str | None, tuned: Path | None = None, tuning: str = "search", environment: Mapping[str, str] | None = None
+) -> Workers:
     """One child that measures kernels on the chip.
 
     ``tuned``: the folder where tuned choices are kept; ``tuning``: what becomes of those that are not there, a key of
-    ``workers.kernels.TUNING``.
+    ``workers.kernels.TUNING``; ``environment``: what its environment has beside this process's.
     """
     command = [sys.executable, "-m", "chipassay.runners.workers.kernels"]
-    return Workers([[*command, device_kind or "", str(tuned or ""), tuning]], [{}])
+    return Workers([[*command, device_kind or "", str(tuned or ""), tuning]], [environment or {}])
 
 
 def rank_command(device_kind: str, timeout_s: float, meeting: str = "") -> list[str]:
