@@ -30,12 +30,19 @@ def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
 
 
 def evidence_of(rows: Sequence[Row]) -> Evidence:
-    """The birth certificate of what is fitted to these rows."""
-    runs = sorted({row.run_id or "unknown run" for row in rows})
+    """The birth certificate of what is fitted to these rows: runs of chipassay, and files of other tools by name, version and hash.
+
+    >>> evidence_of([Row(tool="nccl-tests", tool_version="2.13.8", source_hash="0a1b", kernel="nccl-tests.all_reduce")]).source
+    'nccl-tests 2.13.8 (file 0a1b): 1 case, nccl-tests.all_reduce'
+    """
+    others = sorted({f"{row.tool} {row.tool_version or 'of unknown version'} (file {row.source_hash})" for row in rows if row.tool})
+    runs = sorted({row.run_id or "unknown run" for row in rows if not row.tool})
+    origin = "; ".join([*([f"chipassay run {', '.join(runs)}"] if runs else []), *others])
     methods = sorted({str(row.method_version) for row in rows if row.method_version is not None})
     kernels = sorted({row.kernel for row in rows if row.kernel})
     dates = sorted(row.measured_at_utc for row in rows if row.measured_at_utc)
-    source = f"chipassay run {', '.join(runs)}: {len(rows)} cases, {', '.join(kernels)}, method {', '.join(methods)}"
+    source = f"{origin}: {len(rows)} case{'s' * (len(rows) != 1)}, {', '.join(kernels)}"
+    source += f", method {', '.join(methods)}" if methods else ""
     return Evidence("measured", source, dates[-1][:10] if dates else None)
 
 
