@@ -1,0 +1,49 @@
+"""Sides read and compared: what the command and whoever else holds files against each other calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chipassay.results.compare.comparison import Comparison, Settings
+from chipassay.results.errors import UnknownName
+
+from .sides import Files, files_of, read_side
+
+
+def compare_sides(texts: Sequence[str], settings: Settings, only: Sequence[str] = ()) -> list[Comparison]:
+    """Each side after the first compared with the first. ``only``: operations; all of them where it is empty.
+
+    Raises FileError, InputError, and UnknownName for an operation that no side has.
+    """
+    from chipassay.results.compare.compare import compare
+
+    files = [files_of(text) for text in texts]
+    sides = [read_side(one) for one in files]
+    if only:
+        known = {op for columns, _ in sides for op in columns.ops()}
+        for op in only:
+            if op not in known:
+                raise UnknownName("op", op, known)
+        sides = [(columns.of_ops(only), notes) for columns, notes in sides]
+    (base, base_notes), *others = sides
+    found = []
+    for own, (new, notes) in zip(files[1:], others, strict=True):
+        comparison = compare(base, new, settings)
+        found.append(
+            replace(
+                comparison,
+                base=replace(comparison.base, name=files[0].name),
+                new=replace(comparison.new, name=own.name),
+                notes=(*comparison.notes, *_same_files(files[0], own), *base_notes, *notes),
+            )
+        )
+    return found
+
+
+def _same_files(base: Files, new: Files) -> list[str]:
+    """A gate that holds a file against itself passes for ever."""
+    both = {path.resolve() for path in base.paths} & {path.resolve() for path in new.paths}
+    if not both:
+        return []
+    return [f"{len(both)} of the files are on both sides: {', '.join(sorted(path.name for path in both)[:3])}. They are no news."]

@@ -1,0 +1,143 @@
+"""The same code measured again and again on this machine, for a comparison of the machine with itself."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chipassay.results.errors import NothingMeasured
+
+from .asked import threshold_words
+from .words import counted
+
+if TYPE_CHECKING:
+    from chipassay.results.schema import Row
+
+    from ..options import RunOptions
+    from .false_alarms import Alarms, SelfTest
+    from .view import View
+
+RUNS = 6
+"""Three runs a side: two would tell what lies between runs from a single difference."""
+BUDGET_S = 120.0
+
+
+def measure_runs(options: RunOptions, count: int, budget_s: float, tell: Callable[[str], None]) -> list[list[Row]]:
+    """Rows of ``count`` runs, A and B in turns, each in processes of its own; together they take ``budget_s``.
+
+    Raises NothingMeasured where no row is ok, KeyboardInterrupt when the user ends it.
+    """
+    from ..run import Run
+
+    until_s = time.monotonic() + budget_s
+    runs: list[list[Row]] = []
+    with tempfile.TemporaryDirectory(prefix="chipassay-self-test-") as folder:
+        for position in range(count):
+            left_s = max(1.0, until_s - time.monotonic())
+            own = replace(options, rounds=1, tune=False, out=Path(folder) / f"run-{position + 1}.csv", budget_s=left_s / (count - position))
+            outcome = Run(own, lambda facts, cases, path: None, lambda done, total, task, row: None).execute()
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            good = sum(row.status == "ok" for row in outcome.rows)
+            cases = counted(len(outcome.rows), "case")
+            tell(f"run {position + 1} of {count} ({'AB'[position % 2]}): {good} of {cases} in {outcome.wall_s:.0f} s")
+            if not good:
+                reason = next((f"{row.status}: {row.reason}" for row in outcome.rows), "there was no case")
+                raise NothingMeasured(f"no case could be measured ({reason}); give more time by --budget, or fewer cases by --only")
+            runs.append(list(outcome.rows))
+    return runs
+
+
+def to_stderr(words: str) -> None:
+    """Progress that does not mix with the result."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def closing(test: SelfTest) -> str:
+    """What to do about it, in one or two sentences."""
+    over = _over(test.single)
+    chips = ", ".join(test.chips)
+    if not over:
+        first = f"On this machine ({chips}) the usual thresholds hold for single runs ({threshold_words(test.settings.thresholds)})."
+    else:
+        told = ", ".join(f"{100 * alarms.needed:g} % ({alarms.kind})" for alarms in over)
+        option = ",".join(f"{alarms.kind}={100 * alarms.needed:g}%" for alarms in over)
+        first = f"On this machine ({chips}), do not trust a single-run difference under {told}: --threshold {option}."
+    pooled = _over(test.pooled)
+    half = test.runs // 2
+    if not pooled:
+        return f"{first} With {half} runs pooled a side the usual thresholds hold."
+    told = ", ".join(f"{100 * alarms.needed:g} % ({alarms.kind})" for alarms in pooled)
+    return f"{first} With {half} runs pooled a side: not under {told}."
+
+
+def _over(found: tuple[Alarms, ...]) -> list[Alarms]:
+    """Kinds whose false alarms call for more than the threshold in use."""
+    return [alarms for alarms in found if alarms.threshold is not None and alarms.needed > alarms.threshold]
+
+
+def self_test_view(test: SelfTest) -> View:
+    """A self-test as any other comparison is shown."""
+    from .view import View
+
+    half = test.runs // 2
+    return View(
+        head=(
+            ("chips", ", ".join(test.chips)),
+            ("runs", f"{test.runs} of the same code, A and B in turns, {counted(test.cases, 'case')} compared"),
+            ("thresholds", f"{threshold_words(test.settings.thresholds)}, alpha {test.settings.alpha:g}"),
+        ),
+        counts={},
+        summary=_section(f"One run against one ({test.single[-1].pairs:,} pairs of rows)", test.single),
+        rows=(_section(f"{half} runs against {half}, pooled ({test.pooled[-1].pairs:,} pairs of rows)", test.pooled),),
+        others=(),
+        notes=(
+            "False alarms and their interval are over comparisons that use each run once; shifts and the threshold needed for under 1 % "
+            "of false alarms are over all pairs of runs. Rows of one run move together, so the true interval is wider.",
+        ),
+        closing=closing(test),
+    )
+
+
+def _section(title: str, found: tuple[Alarms, ...]) -> Any:
+    from .view import Section
+
+    lines = tuple(
+        (
+            alarms.kind,
+            f"{alarms.false:,} of {alarms.judged:,}",
+            f"{100 * alarms.low:.1f} to {100 * alarms.high:.1f} %",
+            f"{alarms.unclear:,}",
+            f"{100 * alarms.shift_median:.1f} %",
+            f"{100 * alarms.shift_most:.1f} %",
+            "" if alarms.threshold is None else f"{100 * alarms.threshold:g} %",
+            "" if alarms.threshold is None else f"{100 * alarms.needed:.1f} %",
+        )
+        for alarms in found
+    )
+    headings = ("kind", "false alarms", "95 % interval", "unclear", "shift, median", "largest", "threshold", "needed")
+    return Section(title, headings, lines, numeric=tuple(range(1, len(headings))))
+
+
+def as_dict(test: SelfTest) -> dict[str, Any]:
+    """A self-test for JSON: shares as fractions, null where unknown."""
+    from dataclasses import asdict
+
+    def told(found: tuple[Alarms, ...]) -> list[dict[str, Any]]:
+        return [{**asdict(alarms), "rate": alarms.rate} for alarms in found]
+
+    settings = test.settings
+    return {
+        "chips": list(test.chips),
+        "runs": test.runs,
+        "cases": test.cases,
+        "alpha": settings.alpha,
+        "thresholds": dict(settings.thresholds),
+        "single": told(test.single),
+        "pooled": told(test.pooled),
+    }
