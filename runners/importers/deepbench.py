@@ -19,7 +19,7 @@ from typing import Any
 from chipassay.results.errors import FileError, InputError
 from chipassay.results.schema import Row
 
-from .importer import Hints, Imported, Importer, provenance
+from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart
 from .unmapped import Unmapped
 
 TOOL = "deepbench"
@@ -94,12 +94,12 @@ def read(path: Path, hints: Hints) -> Imported:
             row = _all_reduce(line, common, unmapped, hints)
         else:
             row = None
-            unmapped.add(f"lines of {line.title!r}: no such operation here", line.where)
+            unmapped.add(f"{line.title}: no such operation here", line.where)
         if row is not None:
             rows.append(row)
     if not rows and not unmapped.sentences():
         raise FileError(path, "is a workbook without any table of DeepBench", mend=MEND)
-    return Imported(tuple(rows), unmapped.sentences())
+    return Imported(repeats_apart(rows), unmapped.sentences())
 
 
 def _sheets(path: Path) -> dict[str, list[Cells]]:
@@ -129,19 +129,12 @@ def _specs(sheets: Mapping[str, Sequence[Cells]]) -> dict[str, str]:
 
 
 def _machine(specs: Mapping[str, str], hints: Hints) -> dict[str, Any]:
-    from chipassay.results.catalogue import identify
-
-    from ..devices.facts import slug
-
-    device_name = next((specs[name] for name in ("gpu model", "cpu model", "cpu") if name in specs), hints.device_name)
-    found = identify(device_name) if device_name else None
+    device_name = next((specs[name] for name in ("gpu model", "cpu model", "cpu") if name in specs), None)
     kind = "rocm" if "rocm version" in specs else "cuda" if "cuda version" in specs else "cpu" if device_name else None
     versions = {name.removesuffix(" version").replace(" ", "-"): value for name, value in specs.items() if name.endswith(" version")}
     boards = ("linux-kernel", "bios", "hca")
     return {
-        "device_name": device_name,
-        "chip_id": found.id if found else hints.chip_id or (slug(device_name) if device_name else None),
-        "device_kind": kind,
+        **chip_columns(hints, device_name, kind),
         "driver": specs.get("nvidia driver"),
         "libraries": ";".join(f"{name}={value.replace(';', ',')}" for name, value in versions.items() if name not in boards) or None,
         "clock_source": "host",  # std::chrono around all calls, in every program of code/
@@ -188,13 +181,13 @@ def _product(line: Line, common: Mapping[str, Any], unmapped: Unmapped) -> Row |
     time_ms, dtype = line.number_at("Time (msec)"), _dtype(line.precision)
     letters = [str(line.cell(f"{matrix} Transpose") or "").strip().lower() for matrix in "BA"]
     if time_ms is None:
-        unmapped.add("products without a time", line.where)
+        unmapped.add("product without a time", line.where)
         return None
     if dtype is None:
-        unmapped.add(f"products of unknown precision {line.precision[:60]!r}", line.where)
+        unmapped.add(f"product of unknown precision {line.precision[:60]!r}", line.where)
         return None
     if rows is None or columns is None or terms is None or not set(letters) <= {"n", "t"}:
-        unmapped.add("products without whole M, N, K and transposes of N or T", line.where)
+        unmapped.add("product without whole M, N, K and transposes of N or T", line.where)
         return None
     time_s, flops = time_ms * 1e-3, 2.0 * rows * columns * terms
     notes = [f"column by column, M={rows} N={columns} K={terms}", line.precision]
@@ -234,7 +227,7 @@ def _all_reduce(line: Line, common: Mapping[str, Any], unmapped: Unmapped, hints
 
     elements, ranks, time_ms = line.whole_at("Size # floats"), line.whole_at("#"), line.number_at("Mean All Reduce Time (msec)")
     if elements is None or ranks is None or time_ms is None:
-        unmapped.add("all-reduces without size, chips or time", line.where)
+        unmapped.add("all-reduce without size, chips or time", line.where)
         return None
     way = str(line.cell("Selected Algorithm") or "").strip()
     # One process a node where the heading says so; else the column beside the chips, which has no heading, holds the servers.

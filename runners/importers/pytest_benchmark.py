@@ -19,7 +19,8 @@ from chipassay.results.cells import from_text
 from chipassay.results.errors import FileError
 from chipassay.results.schema import SAMPLES_KEPT, SCHEMA_VERSION, TYPES, Row
 
-from .importer import Hints, Imported, Importer, provenance
+from .importer import Hints, Imported, Importer, provenance, repeats_apart
+from .source import quoted
 from .unmapped import Unmapped
 
 TOOL = "pytest-benchmark"
@@ -51,10 +52,12 @@ def read(path: Path, hints: Hints) -> Imported:
     for number, benchmark in enumerate(benchmarks, 1):
         record = _Record(path, benchmark, number)
         ours = record.extra_info.get(OUR_KEY)
+        for name in sorted(record.extra_info.keys() - {OUR_KEY}):
+            unmapped.add(f"extra_info {quoted(name)}: no column for it", record.name)
         row = record.foreign_row(common, unmapped) if ours is None else record.our_row(ours, common, unmapped)
         if row is not None:
             rows.append(row)
-    return Imported(tuple(rows), unmapped.sentences())
+    return Imported(repeats_apart(rows), unmapped.sentences())
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -186,12 +189,10 @@ class _Record:
 
         samples_s, rounds = self.samples_s(), self.count("rounds")
         if samples_s is None and self.statistic("median") is None:
-            unmapped.add("benchmarks without a median or raw times", self.name)
+            unmapped.add("benchmark without a median or raw times", self.name)
             return None
-        if self.extra_info:
-            unmapped.add("benchmarks whose extra_info has no column here", f"{self.name}: {', '.join(map(str, self.extra_info))}")
         if self.benchmark.get("cprofile"):
-            unmapped.add("benchmarks with a cProfile, which has no column here", self.name)
+            unmapped.add("a cProfile: no column for it", self.name)
         spread = {"time_median_s": "median", "time_min_s": "min", "time_p25_s": "q1", "time_p75_s": "q3"}
         times = {column: self.statistic(name) for column, name in spread.items()} if samples_s is None else time_columns(samples_s)
         return Row(
@@ -217,7 +218,7 @@ class _Record:
         values = {}
         for name, text in cells.items():
             if name not in TYPES:
-                unmapped.add(f"cells of column {name!r}, which this version of chipassay does not know", self.name)
+                unmapped.add(f"column {name!r}: unknown to this version of chipassay", self.name)
                 continue
             if not isinstance(text, str):
                 raise self.wrong(f"{str(text)[:40]!r} is not the text of a cell", name)
