@@ -62,6 +62,10 @@ class TableWriter:
         """Write one row and wait until the system has it on the disk."""
         self._write(_line(row_to_cells(row)))
 
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Write many rows at once, of which none was measured just now: one wait for the disk instead of one for each."""
+        self._write(b"".join([_line(row_to_cells(row)) for row in rows]))
+
     def _write(self, line: bytes) -> None:
         begin = os.lseek(self._descriptor, 0, os.SEEK_END)
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import keyword
 import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("doctor", "bench", "run", "gpu", "profile", "profiles", "predict", "equate", "report", "compare")
+COMMANDS = ("doctor", "bench", "run", "gpu", "profile", "profiles", "predict", "equate", "report", "compare", "import")
 
 EXIT_CODES = """exit codes: 0 fine, 1 the asked-for check failed, 2 bad input,
 3 nothing could be measured (or the chip went away), 130 interrupted"""
@@ -26,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="store_true", help="print the version and end")
     subparsers = root.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
-        command = importlib.import_module(f"{__package__}.commands.{name}")
+        # A module cannot be called `import`: a command whose name is a keyword lies in a file with an underscore after it.
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        command = importlib.import_module(f"{__package__}.commands.{module}")
         sub = subparsers.add_parser(
             name,
             help=command.HELP,
