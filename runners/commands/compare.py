@@ -110,14 +110,11 @@ def _compare(arguments: argparse.Namespace, settings: Settings, wanted: str) -> 
     comparisons = compare_sides(arguments.sides, settings, arguments.only)
     code = exit_code(comparisons, arguments.fail_on)
 
-    def views(count: int) -> list[View]:
-        return [view(comparison, count, arguments.fail_on) for comparison in comparisons]
-
-    shown = views(arguments.top)
+    shown = [view(comparison, arguments.top, arguments.fail_on) for comparison in comparisons]
     if wanted == "markdown":
         from ..comparison.markdown import markdown
 
-        _say(markdown(views, arguments.top), arguments.out)
+        _say(markdown(shown), arguments.out)
     elif wanted == "table":
         _table(shown, arguments.out)
     else:
@@ -151,7 +148,7 @@ def _self_test(arguments: argparse.Namespace, settings: Settings, wanted: str) -
     elif wanted == "markdown":
         from ..comparison.markdown import markdown
 
-        _say(markdown(lambda count: [own.self_test_view(test)], 0), arguments.out)
+        _say(markdown([own.self_test_view(test)]), arguments.out)
     else:
         _table([own.self_test_view(test)], arguments.out)
     return 0

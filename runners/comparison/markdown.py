@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from chipassay.results.safe_text import printable
 
@@ -11,6 +12,8 @@ from .view import Section, View
 
 COMMENT_LIMIT = 65_536
 """Characters of a GitHub comment (the API: "body is too long (maximum is 65536 characters)")."""
+LEAST_LINE = 20
+"""Characters that a line of a table takes at least."""
 CELL_LIMIT = 300
 FOLDED_FROM = 5
 """Lines from which on a table of single rows is folded."""
@@ -34,54 +37,59 @@ def escaped(text: str, limit: int | None = CELL_LIMIT) -> str:
     return LINKING.sub(rf"\1{SPLIT}", text)
 
 
-def markdown(make: Callable[[int], Sequence[View]], top: int) -> str:
-    """The comment, with as many single rows as fit. ``make``: the views with so many worst and best rows each."""
+def markdown(views: Sequence[View]) -> str:
+    """The comment, with as many lines of each table as fit; where even none do (many sides), the verdicts alone."""
+    most = COMMENT_LIMIT // (LEAST_LINE * max(1, len(views)))
     while True:
-        text = "\n".join(line for view in make(top) for line in _lines(view))
-        if len(text) < COMMENT_LIMIT or not top:
-            break
-        top //= 2
-    if len(text) < COMMENT_LIMIT:
-        return text
-    # Many sides, or thousands of operations: the verdicts alone.
-    lines = [line for view in make(0) for line in (*_verdict(view), "")]
+        text = "\n".join(line for view in views for line in _lines(view, most))
+        if len(text) < COMMENT_LIMIT:
+            return text
+        if not most:
+            return _verdicts(views)
+        most //= 2
+
+
+def _verdicts(views: Sequence[View]) -> str:
+    end = "More does not fit into a comment; `--format csv` has all.\n"
     kept: list[str] = []
-    left = COMMENT_LIMIT - 200
-    for line in lines:
-        left -= len(line) + 1
+    left = COMMENT_LIMIT - len(end) - 1
+    for view in views:
+        line = f"{_verdict(view)}\n\n"
+        left -= len(line)
         if left < 0:
-            return "\n".join([*kept, "More does not fit into a comment; `--format csv` has all.", ""])
+            break
         kept.append(line)
-    return "\n".join(kept)
+    return "".join(kept) + end
 
 
-def _verdict(view: View) -> list[str]:
+def _verdict(view: View) -> str:
     gate = f"**{escaped(view.gate)}** " if view.gate else ""
-    return [f"{gate}{escaped(view.closing, None)}"]
+    return f"{gate}{escaped(view.closing, None)}"
 
 
-def _lines(view: View) -> list[str]:
-    lines = [*_verdict(view), "", "| | |", "| --- | --- |"]
+def _sections(view: View) -> tuple[Section, ...]:
+    return (view.summary, *view.rows, *view.others)
+
+
+def _lines(view: View, most: int) -> list[str]:
+    lines = [_verdict(view), "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {escaped(words)} |" for name, words in view.head]
-    lines += ["", *_section(view.summary, folded=len(view.summary.lines) > FOLDED_FROM)]
-    for section in view.rows:
-        lines += _section(section, folded=len(section.lines) > FOLDED_FROM)
-    for section in view.others:
-        lines += _section(section, folded=True)
+    lines.append("")
+    for section in _sections(view):
+        lines += _section(section.cut(most), folded=section in view.others or len(section.lines) > FOLDED_FROM)
     for note in view.notes:
         lines += [f"> {escaped(note)}", ""]
     return lines
 
 
 def _section(section: Section, folded: bool) -> list[str]:
-    if not section.lines:
+    if not section.lines and not section.total:
         return []
     rule = ["---:" if index in section.numeric else "---" for index in range(len(section.headings))]
     table = [f"| {' | '.join(section.headings)} |", f"| {' | '.join(rule)} |"]
     table += [f"| {' | '.join(map(escaped, line))} |" for line in section.lines]
     table += ["", escaped(section.more)] if section.more else []
-    title = escaped(section.title)
     if folded:
         # GitHub reads Markdown inside HTML only after an empty line.
-        return ["<details>", f"<summary>{title}</summary>", "", *table, "", "</details>", ""]
-    return [f"**{title}**", "", *table, ""]
+        return ["<details>", f"<summary>{html.escape(section.title)}</summary>", "", *table, "", "</details>", ""]
+    return [f"**{escaped(section.title)}**", "", *table, ""]

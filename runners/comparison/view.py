@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chipassay.results.compare.comparison import VERDICTS, Comparison, Settings
@@ -34,13 +34,24 @@ NOTES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Section:
-    """One table. ``numeric``: columns that stand to the right; ``more``: what was left out, in words."""
+    """One table. ``numeric``: columns that stand to the right; ``total``: how many ``things`` there are, shown or not."""
 
     title: str
     headings: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     numeric: tuple[int, ...] = ()
-    more: str = ""
+    total: int = 0
+    things: str = "rows"
+
+    @property
+    def more(self) -> str:
+        """What is not shown, in words."""
+        left_out = self.total - len(self.lines)
+        return f"{left_out:,} more {self.things}; --format csv has all" if left_out > 0 else ""
+
+    def cut(self, count: int) -> Section:
+        """With so many lines at most."""
+        return replace(self, lines=self.lines[:count])
 
 
 @dataclass(frozen=True)
@@ -120,13 +131,13 @@ def _by_op(summary: pandas.DataFrame) -> Section:
         )
         for line in shown.to_dict("records")
     ]
-    more = len(summary) - len(lines)
     return Section(
         "By operation (geometric mean of the ratios)",
         ("op", "dtype", "pairs", "change", *verdicts),
         tuple(lines),
         numeric=tuple(range(2, 4 + len(verdicts))),
-        more=f"{more:,} more that changed less; --format csv has all" if more > 0 else "",
+        total=len(summary),
+        things="that changed less",
     )
 
 
@@ -147,7 +158,7 @@ def _changes(title: str, pairs: Sequence[Mapping[str, Any]], total: int) -> Sect
         ("case", "base", "new", "change", "95 % interval", "to know"),
         tuple(lines),
         numeric=(1, 2, 3, 4),
-        more=f"{total - len(lines):,} more; --top shows more, --format csv all" if total > len(lines) else "",
+        total=total,
     )
 
 
@@ -160,8 +171,7 @@ def _where(pair: Mapping[str, Any]) -> str:
 def _broken(comparison: Comparison, top: int, total: int) -> Section:
     frame = comparison.pairs[comparison.pairs["broken"].fillna(False).astype(bool)].head(top)
     lines = [(case_words(pair) + _where(pair), str(known(pair["reason"]) or "")) for pair in frame.to_dict("records")]
-    more = f"{total - len(lines):,} more; --top shows more, --format csv all" if total > len(lines) else ""
-    return Section(f"Broken: ok in the base, not in the new ({total:,})", ("case", "reason"), tuple(lines), more=more)
+    return Section(f"Broken: ok in the base, not in the new ({total:,})", ("case", "reason"), tuple(lines), total=total)
 
 
 def _why(comparison: Comparison, verdict: str) -> Section:
@@ -180,10 +190,8 @@ def _unmatched(comparison: Comparison) -> Section:
 
 
 def _grouped(title: str, what: str, told: Sequence[tuple[str, int]]) -> Section:
-    rest = told[REASONS_SHOWN:]
     lines = tuple((f"{count:,}", reason) for reason, count in told[:REASONS_SHOWN])
-    more = f"{counted(len(rest), 'other reason')} for {sum(count for _, count in rest):,} {what}" if rest else ""
-    return Section(title, (what, "reason"), lines, numeric=(0,), more=more)
+    return Section(title, (what, "reason"), lines, numeric=(0,), total=len(told), things="reasons")
 
 
 def _notes(notes: Sequence[str]) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def test_nothing_in_the_data_moves_the_cursor_colours_or_reorders_a_terminal(col
 
 
 def test_nothing_in_the_data_breaks_a_table_or_becomes_html_code_or_a_mention_in_markdown():
-    text = markdown(lambda top: [view(hostile(), top, ("slower",))], 10)
+    text = markdown([view(hostile(), 10, ("slower",))])
     assert "<script" not in text
     assert "@everyone" not in text
     assert "#1" not in text
@@ -143,18 +143,21 @@ def test_nothing_in_the_data_breaks_a_table_or_becomes_html_code_or_a_mention_in
 
 
 def test_markdown_begins_with_the_verdict_and_folds_long_lists(known):
-    text = markdown(lambda top: [view(known, top, ("slower",))], 10)
+    text = markdown([view(known, 10, ("slower",))])
     assert text.startswith("**FAILED on slower: 1 slower, 1 broken.** 1 of 4 compared pairs is slower")
     assert "<details>\n<summary>NOT-COMPARABLE (1)</summary>\n\n| pairs | reason |" in text
     assert "| matmul | bf16 | 1 | +25.0 % |" in text
 
 
 def test_a_comment_never_exceeds_what_github_takes(monkeypatch):
-    large = comparison([pair("SLOWER", 1.2 + i / 1e5, variant="v" * 200 + str(i), reason="r" * 250) for i in range(2000)])
-    text = markdown(lambda top: [view(large, top)], 2000)
-    assert 20_000 < len(text) < markdown_module.COMMENT_LIMIT
-    monkeypatch.setattr(markdown_module, "COMMENT_LIMIT", 600)
-    assert len(markdown(lambda top: [view(large, top)] * 50, 2000)) < 600
+    large = comparison([pair("SLOWER", 1.2 + i / 1e5, variant="v" * 200 + str(i), reason="r" * 250) for i in range(1000)])
+    shown = view(large, 1000)
+    text = markdown([shown])
+    assert 20_000 < len(text) < 65_536
+    assert "more rows; --format csv has all" in text
+    assert len(markdown([shown] * 500)) < 65_536
+    monkeypatch.setattr(markdown_module, "COMMENT_LIMIT", 800)
+    assert markdown([shown] * 9).count("1,000 of 1,000 compared pairs are slower") == 2
 
 
 def test_csv_has_one_line_a_pair_every_column_and_no_formula():
