@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from chipassay.results.catalogue import identify
 from chipassay.results.errors import FileError, UnknownName
-from chipassay.results.schema import SCHEMA_VERSION, Row
+from chipassay.results.schema import SCHEMA_VERSION, Row, case_key
 
 HASH_DIGITS = 16
 HEAD_BYTES = 2**16
@@ -87,3 +89,37 @@ def provenance(path: Path, tool: str, tool_version: str | None) -> dict[str, Any
     except OSError as error:
         raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of an existing file") from error
     return {"schema_version": SCHEMA_VERSION, "tool": tool, "tool_version": tool_version, "source_hash": digest, "run_id": digest[:12]}
+
+
+def chip_columns(hints: Hints, device_name: str | None, device_kind: str | None, memory_bytes: int | None = None) -> dict[str, Any]:
+    """The columns that say which chip it was. A name that the catalogue knows wins over the hint, the hint over a name it does not.
+
+    >>> chip_columns(Hints(chip_id="h20-sxm-96gb"), "NVIDIA H20", "cuda")["chip_id"]
+    'h20-sxm-96gb'
+    >>> chip_columns(Hints(chip_id="h20-sxm-96gb"), "NVIDIA H100 80GB HBM3", "cuda")["chip_id"]
+    'h100-sxm-80gb'
+    """
+    from chipassay.runners.devices.facts import slug
+
+    name = device_name or hints.device_name
+    chip = identify(name, memory_bytes) if name else None
+    return {
+        "chip_id": chip.id if chip else hints.chip_id or (slug(name) if name else None),
+        "device_name": name,
+        "device_kind": device_kind,
+        "device_memory_bytes": memory_bytes,
+    }
+
+
+def repeats_apart(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The same rows, those of a case that occurs again as runs of their own (``run_id`` with ``-2``, ``-3``, ...).
+
+    Readers of a table take the latest row of each case and run: what was measured twice would be lost.
+    """
+    seen: Counter[tuple[Any, ...]] = Counter()
+    kept = []
+    for row in rows:
+        key = (row.run_id, row.chip_id, row.device_index, case_key(row))
+        seen[key] += 1
+        kept.append(row if seen[key] == 1 else replace(row, run_id=f"{row.run_id}-{seen[key]}"))
+    return tuple(kept)
