@@ -205,8 +205,20 @@ def _build(columns: pandas.DataFrame, file: Path) -> list[Row]:
     columns["run_id"] = run["run_id"] + again.map(lambda n: f"-{n + 1}" if n else "")
     if "window" in columns:
         columns["window"] = columns["window"].astype("Int64")
-    lists = [columns[name].astype(object).where(columns[name].notna(), None).tolist() for name in columns]
-    return [Row(**{**run, **dict(zip(columns, values, strict=True))}) for values in zip(*lists, strict=True)]
+    names = list(columns)  # a list, for an index of pandas is slow to go through, and each row does
+    lists = [_values(columns[name]) for name in names]
+    return [Row(**{**run, **dict(zip(names, values, strict=True))}) for values in zip(*lists, strict=True)]
+
+
+def _values(column: pandas.Series[Any]) -> list[Any]:
+    """A column as Python values, None where there is none; equal texts are one object, of which a table has few."""
+    import pandas
+
+    if pandas.api.types.is_numeric_dtype(column):
+        return column.astype(object).where(column.notna(), None).tolist()
+    codes, texts = pandas.factorize(column)
+    values = [*texts.tolist(), None]  # the code of a missing one is -1
+    return [values[code] for code in codes]
 
 
 def _bus_factors(columns: pandas.DataFrame) -> pandas.Series[float]:
