@@ -111,6 +111,15 @@ def chip_columns(hints: Hints, device_name: str | None, device_kind: str | None,
     }
 
 
+def variant_of(pairs: Iterable[tuple[Any, Any]]) -> str | None:
+    """The ``variant`` column: names and values, whatever they hold. None where there is none.
+
+    >>> variant_of([("T", "I32"), ("Elements", 65536), ("note", "a;b")])
+    'T=I32;Elements=65536;note=a,b'
+    """
+    return ";".join(f"{name}={value}".replace(";", ",") for name, value in pairs) or None
+
+
 def repeats_apart(rows: Iterable[Row]) -> tuple[Row, ...]:
     """The same rows, those of a case that occurs again as runs of their own (``run_id`` with ``-2``, ``-3``, ...).
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chipassay.results.schema import Row
 
-from .importer import Hints, chip_columns
+from .importer import Hints, chip_columns, variant_of
 from .nccl_terms import DTYPES, ITEM_BYTES, OPS, OWN_PART_LEFT_OUT, PARTED, Measurement, Printed, Rank, Setup, bus_factor
 from .source import quoted
 from .unmapped import Unmapped
@@ -160,7 +160,7 @@ def _variant(setup: Setup, m: Measurement) -> str | None:
         "blocking": 1 if setup.blocking else None,
         "unalign": setup.unalign or None,
     }
-    return ";".join(f"{name}={value}" for name, value in found.items() if value is not None) or None
+    return variant_of((name, value) for name, value in found.items() if value is not None)
 
 
 def _agrees(test: str, m: Measurement, group_size: int | None) -> bool:

@@ -16,7 +16,7 @@ from chipassay.results.errors import FileError
 from chipassay.results.schema import Row
 
 from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart
-from .source import json_of, listing, mapping, number, quoted, string, text_of
+from .source import integer, json_of, listing, mapping, number, quoted, string, text_of
 from .unmapped import Unmapped
 
 TOOL = "nvbandwidth"
@@ -26,8 +26,8 @@ PARTS = {"read": ("read1", "read2", "total"), "write": ("write1", "write2", "tot
 DEVICE = re.compile(r"(?:Device )?(\d+): (.*?)(?: \([0-9a-fA-F]+:[0-9a-fA-F]+:[0-9a-fA-F.]+\).*)?$")
 HEADING = re.compile(r"^(?:memcpy|multicast|memory latency|Device to Device Latency|.*\((?:GB/s|ns)\))")
 RUNNING = re.compile(r"^Running ([\w-]+?)\.?$")
-WAIVED = re.compile(r"^Waiv(?:ed|ing):?\s*([\w-]*?)\.?(?:\s.*)?$")
-PRINTED_NAME = re.compile(r"[a-z0-9_]+")
+WAIVED = re.compile(r"^Waiving ([\w-]+?)\.?$|^Waived\b")
+"""v0.2 names what it waives; later versions do not."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ def _from_json(path: Path, unmapped: Unmapped) -> _File:
     for entry in listing(root.get("GPU Device list")) or listing(root.get("GPU Device info")):
         match = DEVICE.match(str(entry))
         if match:
-            devices[int(match[1][:9])] = match[2]
+            devices[integer(match[1]) or 0] = match[2]
     matrices = []
     for index, case in enumerate(map(mapping, listing(root.get("testcases"))), 1):
         name, status = string(case.get("name")), str(case.get("status"))
@@ -125,7 +125,7 @@ def _from_text(text: str, unmapped: Unmapped) -> _File:
         if label in ("nvbandwidth Version", "Driver Version", "CUDA Runtime Version"):
             told.setdefault(label, value.strip())
         elif line.startswith("Device ") and (match := DEVICE.match(line)):
-            devices[int(match[1][:9])] = match[2]
+            devices[integer(match[1]) or 0] = match[2]
         elif (match := RUNNING.match(line)) is not None:
             name, matrix = match[1], None
         elif (match := WAIVED.match(line)) is not None:
@@ -141,7 +141,7 @@ def _from_text(text: str, unmapped: Unmapped) -> _File:
         elif line.startswith("SUM ") and len(words) >= 3:
             for unnamed in matrices:
                 unnamed.name = unnamed.name or re.sub(r"_(?:read|write)[12]$|_total$", "", words[1])
-            matrix = None
+            matrix, name = None, None
         elif matrix is not None and words and all(word.isdigit() for word in words) and not columns:
             columns = len(words)
         elif matrix is not None and columns and len(words) == columns + 1 and words[0].isdigit():
@@ -179,7 +179,7 @@ def _rows(matrix: _Matrix, base: dict[str, Any], devices: dict[int, str], hints:
         whose = chip_columns(hints, devices.get(0), "cuda")
         yield Row(**{**common, **whose, "status": "skipped" if skipped else "error", "reason": reason})
         return
-    if path is None or not PRINTED_NAME.fullmatch(matrix.name):
+    if path is None:
         unmapped.add(f"testcases {quoted(matrix.name)} of an unknown kind", matrix.where)
         return
     if not any(matrix.cells):
@@ -224,9 +224,7 @@ def _pair(matrix: _Matrix, row: int, column: int) -> tuple[str, int, int] | None
     """The arrow between two GPUs and their numbers; None where a cell is of one GPU (and the host, or all others)."""
     arrow = re.search(r"PU\(row\) (<->|->|<-) GPU\(column\)", matrix.description)
     between = "device_to_device" in matrix.name and "all_" not in matrix.name
-    if not between or (len(matrix.cells) < 2 and row == 0 and len(matrix.cells[0]) > 1):
-        return None
-    return (arrow[1] if arrow else "<->", row, column)
+    return (arrow[1] if arrow else "<->", row, column) if between else None
 
 
 def _whose(pair: tuple[str, int, int] | None, column: int, part: str | None, devices: dict[int, str], hints: Hints) -> dict[str, Any]:
