@@ -68,7 +68,7 @@ def test_products_and_all_reduces_become_rows_and_the_rest_is_counted(tmp_path: 
     assert importer.kind == "deepbench"
     imported = importer.read(path, Hints())
     assert [row.op for row in imported.rows] == ["matmul", "matmul", "all_reduce", "all_reduce"]
-    assert imported.unmapped == ("Convolution: no such operation here (2 times, first in Results FP32, row 8)",)
+    assert imported.unmapped == ("Convolution: no such operation here (2 times, first in Results FP32, row 9)",)
     for row in imported.rows:
         assert (row.tool, row.device_name, row.libraries, row.driver) == ("deepbench", "NVIDIA Tesla P100", "cuda=8.0.88", "375.66")
         assert (row.time_statistic, row.device_kind, row.status) == ("mean", "cuda", "ok")
