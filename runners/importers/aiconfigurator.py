@@ -140,10 +140,12 @@ def _mapped(file: Path, f: pandas.DataFrame, op_name: str, hints: Hints, unmappe
         sound &= (numbers["beam_width"] == 1) & ((numbers["step"] == 0) | (op_name == "generation_attention"))
     _leave_out(f"{op_name}: sizes or time that are no case here", ~sound, file, unmapped)
     f = f.assign(**numbers[list(table.whole)].where(sound, 1).astype("int64"), latency=numbers["latency"])[sound]
+    if f.empty:
+        return []
     columns = pandas.DataFrame({**table.map(f), **_shared(f, table, file, hints)}, index=f.index)
     known = columns["dtype"].notna() & f["kernel_source"].notna()
     _leave_out(f"{op_name}: a type unknown here", ~known, file, unmapped)
-    return _build(columns[known], file)
+    return _build(columns[known], file) if known.any() else []
 
 
 def _leave_out(what: str, rows: pandas.Series[bool], file: Path, unmapped: Unmapped) -> None:
