@@ -162,7 +162,7 @@ def _shared(f: pandas.DataFrame, table: Table, file: Path, hints: Hints) -> dict
     system = next((part for part in file.parts if part in SYSTEMS), None)
     told = SYSTEMS[system] if system else hints.chip_id
     devices = f.get("device")
-    chips = {}
+    chips: dict[Any, str] = {}
     for name in [] if devices is None else devices.dropna().unique():
         found = identify(name)
         chips[name] = found.id if found else told or slug(name)
@@ -171,7 +171,7 @@ def _shared(f: pandas.DataFrame, table: Table, file: Path, hints: Hints) -> dict
     power_w = f["power"].where(f["power"] > 0) if "power" in f else None
     shared = {
         "device_name": devices,
-        "chip_id": told if devices is None else devices.map(chips).fillna(told),
+        "chip_id": told if devices is None else devices.map(lambda name: chips.get(name, told)),
         "kernel": kernel,
         "libraries": libraries,
         "power_w": power_w,
@@ -207,7 +207,7 @@ def _build(columns: pandas.DataFrame, file: Path) -> list[Row]:
     columns["run_id"] = run["run_id"] + again.map(lambda n: f"-{n + 1}" if n else "")
     if "window" in columns:
         columns["window"] = columns["window"].astype("Int64")
-    names = list(columns)  # a list, for an index of pandas is slow to go through, and each row does
+    names = [str(name) for name in columns]  # a list, for an index of pandas is slow to go through, and each row does
     lists = [_values(columns[name]) for name in names]
     return [Row(**{**run, **dict(zip(names, values, strict=True))}) for values in zip(*lists, strict=True)]
 

@@ -147,7 +147,8 @@ def _lines(sheets: Mapping[str, Sequence[Cells]]) -> Iterator[Line]:
     for sheet, lines in sheets.items():
         if "spec" in sheet.lower():
             continue
-        title, precision, columns = "", "", {}
+        title, precision = "", ""
+        columns: dict[str, int] = {}
         for number, cells in enumerate(lines, 1):
             first = str(cells[0]).strip() if cells and cells[0] is not None else ""
             if first.lower() == "precision":
