@@ -15,7 +15,7 @@ from chipassay.results.errors import FileError
 from chipassay.results.schema import Row
 
 from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart
-from .source import integer, number, quoted, text_of
+from .source import integer, number, plain_head, quoted, text_of
 from .unmapped import Unmapped
 
 TERA = 1e12
@@ -37,7 +37,7 @@ LINE = re.compile(rf"^\s*\d+ \|\s*{RATE}\((mean|max)\)\s+{RATE}\(median\)\s+{RAT
 BEST_OLD = re.compile(rf"best outcome was {RATE} ?TFLOPS @ {SHAPE}")
 BEST_PAIR = re.compile(rf"best outcome was {RATE}\(max\)/{RATE}\(median\) TFLOPS @ {SHAPE}")
 BEST = re.compile(rf"^(mean|median|max):\s*{RATE} TFLOPS @ {SHAPE}")
-PROGRESS = re.compile(r"^\s*\d+ \| .*TFLOPS|TFLOPS @")
+PROGRESS = re.compile(r"^\s*\d+ \|\s*[\d.]+[ (]|TFLOPS @")
 
 DEVICE = re.compile(r"\b_?\w*DeviceProperties\(name='([^']*)'.*?total_memory=(\d+)MB")
 OPTION = r"--{}[ =](\d+)"
@@ -59,7 +59,7 @@ class _Shape:
 
 def recognises(path: Path, head: bytes) -> bool:
     """By a line of a shape, or the command in its header together with the device."""
-    text = head.replace(b"\x00", b"").decode("utf-8", "replace")
+    text = plain_head(head).decode("utf-8", "replace")
     lines = re.split(r"[\r\n]+", text)
     known = (OLD_LINE, PAIR_LINE, LINE)
     return (
@@ -79,10 +79,12 @@ def read(path: Path, hints: Hints) -> Imported:
         shape, summary = _measured(line, where, unmapped), _best(line, where)
         if shape is not None:
             measured.append(shape)
+            if re.search(r"\b(?:inf|nan)\(", line.partition("@")[0]):
+                unmapped.add("rates that are no number", where)
         elif summary is not None:
             best.append(summary)
         elif PROGRESS.search(line) and not OLD_LINE.match(line):
-            unmapped.add("lines with TFLOPS of another form", where)
+            unmapped.add("lines of a shape that are cut short, or of another form", where)
     if not measured and not best and not unmapped.sentences():
         raise FileError(path, "no shape in there", mend="give the log that mamf-finder wrote, or a run that came to its end")
     return Imported(repeats_apart(_rows(path, text, measured + _new(best, measured), hints, unmapped)), unmapped.sentences())

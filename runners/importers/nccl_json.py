@@ -110,7 +110,7 @@ def _placed(result: Mapping[str, Any], where: str, place: str, unmapped: Unmappe
     if size is None or time_us is None:
         unmapped.add(f"results {place} without size or time", where)
         return None
-    for name in body.keys() - {"time", "cpu_time", "alg_bw", "bus_bw", "nwrong"}:
+    for name in sorted(body.keys() - {"time", "cpu_time", "alg_bw", "bus_bw", "nwrong"}):
         unmapped.add(f"values {quoted(name)}", where)
     each = mapping(result.get(f"{place}_per_iter"))
     skipped = integer(each.get("skipped_iterations")) or 0

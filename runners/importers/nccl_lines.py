@@ -81,6 +81,8 @@ def by_shape(measurements: Sequence[Measurement]) -> str | None:
         return ("reduce" if reduces else "broadcast") if whole else None
     if reduces and not whole:
         return "reduce_scatter"
-    # Send and receive prints a reduction too, but never another busbw than algbw.
-    differs = any(m.algbw and m.busbw and abs(m.algbw.value - m.busbw.value) > m.algbw.error + m.busbw.error for m in measurements)
+    # Send and receive prints a reduction too, but never another busbw than algbw; with one rank a reduce-scatter looks the same.
+    differs = any(
+        m.algbw and m.busbw and m.busbw.value and abs(m.algbw.value - m.busbw.value) > m.algbw.error + m.busbw.error for m in measurements
+    )
     return "all_reduce" if reduces and differs else None

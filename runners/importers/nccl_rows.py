@@ -34,7 +34,7 @@ def infer_ranks(test: str, measurements: Sequence[Measurement]) -> int | None:
     factor = bus_factor(test)
     if factor(2) == factor(3):
         return None
-    candidates: set[int] = set(range(2, MOST_RANKS + 1))
+    candidates: set[int] = set(range(1, MOST_RANKS + 1))
     for m in measurements:
         if m.algbw and m.busbw and m.algbw.value > m.algbw.error:
             low = (m.busbw.value - m.busbw.error) / (m.algbw.value + m.algbw.error)
@@ -48,6 +48,10 @@ def rows_of(setup: Setup, measurements: Sequence[Measurement], base: dict[str, A
     test = setup.test
     assert test is not None
     group_size, node_count, names = _group(setup)
+    if len({rank.rank for rank in setup.ranks}) < len(setup.ranks):
+        unmapped.add(
+            "ranks listed again: runs that did not know of each other (built without MPI?), each a group of its own", "list of devices"
+        )
     inferred = None
     if group_size is None:
         group_size = inferred = infer_ranks(test, measurements)

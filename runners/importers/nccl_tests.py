@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from .importer import Hints, Imported, Importer
+from .source import plain_head, text_of
 
 HEADER = re.compile(rb"(?:size\s+count|bytes\s+N)\s+type\s.*algbw\s+busbw")
 GREETING = re.compile(rb"nThread \d+ nGpus \d+ minBytes \d+")
@@ -23,7 +24,7 @@ def _is_json(head: bytes) -> bool:
 
 def recognises(path: Path, head: bytes) -> bool:
     """By the greeting or the header of the table; by the keys of its files."""
-    head = head.replace(b"\x00", b"")  # UTF-16, as PowerShell writes it, is ASCII with NULs between
+    head = plain_head(head)
     return _is_records(head) or _is_json(head) or GREETING.search(head) is not None or HEADER.search(head) is not None
 
 
@@ -31,7 +32,6 @@ def read(path: Path, hints: Hints) -> Imported:
     """Raises FileError for a file in which nothing can be read, naming the line."""
     from .nccl_json import read_json, read_rccl_records
     from .nccl_text import Reader
-    from .source import text_of
 
     head = text_of(path)[: 2**16].encode()
     if _is_records(head):

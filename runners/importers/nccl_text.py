@@ -217,7 +217,7 @@ class Reader:
         if size is None or time_s is None:
             self.unmapped.add("lines of the table whose size or time is no number", where)
             return None
-        for name in cells.keys() - {"time", "cputime", "algbw", "busbw", "#wrong", "error", "res"}:
+        for name in sorted(cells.keys() - {"time", "cputime", "algbw", "busbw", "#wrong", "error", "res"}):
             self.unmapped.add(f"values of column {quoted(name)}", where)
         extra = line.front[3:]
         roots = [integer(word) for word in extra if VALUE.fullmatch(word)]

@@ -15,8 +15,8 @@ from typing import Any
 from chipassay.results.errors import FileError
 from chipassay.results.schema import Row
 
-from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart
-from .source import integer, json_of, listing, mapping, number, quoted, string, text_of
+from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart, variant_of
+from .source import integer, json_of, listing, mapping, number, plain_head, quoted, string, text_of
 from .unmapped import Unmapped
 
 TOOL = "nvbandwidth"
@@ -55,7 +55,7 @@ class _File:
 
 def recognises(path: Path, head: bytes) -> bool:
     """By the name it gives itself, as a key of JSON or in its first line."""
-    head = head.replace(b"\x00", b"")
+    head = plain_head(head)
     return (b'"nvbandwidth"' in head and b'"testcases"' in head) or b"nvbandwidth Version:" in head
 
 
@@ -103,7 +103,7 @@ def _from_json(path: Path, unmapped: Unmapped) -> _File:
         cells = [[number(cell) for cell in listing(row)] for row in listing(case.get("bandwidth_matrix"))]
         reason = string(case.get("error")) or string(case.get("reason"))
         matrices.append(_Matrix(name, where, str(case.get("bandwidth_description", "")), cells, status, reason))
-        for extra in case.keys() - _JSON_KEYS:
+        for extra in sorted(case.keys() - _JSON_KEYS):
             unmapped.add(f"values {quoted(extra)}", where)
     cuda = root.get("CUDA Runtime Version")
     return _File(string(root.get("version")), string(root.get("Driver Version")), None if cuda is None else str(cuda), devices, matrices)
@@ -190,10 +190,15 @@ def _rows(matrix: _Matrix, base: dict[str, Any], devices: dict[int, str], hints:
             # Its own diagonal a table of pairs leaves out: N/A, or 0.00 in v0.2.
             if not (pair and row_index == column):
                 yield Row(
-                    **{**common, **_whose(pair, column, part, devices, hints), "status": "skipped", "reason": "no access between them"}
+                    **{
+                        **common,
+                        **_whose(matrix, pair, column, part, devices, hints),
+                        "status": "skipped",
+                        "reason": "no access between them",
+                    }
                 )
             continue
-        yield Row(**{**common, **_whose(pair, column, part, devices, hints), **_figures(matrix, value, local), "status": "ok"})
+        yield Row(**{**common, **_whose(matrix, pair, column, part, devices, hints), **_figures(matrix, value, local), "status": "ok"})
 
 
 def _path(matrix: _Matrix) -> tuple[str | None, bool]:
@@ -227,14 +232,26 @@ def _pair(matrix: _Matrix, row: int, column: int) -> tuple[str, int, int] | None
     return (arrow[1] if arrow else "<->", row, column) if between else None
 
 
-def _whose(pair: tuple[str, int, int] | None, column: int, part: str | None, devices: dict[int, str], hints: Hints) -> dict[str, Any]:
+def _whose(
+    matrix: _Matrix, pair: tuple[str, int, int] | None, column: int, part: str | None, devices: dict[int, str], hints: Hints
+) -> dict[str, Any]:
     whose = chip_columns(hints, devices.get(column, devices.get(0)), "cuda")
     if pair is None:
-        return {**whose, "device_index": column, "chip_count": 1}
+        return {**whose, "device_index": column, "chip_count": 1, "variant": _company(matrix.name, column)}
     arrow, row, column = pair
     source, target = (column, row) if arrow == "<-" else (row, column)
     words = [f"from={source}", f"to={target}", *([f"part={part}"] if part else [])]
     return {**whose, "variant": ";".join(words), "chip_count": 2}
+
+
+def _company(name: str, device: int) -> str | None:
+    """What sets a copy of one GPU apart from the usual one, alone and one way."""
+    found = []
+    if "all_to_one" in name or "one_to_all" in name or "all_from_one" in name:
+        found = [("from", "all"), ("to", device)] if "all_to_one" in name else [("from", device), ("to", "all")]
+    elif "to_all" in name or "all_to" in name:
+        found = [("gpus", "all")]
+    return variant_of([*found, *([("ways", "both")] if "bidirectional" in name else [])])
 
 
 def _figures(matrix: _Matrix, value: float, local: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from chipassay.results.schema import Row
 
 from .importer import Hints, Imported, Importer, chip_columns, provenance, repeats_apart, variant_of
 from .nvbench_samples import sample_columns
-from .source import integer, json_of, listing, mapping, number, quoted, string
+from .source import integer, json_of, listing, mapping, number, plain_head, quoted, string
 from .unmapped import Unmapped
 
 TOOL = "nvbench"
@@ -53,7 +53,7 @@ class _State:
 
 def recognises(path: Path, head: bytes) -> bool:
     """By the versions or devices in the JSON's head, by the first columns of the CSV."""
-    head = head.replace(b"\x00", b"")
+    head = plain_head(head)
     if head.lstrip()[:1] == b"{":
         return (b'"nvbench"' in head and b'"argv"' in head) or (b'"sm_version"' in head and b'"ptx_version"' in head)
     return b"Benchmark,Device,Device Name," in head
@@ -140,7 +140,7 @@ def _rows(state: _State, record: Mapping[str, Any], base: dict[str, Any], path: 
             "sample_count": integer(values.get("nv/cpu_only/sample_size")),
         }
         rows.append(timed(common, columns, _moved(values, CPU_ONLY, "nv/cpu_only"), state.skipped))
-    for tag in values.keys() - used:
+    for tag in sorted(values.keys() - used):
         unmapped.add(f"values of {quoted(tag)}", state.where)
     if not rows:
         if state.skipped is None:

@@ -24,15 +24,8 @@ FIRST = ["Benchmark", "Device", "Device Name"]
 TOLD = re.compile(r".*\((?:sec|bytes|bytes/sec|elem/sec)\)$|Samples|Noise|BWUtil|Clock Rate|Clock Scaling|Relative IQR|.*Walltime.*|.*/s$")
 """Columns that are results. Those before ``Skipped`` that are not among them are axes, and so are later ones of whole numbers or words."""
 
-USED = {
-    "GPU Time (sec)",
-    "Batch GPU (sec)",
-    "Median GPU Time (sec)",
-    "Min GPU Time (sec)",
-    "GlobalMem BW (bytes/sec)",
-    "BWUtil",
-    "Clock Rate",
-}
+USED = {"GPU Time (sec)", "Batch GPU (sec)", "Median GPU Time (sec)", "Min GPU Time (sec)", "GlobalMem BW (bytes/sec)", "Clock Rate"}
+USED |= {"BWUtil", "Samples", "Skipped"}
 
 
 def read_csv(path: Path, hints: Hints) -> Imported:

@@ -37,6 +37,15 @@ def text_of(path: Path) -> str:
     return text
 
 
+def plain_head(head: bytes) -> bytes:
+    """The first bytes of a file as ASCII tests see them: without byte order marks and the NULs of UTF-16.
+
+    >>> plain_head("# x".encode("utf-16")), plain_head(b"\\xef\\xbb\\xbf{")
+    (b'# x', b'{')
+    """
+    return re.sub(rb"\A(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)", b"", head).replace(b"\x00", b"")
+
+
 def quoted(text: str) -> str:
     """The beginning of a foreign line, fit to be shown: no control characters, not long."""
     shown = "".join(char if char.isprintable() else "?" for char in text.strip())
