@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ CASE_CHARACTERS = 200
 """Of a case in words: a benchmark of one's own may carry any text as its variant."""
 SIDES_TOLD = 3
 """Chips of one side named in full; more are counted."""
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 _CAST = {"int": int, "bool": bool, "float": float, "str": str}
 
 
@@ -119,9 +121,21 @@ def counts_words(counts: Mapping[str, int]) -> str:
 
 
 def reasons(values: pandas.Series) -> list[tuple[str, int]]:
-    """Reasons and how often each is given, the most frequent first."""
+    """Reasons and how often each is given, the most frequent first. Those that differ in their numbers alone are told once.
+
+    >>> import pandas
+    >>> reasons(pandas.Series(["interval 3.4 %", "no samples", "interval 5.1 %"]))
+    [('interval 3.4 %, and alike', 2), ('no samples', 1)]
+    """
     counts = Counter(values.fillna("").astype(str).tolist())
-    return [(reason or "no reason given", count) for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    groups: dict[str, list[str]] = {}
+    for reason in counts:
+        groups.setdefault(NUMBER.sub("#", reason), []).append(reason)
+    told = [
+        ((alike[0] or "no reason given") + (", and alike" if len(alike) > 1 else ""), sum(counts[reason] for reason in alike))
+        for alike in groups.values()
+    ]
+    return sorted(told, key=lambda item: (-item[1], item[0]))
 
 
 def closing(comparison: Comparison, counts: Mapping[str, int], broken: int, worst: Sequence[Mapping[str, Any]]) -> str:
