@@ -38,6 +38,8 @@ class Heat:
     text: Callable[[float], str]
     short: Callable[[float], str]
     worse: Worse
+    unit: str = ""
+    """What the values are, for the CSV."""
     marked: frozenset[tuple[int, int]] = frozenset()
     """Cells with a frame: what the caption names."""
     notes: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ def _heat(matrix: PairMatrix, worse: Worse, name: str, title: str, text: Callabl
         text=text,
         short=brief,
         worse=worse,
+        unit="B/s" if worse == "low" else "s",
         marked=frozenset(cell for fault in worst for cell in _cells(fault, matrix, position, each)),
         notes=tuple(filter(None, (found, middle, blocks))),
         missing=None if known else "No pair has a number.",

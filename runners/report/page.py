@@ -1,54 +1,52 @@
-"""The page: everything above put into one self-contained HTML file that opens without a network."""
+"""The page: everything of this room put into one self-contained HTML file that opens without a network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chipassay.results.errors import FileError
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 
-from . import charts, charts_between, charts_memory, facts
-from .draw import draw, missing_library
-from .heat import Heat, draw_heat, pair_heats
-from .plot import Plot
-from .roofline import roofline
+from ..check.finding import Verdict
+from . import facts, findings
+from .draw import missing_library
+from .grid import rows_block
+from .headline import SHOWN_AT_MOST, headlines
+from .pictures import picture, sections
 from .sheets import sheets
-from .style import DASHES, LINE, colours_of, looks
 from .summary import Summary
 from .table import UNSURE, WIDE_SPREAD, tables
+from .versus import Versus, versus
+from .visible import visible
+
+if TYPE_CHECKING:
+    from chipassay.results.compare.comparison import Comparison
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("packed.js", "format.js", "cells.js", "grid.js")
+CARDS_SHOWN = 8
+"""Key figures above the headline table, which has them all."""
 
 
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend: a colour of the palette, or ``ink``; a shape as an SVG path; and the name."""
-
-    colour: str
-    path: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plot with its drawing; ``svg`` is empty where ``plot.missing`` says why."""
-
-    plot: Plot | Heat
-    svg: str
-    legend: tuple[Key, ...]
-
-
-def write_report(rows: Sequence[Row], profile: Profile | None, summary: Summary | None, path: str | Path) -> None:
-    """Write the report of ``rows`` as one HTML file.
+def write_report(
+    rows: Sequence[Row],
+    profile: Profile | None,
+    summary: Summary | None,
+    path: str | Path,
+    *,
+    comparisons: Sequence[Comparison] = (),
+    verdict: Verdict | None = None,
+) -> None:
+    """Write the report of ``rows`` as one HTML file, with comparisons and the verdict of a check of these rows where there are any.
 
     Raises ChipassayError when the extra ``report`` is not installed, FileError when the file cannot be written.
     """
-    text = render(rows, profile, summary)
+    text = render(rows, profile, summary, comparisons=comparisons, verdict=verdict)
     try:
         # A lone surrogate from a broken file name becomes a character reference instead of an error.
         Path(path).write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
@@ -56,85 +54,82 @@ def write_report(rows: Sequence[Row], profile: Profile | None, summary: Summary 
         raise FileError(path, f"cannot be written ({error.strerror})", mend="give a path in a folder that exists") from error
 
 
-def render(rows: Sequence[Row], profile: Profile | None, summary: Summary | None) -> str:
+def render(
+    rows: Sequence[Row],
+    profile: Profile | None,
+    summary: Summary | None,
+    *,
+    comparisons: Sequence[Comparison] = (),
+    verdict: Verdict | None = None,
+) -> str:
     """The report as text: the same input gives the same text."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
         raise missing_library("jinja2") from error
+
+    def final(value: object) -> object:
+        # Names that a machine or another tool reports; Markup is of this room's own making.
+        return visible(value) if type(value) is str else value
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=final,
     )
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("style.css", "sort.js"))
-    shown = tables(rows)
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8").strip()
+    code = script()
+    shown: list[Versus] = [versus(comparison, number) for number, comparison in enumerate(comparisons, 1)]
     return environment.get_template("page.html.j2").render(
-        chips=facts.headers(rows),
+        **_of_rows(rows, profile, verdict),
         version=facts.chipassay_version(),
-        total=len(rows),
-        statuses=facts.statuses(rows),
         summary=summary or Summary(),
-        sections=[(title, lead, [_chart(plot) for plot in plots]) for title, lead, plots in sections(rows, profile)],
-        sheets=sheets(rows, profile),
-        tables=shown,
-        left_out=sum(table.left_out for table in shown),
-        facts=facts.environment(rows),
+        cards=(summary or Summary()).cards[:CARDS_SHOWN],
+        comparisons=shown,
         profile=profile,
         wide_spread=WIDE_SPREAD,
         unsure=UNSURE,
         safe=Markup,
         style=Markup(style),
-        script=Markup(script),
-        script_hash=hash_source(script),
+        script=Markup(code),
+        script_hash=hash_source(code),
     )
 
 
-def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot | Heat]]]:
-    """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them."""
-    waiting, transfer = charts_memory.waiting_for_memory(rows), charts_memory.transfer(rows)
-    return [
-        (
-            "Compute",
-            "How near arithmetic comes to what the chip and its memory allow.",
-            [roofline(rows, profile), charts.matmul(rows, profile)],
-        ),
-        (
-            "Memory and attention",
-            "Bytes per second from and to memory, and the rate of attention as sequences grow.",
-            [charts_memory.memory(rows, profile), charts.attention(rows, profile), *(plot for plot in (waiting, transfer) if plot.series)],
-        ),
-        (
-            "Between chips",
-            "Bus bandwidth counts what each link carries, so it can be compared between group sizes.",
-            [*charts_between.collectives(rows, profile), *pair_heats(rows)],
-        ),
-    ]
+def _of_rows(rows: Sequence[Row], profile: Profile | None, verdict: Verdict | None) -> dict[str, Any]:
+    """What the template needs of the rows."""
+    remarks = findings.remarks(rows, verdict)
+    fallback = tables(rows)
+    best = headlines(rows)
+    return {
+        "chips": facts.headers(rows),
+        "total": len(rows),
+        "statuses": facts.statuses(rows),
+        "facts": facts.environment(rows),
+        "verdict": verdict,
+        "verdict_sentence": "" if verdict is None else findings.sentence(verdict),
+        "row_findings": [] if verdict is None else findings.told(verdict),
+        "headlines": best[:SHOWN_AT_MOST],
+        "headlines_left_out": max(0, len(best) - SHOWN_AT_MOST),
+        "sections": [(title, lead, [picture(plot) for plot in plots]) for title, lead, plots in sections(rows, profile)] if rows else [],
+        "sheets": sheets(rows, profile),
+        "tables": fallback,
+        "left_out": sum(table.left_out for table in fallback),
+        "rows_block": rows_block(rows, remarks) if rows else "",
+    }
 
 
-def hash_source(script: str) -> str:
+def script() -> str:
+    """The page's one script: its files in order, in a room of their own."""
+    parts = [(TEMPLATES / name).read_text(encoding="utf-8").strip() for name in SCRIPTS]
+    return "\n".join(["(function () {", '"use strict";', *parts, "})();"])
+
+
+def hash_source(text: str) -> str:
     """The content security policy's name for one inline script: no other script may run, not even one that got past escaping."""
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"
-
-
-def _chart(plot: Plot | Heat) -> Chart:
-    if plot.missing is not None:
-        return Chart(plot, "", ())
-    if isinstance(plot, Heat):
-        return Chart(plot, draw_heat(plot), ())
-    return Chart(plot, draw(plot), _legend(plot))
-
-
-def _legend(plot: Plot) -> tuple[Key, ...]:
-    chosen = looks((s.hue, s.shape) for s in plot.series)
-    keys = []
-    for series in plot.series:
-        look = chosen[series.hue, series.shape]
-        keys.append(Key(look.colour, look.path, series.label) if series.points else Key("ink", LINE, series.label))
-    colours = colours_of((*(s.hue for s in plot.series), *(r.hue for r in plot.roofs if r.hue is not None)))
-    keys += [Key("ink" if r.hue is None else colours[r.hue], DASHES if r.dashed else LINE, r.label) for r in plot.roofs]
-    return tuple(keys)

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory
+from chipassay.results.catalogue import load_chips
 from chipassay.results.operations import STREAM_OPS, limited_by
 from chipassay.results.profile import Profile
+from chipassay.results.published import profile_from_catalogue
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, short
 
@@ -17,6 +19,29 @@ from .plot import Axis, Plot, Point, Roof, Series, clipped, limited, per_time, p
 
 SAME_PEAK = 1.02
 """Peaks closer than this share one line: fp16 and bf16 mostly have the same."""
+
+
+ROOFLINES = 6
+"""Drawings at most, one a chip."""
+
+
+def rooflines(rows: Sequence[Row], profile: Profile | None) -> list[Plot]:
+    """A drawing for each chip that computed something: the roofs of several in one cannot be told apart. A chip that the profile is not of
+    has the catalogue's roofs."""
+    known = [chip for chip in chips(rows) if any(_chip(row) == chip and row.status == "ok" and _computes(row) for row in rows)]
+    if len(known) <= 1:
+        return [roofline(rows, profile)]
+    plots = []
+    for number, chip in enumerate(known[:ROOFLINES], 1):
+        own = profile if profile is not None and profile.chip_id == chip else None
+        if own is None and chip in load_chips():
+            own = profile_from_catalogue(chip)
+        plot = roofline([row for row in rows if _chip(row) == chip], own)
+        plots.append(replace(plot, name=f"{plot.name}-{number}", title=f"Roofline of {chip}: rate against arithmetic intensity"))
+    if len(known) > ROOFLINES:
+        more = f"{len(known) - ROOFLINES} more chips have no roofline here: make their reports apart."
+        plots[-1] = replace(plots[-1], notes=(*plots[-1].notes, more))
+    return plots
 
 
 def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:

@@ -1,4 +1,4 @@
-"""The rows as tables for reading: one table an operation, the raw numbers kept for sorting and for the curious."""
+"""The rows as plain tables, one an operation: what a reader without scripts gets in place of the big table, and its words for both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .plot import clipped
 from .shape import shape
 
 MAX_ROWS = 1500
-"""Rows shown in all: a page with more is slow to open on a phone."""
+"""Rows shown in all: a page with more plain HTML is slow to open on a phone."""
 WIDE_SPREAD = 0.2
 """p95 - p05 above this share of the median is worth a mark."""
 UNSURE = 0.05
@@ -22,10 +22,9 @@ UNSURE = 0.05
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, what it sorts by, and the full truth for the tooltip. ``share`` draws a bar."""
+    """What is shown, and the full truth for the tooltip. ``share`` draws a bar."""
 
     text: str = ""
-    sort: str | float = ""
     title: str = ""
     share: float | None = None
 
@@ -107,14 +106,16 @@ class Figure:
     text: Callable[[float], str]
     of: Callable[[Row], float | None]
     unit: str = "per s"
+    measure: str = "B/s"
+    """The unit as it is written."""
 
 
 FIGURES = {
-    "compute": Figure("rate", rate, lambda row: row.rate_flops_per_s),
+    "compute": Figure("rate", rate, lambda row: row.rate_flops_per_s, measure="FLOP/s"),
     "memory": Figure("bandwidth", bandwidth, lambda row: row.bandwidth_bytes_per_s),
     "link": Figure("bandwidth", bandwidth, lambda row: row.bandwidth_bytes_per_s),
     "collective": Figure("bus bandwidth", bandwidth, lambda row: row.busbw_bytes_per_s),
-    "overhead": Figure("time per kernel", seconds, time_per_kernel_s, "s"),
+    "overhead": Figure("time per kernel", seconds, time_per_kernel_s, "s", "s"),
 }
 
 
@@ -128,9 +129,9 @@ def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpT
     lines = []
     for row in kept:
         cells = [
-            Cell(shape(row), row.flops or row.size_bytes or row.bytes or 0.0, _details(row)),
-            Cell(row.dtype or "", row.dtype or "", row.math_mode or ""),
-            Cell(_kernel(row), row.kernel or "", row.config or ""),
+            Cell(shape(row), _details(row)),
+            Cell(row.dtype or "", row.math_mode or ""),
+            Cell(kernel_words(row), row.config or ""),
             _number(row.time_median_s, seconds, "s"),
             _spread(row),
             _number(figure.of(row), figure.text, figure.unit),
@@ -139,12 +140,12 @@ def _table(op: str, kept: Sequence[Row], total: int, several_chips: bool) -> OpT
         if roofed:
             cells.append(_roofline(row))
         if several_chips:
-            cells.insert(0, Cell(row.chip_id or "unknown chip", row.chip_id or "", row.device_name or ""))
+            cells.insert(0, Cell(row.chip_id or "unknown chip", row.device_name or ""))
         lines.append(Line(tuple(cells), row.status or "unknown", marks(row), clipped(row.reason or "", 400)))
     return OpTable(op, tuple(headings), tuple(lines), total)
 
 
-def _kernel(row: Row) -> str:
+def kernel_words(row: Row) -> str:
     """Kernel, backend where the kernel's name does not tell it, cache, and launch where it is not the usual one."""
     name = row.kernel or ""
     backend = row.backend if row.backend and row.backend not in name else None
@@ -152,7 +153,7 @@ def _kernel(row: Row) -> str:
 
 
 def _number(value: float | None, formatted: Callable[[float], str], unit: str) -> Cell:
-    return Cell() if value is None else Cell(formatted(value), value, f"{value!r} {unit}")
+    return Cell() if value is None else Cell(formatted(value), f"{value!r} {unit}")
 
 
 def _spread(row: Row) -> Cell:
@@ -162,7 +163,6 @@ def _spread(row: Row) -> Cell:
     (first, unit), last = seconds(low).split(" "), seconds(high)
     return Cell(
         f"{first}{'' if last.endswith(f' {unit}') else f' {unit}'} to {last}",
-        high - low,
         f"{low!r} s to {high!r} s, {row.sample_count or 'unknown'} samples",
     )
 
@@ -172,14 +172,14 @@ def _share(row: Row) -> Cell:
         return Cell()
     evidence = "" if row.peak_evidence in (None, "published") else f" ({row.peak_evidence})"
     title = f"{row.peak_fraction!r} of the dense peak, which is {row.peak_evidence or 'of unknown evidence'}"
-    return Cell(share(row.peak_fraction) + evidence, row.peak_fraction, title, min(max(row.peak_fraction, 0.0), 1.0))
+    return Cell(share(row.peak_fraction) + evidence, title, min(max(row.peak_fraction, 0.0), 1.0))
 
 
 def _roofline(row: Row) -> Cell:
     if row.roofline_fraction is None:
         return Cell()
     title = f"{row.roofline_fraction!r} of what peak rate and peak bandwidth together allow"
-    return Cell(share(row.roofline_fraction), row.roofline_fraction, title)
+    return Cell(share(row.roofline_fraction), title)
 
 
 def _details(row: Row) -> str:

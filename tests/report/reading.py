@@ -19,14 +19,29 @@ class Page(HTMLParser):
         self.references: list[str] = []
         self.handlers: list[str] = []
         self.body_rows = 0
+        """Rows of the plain tables that stand in for the big one where scripts do not run."""
+        self.scripts = 0
+        """Scripts that would run: a block of data does not."""
+        self.headings: list[int] = []
+        self.blocks: dict[str, str] = {}
+        """The text of each block of data by its id."""
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self._block: str | None = None
         self.text: list[str] = []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag == "tr" and "tbody" in self.open and "details" in self.open:
+        self.attributes.append((tag, dict(attrs)))
+        if tag == "tr" and {"tbody", "details", "noscript"} <= set(self.open):
             self.body_rows += 1
+        if tag == "script" and dict(attrs).get("type") == "application/json":
+            self._block = dict(attrs)["id"] or ""
+        elif tag == "script":
+            self.scripts += 1
+        if tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
+            self.headings.append(int(tag[1]))
         for name, value in attrs:
             value = value or ""
             if name == "id":
@@ -50,8 +65,11 @@ class Page(HTMLParser):
         assert self.open, f"</{tag}> closes nothing"
         assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
         self.open.pop()
+        self._block = None if tag == "script" else self._block
 
     def handle_data(self, data: str) -> None:
+        if self._block is not None:
+            self.blocks[self._block] = self.blocks.get(self._block, "") + data
         if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
