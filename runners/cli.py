@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ChipassayError as error:
         if arguments.json:
             print(json.dumps({"error": str(error), "kind": type(error).__name__}))
-        print(f"chipassay: {error}", file=sys.stderr)
+        # Errors quote files, and a file may hold what steers a terminal.
+        print("chipassay:", "".join(char if char.isprintable() or char == "\n" else "?" for char in str(error)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("chipassay: interrupted", file=sys.stderr)

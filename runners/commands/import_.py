@@ -150,4 +150,6 @@ def _lines(told: dict[str, Any]) -> list[str]:
     if unmapped:
         lines += ["no place in a row:", *(f"  {sentence}" for sentence in unmapped[:TOLD])]
         lines += [f"  and {len(unmapped) - TOLD} more kinds of things"] if len(unmapped) > TOLD else []
-    return [*lines, f"{told['rows']} rows written to {told['out'] if told['out'] != '-' else 'the standard output'}"]
+    lines.append(f"{told['rows']} rows written to {told['out'] if told['out'] != '-' else 'the standard output'}")
+    # Names come from the files, and a file may hold what steers a terminal.
+    return ["".join(char if char.isprintable() else "?" for char in line) for line in lines]

@@ -11,11 +11,12 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chipassay.results.errors import FileError, InputError, UnknownName
+from chipassay.results.errors import ChipassayError, FileError, InputError, UnknownName
 from chipassay.results.schema import KEY_NAMES, Row
 
 from .aiconfigurator_tables import TABLES, Table
 from .importer import Hints, Imported, Importer, provenance
+from .source import quoted
 from .unmapped import Unmapped
 
 if TYPE_CHECKING:
@@ -116,8 +117,10 @@ def _rows(file: Path, hints: Hints, unmapped: Unmapped) -> list[Row]:
         return []
     try:
         parts = [_mapped(file, part, str(op_name), hints, unmapped) for op_name, part in frame.groupby("op_name", dropna=False, sort=False)]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ArithmeticError) as error:
-        raise FileError(file, f"has other columns than aiconfigurator's tables ({error})", mend=MEND) from error
+    except ChipassayError:
+        raise
+    except Exception as error:  # pandas and Arrow have many, also for texts that are damaged and looked at only now
+        raise FileError(file, f"has other columns than aiconfigurator's tables ({quoted(str(error))})", mend=MEND) from error
     return [row for part in parts for row in part]
 
 

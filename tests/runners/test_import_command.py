@@ -73,6 +73,17 @@ def test_strict_fails_on_what_found_no_place(saved: Path, tmp_path: Path, capsys
     assert len(read_rows(tmp_path / "b.csv")) == 3
 
 
+def test_names_from_a_file_do_not_steer_the_terminal(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steering = {**BENCHMARK, "fullname": "a\x1b[2J\nb", "extra_info": {"\x1b]0;title\x07": 1}}
+    saved.write_text(json.dumps({"benchmarks": [steering], "machine_info": {}}), encoding="utf-8")
+    _, out, _ = told(capsys, saved, "-o", tmp_path / "rows.csv")
+    saved.write_text(json.dumps({"benchmarks": [{**steering, "stats": {"median": "x"}}], "machine_info": {}}), encoding="utf-8")
+    _, _, err = told(capsys, saved, "-o", tmp_path / "more.csv")
+    assert "stats.median" in err
+    assert not set(out + err) & set("\x1b\x07")
+    assert len((tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
 def test_nothing_to_write_is_an_error_and_no_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved.write_text(json.dumps({"benchmarks": [{"fullname": "t", "stats": {}}], "machine_info": {}}), encoding="utf-8")
     code, _, err = told(capsys, saved, "-o", tmp_path / "rows.csv")
