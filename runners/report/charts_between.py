@@ -55,8 +55,9 @@ def collectives(rows: Sequence[Row], profile: Profile | None) -> list[Plot]:
     plots = []
     for family in families:
         own = [row for row in rows if row.op in family.ops and row.beside is None]
-        if family is FAMILIES[0] or any(row.status == "ok" for row in own):
-            plots += [busbw(own, profile, family), times(own, profile, family)]
+        both = [busbw(own, profile, family), times(own, profile, family)]
+        # What was measured in pairs alone stands in the heat map.
+        plots += [plot for plot in both if family is FAMILIES[0] or plot.series]
     return plots
 
 

@@ -105,11 +105,11 @@ def _shown(columns: Mapping[str, object]) -> list[Shown]:
         Shown("kernel", "text", ("~kernel",)),
         Shown("tool", "text", ("tool",)),
         Shown("time", "seconds", ("time_median_s",)),
-        Shown("p05 to p95", "spread", ("time_p05_s", "time_p95_s")),
         Shown("achieved", "figure", ("~figure", "~unit")),
         Shown("share of peak", "peak", ("peak_fraction", "peak_evidence")),
-        Shown("share of roofline", "share", ("roofline_fraction",)),
         Shown("status and notes", "status", ("status", "~marks", "~found", "reason")),
+        Shown("p05 to p95", "spread", ("time_p05_s", "time_p95_s")),
+        Shown("share of roofline", "share", ("roofline_fraction",)),
     ]
     return [one for one in shown if one is not None and (one.columns[-1] in columns or one.columns[0] in columns)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,7 @@ from chipassay.results.pairs import Fault, PairMatrix, Worse, faults, pairs_of
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, seconds, short, size
 
+from .charting import chips
 from .words_between import listed, pattern_words
 
 SHOWN_AT_MOST = 64
@@ -47,18 +49,31 @@ class Heat:
 
 
 def pair_heats(rows: Sequence[Row]) -> list[Heat]:
-    """Bandwidth and latency of every pair, for each operation and transport that was measured in pairs."""
+    """Bandwidth and latency of every pair, for each chip, operation and transport that was measured in pairs."""
     found = []
-    for pairs in pairs_of(rows):
-        name, what = f"{pairs.op}-{pairs.transport}", f"{pattern_words(pairs.op)} over {pairs.transport}"
-        busbw, latency = pairs.busbw_bytes_per_s, pairs.latency_s
-        found.append(
-            _heat(busbw, "low", f"pairs-busbw-{name}", f"Every pair: bandwidth of {what}, {size(busbw.size_bytes)}", bandwidth, short)
-        )
-        found.append(
-            _heat(latency, "high", f"pairs-latency-{name}", f"Every pair: time of {what}, {size(latency.size_bytes)}", seconds, _number)
-        )
+    known = chips(rows)
+    for number, chip in enumerate(known):
+        own = rows if len(known) == 1 else [row for row in rows if (row.chip_id or "unknown chip") == chip]
+        for pairs in pairs_of(own):
+            name = slug(pairs.op, pairs.transport, *((str(number + 1),) if number else ()))
+            what = f"{pattern_words(pairs.op)} over {pairs.transport}" + (f" on {chip}" if len(known) > 1 else "")
+            busbw, latency = pairs.busbw_bytes_per_s, pairs.latency_s
+            found.append(
+                _heat(busbw, "low", f"pairs-busbw-{name}", f"Every pair: bandwidth of {what}, {size(busbw.size_bytes)}", bandwidth, short)
+            )
+            found.append(
+                _heat(latency, "high", f"pairs-latency-{name}", f"Every pair: time of {what}, {size(latency.size_bytes)}", seconds, _number)
+            )
     return found
+
+
+def slug(*names: str) -> str:
+    """Names from the rows as part of an id: nothing in it needs escaping.
+
+    >>> slug("send_recv", 'a"><b', "2")
+    'send_recv-a-b-2'
+    """
+    return "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-") for name in names)
 
 
 def _heat(matrix: PairMatrix, worse: Worse, name: str, title: str, text: Callable[[float], str], brief: Callable[[float], str]) -> Heat:

@@ -45,11 +45,11 @@ def ranks(rows: Sequence[Row]) -> Sheet:
         "Ranks against each other",
         "Each rank's own median time of the same call. Own work: the same bytes without the others, which is where a slow chip shows.",
         ("collective", "message", "fastest rank", "median rank", "slowest rank", "slowest / fastest", "slowest own work"),
-        tuple(_ranks_line(row) for row in shown[:LINES_AT_MOST]),
+        tuple(_ranks_line(row, len({row.chip_id for row in shown}) > 1) for row in shown[:LINES_AT_MOST]),
     )
 
 
-def _ranks_line(row: Row) -> tuple[str, ...]:
+def _ranks_line(row: Row, several_chips: bool) -> tuple[str, ...]:
     slowest, fastest = row.slowest_rank_time_s or 0.0, row.fastest_rank_time_s or 1.0
     own = "unknown"
     if row.straggler_ratio is not None and row.straggler_rank is not None:
@@ -57,7 +57,7 @@ def _ranks_line(row: Row) -> tuple[str, ...]:
     middle = "unknown" if row.median_rank_time_s is None else seconds(row.median_rank_time_s)
     name = f"{pattern_words(row.op)}, {group_words(row.backend or 'unknown', row.group_size or 0)}"
     return (
-        name + (f" ({row.members})" if row.members else ""),
+        name + (f" ({row.members})" if row.members else "") + (f" on {row.chip_id or 'unknown chip'}" if several_chips else ""),
         size(row.size_bytes or 0),
         seconds(fastest),
         middle,
