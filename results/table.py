@@ -49,14 +49,15 @@ class TableWriter:
     def _continue_or_begin(self) -> None:
         with open(self.path, "rb") as existing:
             content = existing.read()
+        header = _line(NAMES)
+        # Before anything is cut off: a file of something else keeps its last line.
+        if not header.startswith(content[: len(header)]):
+            raise FileError(self.path, "has other columns than this version writes", line=1, mend="choose a new file with --out")
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.ftruncate(self._descriptor, whole)
-        header = _line(NAMES)
         if whole == 0:
             self._write(header)
-        elif not content.startswith(header):
-            raise FileError(self.path, "has other columns than this version writes", line=1, mend="choose a new file with --out")
 
     def append(self, row: Row) -> None:
         """Write one row and wait until the system has it on the disk."""
