@@ -92,6 +92,12 @@ def test_a_quantised_layer_is_a_case_of_its_own(tmp_path: Path, scheme: str, dty
     assert (row.dtype, row.variant, row.bytes) == (dtype, f"gemm_dtype={scheme}", None)
 
 
+def test_sglang_s_int8_layers_compute_in_int8(tmp_path: Path) -> None:
+    theirs, others = rows(tmp_path / "t.parquet", *({**GEMM, "gemm_dtype": "int8_wo", "framework": name} for name in ("SGLang", "TRTLLM")))
+    assert (theirs.dtype, others.dtype) == ("int8", "bf16")
+    assert theirs.variant == others.variant == "gemm_dtype=int8_wo"
+
+
 ATTENTION_COLUMNS = (*("batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim", "causal", "window", "direction", "dtype"),)
 
 
