@@ -129,7 +129,8 @@ def _best(line: str, where: str) -> _Shape | None:
         return _Shape(where, _edges(*edges), None, None, _rate(rate), WARM)
     if match := BEST.match(line):
         which, rate, *edges = match.groups()
-        return _Shape(where, _edges(*edges), **{"fastest" if which == "max" else which: _rate(rate)})
+        told = {which: _rate(rate)}
+        return _Shape(where, _edges(*edges), told.get("mean"), told.get("median"), told.get("max"))
     return None
 
 

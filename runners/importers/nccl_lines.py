@@ -26,6 +26,8 @@ STARTS = ("nThread ", "Collective test starting", "nccl-tests version", "rccl-te
 VALUE = re.compile(r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)\*?|N/A")
 """A number; rccl-tests marks errors above its limit with an asterisk."""
 TIMES = ("time", "cputime")
+CHOSEN = ("algo", "proto", "nchannels")
+"""What rccl-tests -A (or -M) adds at the end of a line: words, once for both ways of placing the buffers."""
 
 
 def printed(text: str, power: int = 0) -> Printed | None:

@@ -20,6 +20,7 @@ MOST_RANKS = 4096
 LARGEST_DELTA = {"half": 1e-2, "float": 1e-5, "double": 1e-12}
 """Until 2022 a relative difference was printed; above this times (ranks - 1) it counted as out of bounds (``DeltaMaxValue``)."""
 
+NOTHING = "measurements of size 0: too few bytes to give each rank a part"
 CPU_TIME = "time is that of the calls on the CPU, not of the collective"
 DISAGREES = "printed bandwidths do not follow from size, time and ranks"
 RANKS_INFERRED = "group_size follows from the printed figures, the ranks are not listed"
@@ -70,7 +71,6 @@ def rows_of(setup: Setup, measurements: Sequence[Measurement], base: dict[str, A
         "backend": setup.backend,
         "kernel": f"{setup.backend}-tests.{test}",
         "libraries": f"{setup.backend}={setup.library_version}" if setup.library_version else None,
-        "config": setup.config,
         "launch": "graph" if setup.graphs else "stream" if setup.graphs == 0 else None,
         "clock_source": "host",
         "warmup_count": setup.warmup_count,
@@ -108,7 +108,7 @@ def _group(setup: Setup) -> tuple[int | None, int | None, list[str]]:
 
 def _row(setup: Setup, m: Measurement, common: dict[str, Any], unmapped: Unmapped, doubt: str | None) -> Row | None:
     if m.size_bytes == 0:
-        unmapped.add("measurements of size 0: too few bytes to give each rank a part", m.where)
+        unmapped.add(NOTHING, m.where)
         return None
     if m.time_s.value <= 0:
         unmapped.add("measurements with a time of 0", m.where)
@@ -138,6 +138,8 @@ def _row(setup: Setup, m: Measurement, common: dict[str, Any], unmapped: Unmappe
         **{
             **common,
             "variant": _variant(setup, m),
+            "algorithm": m.algorithm,
+            "config": ";".join(filter(None, (setup.config, m.config))) or None,
             "elements": m.size_bytes // ITEM_BYTES[dtype],
             "size_bytes": m.size_bytes,
             "in_place": m.in_place,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from chipassay.collectives.pattern import patterns
 
@@ -119,6 +120,8 @@ class Measurement:
     delta: float | None = None
     cpu_time: bool = False
     iteration_times_s: tuple[float, ...] = ()
+    algorithm: str | None = None
+    config: str | None = None
 
 
 def library_version(code: int) -> str:
@@ -131,6 +134,7 @@ def library_version(code: int) -> str:
     return f"{major}.{rest // 100}.{rest % 100}"
 
 
+@cache
 def bus_factor(test: str) -> Callable[[int], float]:
     """busbw over size / time, as a function of the number of ranks."""
     op = OPS[test]

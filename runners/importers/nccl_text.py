@@ -11,9 +11,24 @@ from typing import Any
 from chipassay.results.errors import FileError
 from chipassay.results.schema import Row
 
-from .importer import Hints, Imported, provenance, repeats_apart
-from .nccl_lines import LIBRARY, LOG, NAMED, RANK, STARTS, TIMES, VALUE, VERSION, by_shape, in_name, leading_values, printed, without_prefix
-from .nccl_rows import rows_of
+from .importer import Hints, Imported, provenance, repeats_apart, variant_of
+from .nccl_lines import (
+    CHOSEN,
+    LIBRARY,
+    LOG,
+    NAMED,
+    RANK,
+    STARTS,
+    TIMES,
+    VALUE,
+    VERSION,
+    by_shape,
+    in_name,
+    leading_values,
+    printed,
+    without_prefix,
+)
+from .nccl_rows import NOTHING, rows_of
 from .nccl_terms import Measurement, Rank, Setup, library_version
 from .source import integer, number, quoted, text_of
 from .unmapped import Unmapped
@@ -24,6 +39,7 @@ class _Table:
     """The columns of a header: those of the case, then one block for each way of placing the buffers."""
 
     has_root: bool
+    has_chosen: bool
     blocks: list[list[str]]
     in_place: list[bool]
     time_power: int
@@ -42,6 +58,7 @@ class _Line:
     number: int
     front: list[str]
     values: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -154,11 +171,11 @@ class Reader:
         for word in words:
             if word in TIMES:
                 blocks.append([])
-            if blocks:
+            if blocks and word not in CHOSEN:
                 blocks[-1].append(word)
         places = self._places if len(self._places) == len(blocks) else [index % 2 == 1 for index in range(len(blocks))]
         # Until March 2019 "bytes N ..." with milliseconds (nccl-tests b188a15), then "size count ..." with microseconds (cbe7f65).
-        section.table = _Table("root" in words, blocks, places, -3 if words[0] == "bytes" else -6)
+        section.table = _Table("root" in words, set(CHOSEN) <= set(words), blocks, places, -3 if words[0] == "bytes" else -6)
         section.header_line = section.header_line or position
         self._places = []
         if section.setup.test is None and self._named:
@@ -182,7 +199,9 @@ class Reader:
         if self._line is None:
             return
         values = leading_values(words)
-        if begins or len(values) == len(words):
+        if section.table is not None and section.table.has_chosen and len(words) == len(values) + len(CHOSEN):
+            self._line.chosen = words[len(values) :]
+        if begins or self._line.chosen or len(values) == len(words):
             self._line.values += values
         assert section.table is not None
         if len(self._line.values) >= section.table.width:
@@ -197,7 +216,8 @@ class Reader:
         for names, in_place in zip(section.table.blocks, section.table.in_place, strict=True):
             needed = len(names) + names.count("timestamp")
             if len(values) < needed:
-                self.unmapped.add("lines of the table that are cut short", where)
+                # rccl-tests prints SKIP for the time of nothing.
+                self.unmapped.add(NOTHING if line.front[0] == "0" else "lines of the table that are cut short", where)
                 return
             cells: dict[str, str] = {}
             for name in names:
@@ -221,6 +241,7 @@ class Reader:
             self.unmapped.add(f"values of column {quoted(name)}", where)
         extra = line.front[3:]
         roots = [integer(word) for word in extra if VALUE.fullmatch(word)]
+        algorithm, *chosen = [None if word == "N/A" else word.lower() for word in line.chosen] or [None]
         delta = number(cells.get("error", cells.get("res", "")).rstrip("*"))
         return Measurement(
             where=where,
@@ -236,6 +257,8 @@ class Reader:
             wrong=number(cells.get("#wrong", "").rstrip("*")),
             delta=delta,
             cpu_time=cpu,
+            algorithm=algorithm,
+            config=variant_of(zip(CHOSEN[1:], chosen, strict=False)) if all(chosen) else None,
         )
 
     def _rows(self, section: _Section, hints: Hints) -> list[Row]:

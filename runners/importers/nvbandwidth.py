@@ -85,9 +85,9 @@ def _from_json(path: Path, unmapped: Unmapped) -> _File:
     root = mapping(mapping(document.value).get(TOOL))
     if document.cut_line is not None:
         unmapped.add("ends in the middle of a testcase", f"line {document.cut_line}")
-    for name in ("error", "warning"):
-        if string(root.get(name)):
-            unmapped.add(f"{name}s {quoted(str(root[name]))}", "the file's head")
+    for label in ("error", "warning"):
+        if string(root.get(label)):
+            unmapped.add(f"{label}s {quoted(str(root[label]))}", "the file's head")
     devices = {}
     for entry in listing(root.get("GPU Device list")) or listing(root.get("GPU Device info")):
         match = DEVICE.match(str(entry))

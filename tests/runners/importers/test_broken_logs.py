@@ -23,6 +23,13 @@ def test_a_file_is_recognised_by_its_own_importer_alone(path: Path) -> None:
     assert [kind for kind, importer in importers().items() if importer.recognises(path, head)] == [KINDS[path.stem.split("_")[0]]]
 
 
+def test_no_importer_takes_our_own_tables() -> None:
+    ours = sorted((Path(__file__).parents[3] / "results").glob("*.csv"))
+    assert ours
+    for path in ours:
+        assert recognise(path) is None
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_every_row_names_its_file_and_fits_the_table(path: Path) -> None:
     importer = recognise(path)

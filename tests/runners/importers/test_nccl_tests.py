@@ -120,6 +120,30 @@ def test_what_launchers_put_before_lines_is_taken_off() -> None:
     assert found.unmapped == ()
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "[1,0]<stdout>:",
+        "[1,0]<stdout>: ",
+        "[prterun-node1-1@1,0]<stdout>: ",
+        "0: ",
+        "[0] ",
+        "2026-01-02T03:04:05.678901234Z ",
+        "node-1.x: ",
+        "> ",
+    ],
+)
+def test_each_launchers_prefix_leaves_the_same_rows(tmp_path: Path, prefix: str) -> None:
+    lines = (DATA / "nccl_2026_gb10.txt").read_text().splitlines()
+    (tmp_path / "log.txt").write_text("".join(f"{prefix}{line}\n" for line in lines))
+    importer = recognise(tmp_path / "log.txt")
+    assert importer is not None
+    found = importer.read(tmp_path / "log.txt", Hints())
+    assert [(row.time_median_s, row.group_size, row.tool_version) for row in found.rows] == [
+        (row.time_median_s, row.group_size, row.tool_version) for row in imported("nccl_2026_gb10.txt").rows
+    ]
+
+
 def test_lines_that_nccls_own_log_tears_apart_are_put_together() -> None:
     found = imported("nccl_2024_logs_within_lines_all_reduce.txt")
     assert [(row.size_bytes, row.time_median_s) for row in found.rows] == [(8192, 75.38e-6), (8192, 74.53e-6)]
@@ -193,6 +217,13 @@ def test_rccl_csv_whose_header_lacks_a_column_is_read_as_it_was_meant() -> None:
     assert (row.node_count, row.group_size, row.size_bytes, row.dtype) == (1, 8, 1048576, "fp32")
     assert row.busbw_bytes_per_s == pytest.approx(32.97e9, abs=0.005e9)
     assert row.flags is None
+
+
+def test_what_rccl_chose_is_the_algorithm_and_the_config() -> None:
+    found = imported("rccl_algo_columns.txt")
+    (row,) = found.rows
+    assert (row.in_place, row.time_median_s, row.algorithm, row.config) == (True, 100e-6, "ring", "proto=ll128;nchannels=56")
+    assert any("hipevt" in sentence for sentence in found.unmapped)
 
 
 def test_what_the_file_does_not_tell_comes_from_the_user() -> None:
