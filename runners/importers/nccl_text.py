@@ -201,6 +201,8 @@ class Reader:
         values = leading_values(words)
         if section.table is not None and section.table.has_chosen and len(words) == len(values) + len(CHOSEN):
             self._line.chosen = words[len(values) :]
+        elif begins and len(values) < len(words):
+            self.unmapped.add("lines with other words behind their figures", f"line {position}")
         if begins or self._line.chosen or len(values) == len(words):
             self._line.values += values
         assert section.table is not None
