@@ -32,6 +32,11 @@ def gpu_driver_here() -> bool | None:
     return any(Path(path).exists() for path in DRIVER_FILES)
 
 
+def in_worker(config: pytest.Config) -> bool:
+    """Whether this is one of several processes of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
 class Session:
     """The state of one run of pytest."""
 
@@ -49,7 +54,7 @@ class Session:
         """False where pytest-benchmark is absent, or runs each benchmark once as a test (--benchmark-disable, xdist), or skips them."""
         # The name under which pytest-benchmark registers its session, since 3.0.
         benchmarks = self._config.pluginmanager.getplugin("pytest-benchmark")
-        return benchmarks is not None and not benchmarks.disabled and not benchmarks.skip
+        return benchmarks is not None and not benchmarks.disabled and not benchmarks.skip and not in_worker(self._config)
 
     @property
     def known_chip(self) -> Chip | None:
@@ -88,10 +93,10 @@ class Session:
     def open_table(self) -> None:
         """Open the file of --chipassay-csv, so that one that cannot be written is known before anything is measured.
 
-        Raises pytest.UsageError. A worker of xdist writes nothing, and nothing is measured under xdist.
+        Raises pytest.UsageError.
         """
         path = self._config.getoption("chipassay_csv")
-        if path is None or self._config.option.collectonly or hasattr(self._config, "workerinput") or not self.measuring:
+        if path is None or self._config.option.collectonly or not self.measuring:
             return
         from chipassay.results.table import TableWriter
 
