@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from .communicator import Communicator
@@ -71,7 +72,12 @@ def register(pattern: Pattern) -> Pattern:
 
 def patterns() -> dict[str, Pattern]:
     """All patterns by name: every module of this room is looked at, so a new file is all a new pattern needs."""
+    _look()
+    return dict(sorted(_PATTERNS.items()))
+
+
+@cache
+def _look() -> None:
     package = importlib.import_module(__package__ or "chipassay.collectives")
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-    return dict(sorted(_PATTERNS.items()))
