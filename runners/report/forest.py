@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from .picture_data import csv_text, data_link
 
-WIDTH, HEIGHT = 300.0, 18.0
+WIDTH, HEIGHT = 300.0, 20.0
+"""Of a drawing; the page stretches it to its line."""
 LEAST_SPAN = 1.12
 """The axis reaches at least from 1/1.12 to 1.12, so that noise does not look like a change."""
 MOST_SPAN = 8.0
@@ -32,7 +33,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Line:
-    """A change with its drawing: places are in units of WIDTH."""
+    """A change with its drawing."""
 
     change: Change
     words: str
@@ -43,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Forest:
-    """The picture. ``ticks``: place and text on the axis above it."""
+    """The picture. ``ticks``: place, as a share of the width, and text on the axis above it."""
 
     lines: tuple[Line, ...]
     ticks: tuple[tuple[float, str], ...]
@@ -71,11 +72,11 @@ def _ticks(span: float) -> tuple[tuple[float, str], ...]:
     """One, and the two largest steps on each side that leave room for their words."""
     inside = [step for step in STEPS if step <= span]
     chosen = [inside[-1]] if inside else []
-    chosen += [step for step in reversed(inside[:-1]) if math.log(step) < 0.55 * math.log(inside[-1])][:1]
+    chosen += [step for step in reversed(inside[:-1]) if math.log(step) < 0.45 * math.log(inside[-1])][:1]
     ticks = [(1.0, "same")]
     for step in chosen:
         ticks += [(step, _tick(step)), (1 / step, _tick(1 / step))]
-    return tuple((_place(ratio, span), text) for ratio, text in sorted(ticks))
+    return tuple((_place(ratio, span) / WIDTH, text) for ratio, text in sorted(ticks))
 
 
 def _tick(ratio: float) -> str:
@@ -94,7 +95,8 @@ def _drawing(one: Change, span: float) -> str:
         f'<path class="bar" d="M{max(low, 0.0):.1f} {y:g}H{min(high, WIDTH):.1f}"/>',
     ]
     if low < 0:
-        parts.append(f'<path class="point" d="M0 {y:g}l6 -4v8z"/>')
+        parts.append(f'<path class="tip" d="M0 {y:g}l6 -4v8z"/>')
     if high > WIDTH:
-        parts.append(f'<path class="point" d="M{WIDTH:g} {y:g}l-6 -4v8z"/>')
-    return "".join([*parts, f'<circle class="point" cx="{middle:.1f}" cy="{y:g}" r="3.6"/>'])
+        parts.append(f'<path class="tip" d="M{WIDTH:g} {y:g}l-6 -4v8z"/>')
+    # A dot as the round cap of a line without length stays round when the drawing is stretched.
+    return "".join([*parts, f'<path class="dot" d="M{middle:.1f} {y:g}h0"/>'])

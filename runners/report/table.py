@@ -83,6 +83,8 @@ def marks(row: Row) -> tuple[str, ...]:
         found.append("throttled")
     if row.native is False:
         found.append("emulated dtype")
+    if row.time_statistic:
+        found.append(f"{clipped(row.time_statistic, 20)} time")
     if row.peak_fraction is not None and row.peak_fraction > 1.0:
         found.append("above peak")
     if row.time_median_s:
