@@ -22,7 +22,7 @@ def column(group: str, doc: str, *, key: bool = False) -> Any:
     return field(default=None, metadata={"group": group, "doc": doc, "key": key})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One measurement, or the stated reason why there is none. ``None`` means unknown or not applicable."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chipassay.results.errors import InputError, UnknownName
@@ -176,9 +178,9 @@ def test_a_collective_and_a_product_beside_each_other_become_one_overlap():
         all_reduce(
             2**20, backend="nccl", dtype="bf16", beside="matmul 512x512x512 bf16", cache="warm", alone_time_s=1e-3, time_median_s=1.2e-3
         ),
-        Row(**{**vars(product), "alone_time_s": product.time_median_s / 1.25}),
+        replace(product, alone_time_s=product.time_median_s / 1.25),
         all_reduce(8),
-    ]  # fmt: skip
+    ]
     (overlap,) = normalise(rows).overlaps
     assert (overlap.pattern, overlap.group_size, overlap.size_bytes, overlap.product) == ("all_reduce", 4, 2**20, "512x512x512 bf16")
     assert overlap.communication_slowdown == pytest.approx(1.2)
