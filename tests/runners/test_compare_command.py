@@ -18,6 +18,7 @@ from chipassay.runners.cli import main
 from chipassay.runners.comparison import markdown as markdown_module
 from chipassay.runners.comparison.asked import exit_code, failures
 from chipassay.runners.comparison.data import write_csv, write_json
+from chipassay.runners.comparison.html import write_html
 from chipassay.runners.comparison.markdown import markdown
 from chipassay.runners.comparison.terminal import terminal
 from chipassay.runners.comparison.view import view
@@ -193,6 +194,17 @@ def test_json_is_strict_and_says_everything(known):
     assert second["pairs"][0]["ratio"] is None
     assert second["pairs"][0]["ratio_high"] is None
     assert second["pairs"][0]["case"]["variant"] == HOSTILE
+
+
+def test_html_is_one_page_with_the_comparison_and_nothing_of_the_data_runs_in_it(tmp_path, known):
+    pytest.importorskip("matplotlib", reason="the report needs the extra `report`")
+    write_html([known, hostile()], tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text()
+    assert "SLOWER" in page
+    assert "old.csv" in page
+    assert "<script>alert(1)" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
 
 
 def test_chunks_of_a_large_comparison_join_without_a_seam(monkeypatch):
