@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chipassay.results.cells import to_text
+from chipassay.results.operations import LIMITED_BY
 from chipassay.results.schema import NAMES, Row
 
 from ..devices.discover import Device
@@ -21,7 +22,7 @@ from ..measure_kernel import WARMUP_SHARE
 from ..timing.engine import Samples, measure
 from ..timing.stopping import PreciseMedian
 from .chip import Chip
-from .correct import Checked, WrongResult, checked
+from .correct import WrongResult, checked
 from .options import Options
 from .quiet import quiet
 from .replay import replay
@@ -118,6 +119,8 @@ class ChipBenchmark:
                 cache=self._options.cache,
                 before_sample=self._options.before_sample,
                 warmup_cap_s=WARMUP_SHARE * cap_s,
+                # What issuing it costs the host is what such an operation measures.
+                queue=LIMITED_BY.get(self._options.op) != "overhead",
             )
 
     def _store(self, row: Row) -> None:
@@ -159,6 +162,3 @@ def _host() -> Device:
     from ..devices.discover import discover
 
     return discover("cpu")
-
-
-__all__ = ["EXTRA_INFO", "Checked", "ChipBenchmark", "Limits"]

@@ -39,11 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     config.stash[session.KEY] = session.Session(config)
-    if hasattr(config.option, "benchmark_disable"):
-        from . import with_benchmark as fixtures
-    else:
-        from . import without_benchmark as fixtures  # type: ignore[no-redef]
-    config.pluginmanager.register(fixtures, "chipassay-benchmark")
+    # An option of pytest-benchmark: whether it is loaded, by whichever way.
+    fixtures = "with_benchmark" if hasattr(config.option, "benchmark_disable") else "without_benchmark"
+    config.pluginmanager.import_plugin(f"{__package__}.{fixtures}")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -1,0 +1,490 @@
+"""The pytest plugin: the fixtures against a chip made of numbers, and whole runs of pytest in processes of their own."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from chipassay.results.cells import from_text
+from chipassay.results.errors import InputError, UnknownName
+from chipassay.results.profile import Evidence, Quantity
+from chipassay.results.schema import NAMES
+from chipassay.results.table import read_rows
+from chipassay.runners.devices.discover import Device
+from chipassay.runners.devices.facts import DeviceFacts
+from chipassay.runners.pytest_plugin import chip_benchmark as module
+from chipassay.runners.pytest_plugin.chip import Chip
+from chipassay.runners.pytest_plugin.chip_benchmark import ChipBenchmark, Limits
+from chipassay.runners.pytest_plugin.correct import WrongResult, relative_error
+from chipassay.runners.pytest_plugin.options import dtype_name
+from chipassay.runners.pytest_plugin.replay import ReplayFailed, replay
+
+from .fakes import FakeChip, noisy, steady
+
+SHEET = Evidence("published", "a sheet")
+GPU = DeviceFacts(
+    "cuda", "X1", "x1-8gb", 2, 8 * 10**9, 10**6, "driver 1", native_dtypes=frozenset({"fp32", "bf16"}),
+    peak_flops_per_s={"bf16": Quantity(4e12, SHEET)}, peak_bandwidth_bytes_per_s=Quantity(1e12, SHEET),
+)  # fmt: skip
+HOST = DeviceFacts("cpu", "Host", "cpu-host-2c", 1, 10**9, 10**6, "Linux", threads=2)
+
+
+def chip_of(timer: FakeChip, facts: DeviceFacts = GPU) -> Chip:
+    return Chip(Device(facts, timer, "cpu" if facts.kind == "cpu" else "cuda:0"))
+
+
+@pytest.fixture
+def make(benchmark, request):
+    """Makes the fixture's object over a fake chip and pytest-benchmark's real fixture, whose results stay out of our own table."""
+    benchmark.disabled = False
+    benchmark._add_stats = lambda stats: None
+    return lambda timer, facts=GPU: ChipBenchmark(benchmark, chip_of(timer, facts), request.node, "run1", Limits(1.0, 5, False))
+
+
+def test_each_cold_sample_finds_the_cache_evicted(make):
+    timer = FakeChip(steady(1e-2))
+    chip_benchmark = make(timer)
+    chip_benchmark(int)
+    assert chip_benchmark.row.cache == "cold"
+    assert timer.log[-6:] == ["evict", "call"] * 3
+
+
+def test_a_warm_cache_is_left_alone_and_the_row_says_so(make):
+    timer = FakeChip(steady(1e-2))
+    chip_benchmark = make(timer).options(cache="warm")
+    chip_benchmark(int)
+    assert (chip_benchmark.row.cache, timer.log.count("evict")) == ("warm", 0)
+
+
+def test_what_a_call_uses_up_is_refilled_before_each_sample(make):
+    timer = FakeChip(steady(1e-2))
+    make(timer).options(before_sample=lambda: timer.log.append("refill"))(int)
+    assert timer.log[-6:] == ["refill", "evict", "call"] * 2
+
+
+def test_pytest_benchmark_gets_every_sample_to_the_last_bit(make, benchmark):
+    taken = []
+
+    def durations():
+        for duration_s in noisy(1e-2, 0.1):
+            taken.append(duration_s)
+            yield duration_s
+
+    chip_benchmark = make(FakeChip(durations()))
+    chip_benchmark(int)
+    times_s = benchmark.stats.stats.data
+    assert len(times_s) >= 10
+    assert times_s == taken[-len(times_s) :]
+    assert chip_benchmark.row.sample_count == len(times_s)
+    assert "device_clock" in str(benchmark.stats.as_dict()["options"]["timer"])
+
+
+def test_the_row_says_which_chip_how_fast_and_what_share_of_its_peak(make):
+    chip_benchmark = make(FakeChip(steady(1e-3)))
+    chip_benchmark.options(op="matmul", dtype="bf16", m=1000, n=1000, k=1000, flops=2e9, bytes=6e6)(int)
+    row = chip_benchmark.row
+    assert (row.chip_id, row.device_name, row.device_kind, row.launch, row.clock_source) == ("x1-8gb", "X1", "cuda", "stream", "device")
+    assert (row.op, row.dtype, row.m, row.native, row.status, row.run_id) == ("matmul", "bf16", 1000, True, "ok", "run1")
+    assert row.time_median_s == pytest.approx(1e-3)
+    assert row.rate_flops_per_s == pytest.approx(2e12)
+    assert row.bandwidth_bytes_per_s == pytest.approx(6e9)
+    assert (row.peak_fraction, row.peak_evidence) == (pytest.approx(0.5), "published")
+    assert row.roofline_fraction == pytest.approx(0.5)
+
+
+def test_a_memory_operation_is_held_against_the_bandwidth(make):
+    chip_benchmark = make(FakeChip(steady(1e-3))).options(op="copy", dtype="fp32", bytes=2.5e8)
+    chip_benchmark(int)
+    assert chip_benchmark.row.peak_fraction == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("told", [{}, {"op": "matmul", "dtype": "bf16"}, {"op": "copy", "dtype": "bf16"}], ids=str)
+def test_work_that_is_not_told_is_held_against_nothing(make, told):
+    chip_benchmark = make(FakeChip(steady(1e-6))).options(**told)
+    chip_benchmark(int)
+    row = chip_benchmark.row
+    assert (row.peak_fraction, row.roofline_fraction, row.rate_flops_per_s, row.bandwidth_bytes_per_s) == (None, None, None, None)
+    assert "peak" not in (row.flags or "")
+
+
+def test_a_rate_beyond_the_peak_is_flagged(make):
+    chip_benchmark = make(FakeChip(steady(1e-3))).options(op="matmul", dtype="bf16", flops=5e9)
+    chip_benchmark(int)
+    assert chip_benchmark.row.flags == "above the chip's peak rate"
+
+
+def test_samples_that_began_before_they_were_queued_are_flagged_whatever_is_told(make):
+    chip_benchmark = make(FakeChip(steady(1e-2), unqueued=frozenset(range(10_000))))
+    chip_benchmark(int)
+    assert chip_benchmark.row.flags == "launch cost may be in the time"
+
+
+@pytest.mark.parametrize("value", [1, "a"])
+def test_the_row_is_named_by_test_and_parameters(make, value, request):
+    chip_benchmark = make(FakeChip(steady(1e-2)))
+    chip_benchmark(int)
+    assert request.node.nodeid == f"{chip_benchmark.row.kernel}[{value}]"
+    assert chip_benchmark.row.variant == f"value={value}"
+
+
+def test_extra_info_is_the_row_and_survives_json(make, benchmark):
+    chip_benchmark = make(FakeChip(noisy(1e-2, 0.1))).options(op="matmul", m=8, flops=10, layout="nt", reference=0.0, tolerance=1.0)
+    chip_benchmark(float)
+    cells = json.loads(json.dumps(benchmark.extra_info))["chipassay"]
+    assert {name: from_text(name, cells.get(name, "")) for name in NAMES} == {name: getattr(chip_benchmark.row, name) for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ({"reference": [1.0, 2.0], "tolerance": 0.1}, 0.5),
+        ({"reference": lambda values: [1.0, 2.0], "tolerance": 0.1}, 0.5),
+        ({"reference": [1.0, 3.0, 4.0], "tolerance": 9.0}, None),  # another shape
+        ({"check": lambda result: False}, None),
+        ({"check": lambda result: pytest.approx(0.0) == result[1] or pytest.fail("no")}, None),
+    ],
+    ids=["reference", "function", "shape", "false", "fail"],
+)
+def test_a_wrong_result_fails_before_anything_is_timed(make, benchmark, told, error):
+    timer = FakeChip(steady(1e-2))
+    chip_benchmark = make(timer).options(**told)
+    with pytest.raises((WrongResult, pytest.fail.Exception)) as raised:
+        chip_benchmark(list, [1.0, 3.0])
+    assert timer.log == ["call"]
+    assert benchmark.stats is None or not benchmark.stats.stats.data
+    if raised.type is WrongResult:
+        assert benchmark.has_error
+        assert (chip_benchmark.row.status, chip_benchmark.row.error, chip_benchmark.row.time_median_s) == ("incorrect", error, None)
+
+
+def test_a_right_result_leaves_its_error_in_the_row_and_comes_back(make):
+    chip_benchmark = make(FakeChip(steady(1e-2))).options(reference=np.array([1.0, 2.0]), tolerance=0.3)
+    assert chip_benchmark(list, [1.0, 2.5]) == [1.0, 2.5]
+    assert (chip_benchmark.row.error, chip_benchmark.row.error_limit) == (0.25, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("a\nb"), "error"), (MemoryError(), "out_of_memory"), (RuntimeError("CUDA out of memory"), "out_of_memory")],
+)
+def test_what_the_function_raises_fails_the_test_and_is_in_the_row(make, error, status):
+    def broken():
+        raise error
+
+    chip_benchmark = make(FakeChip(steady(1e-2)))
+    with pytest.raises(type(error)):
+        chip_benchmark(broken)
+    assert chip_benchmark.row.status == status
+    assert chip_benchmark.row.reason.startswith(type(error).__name__)
+
+
+def test_disabled_it_runs_once_and_is_checked_all_the_same(make, benchmark):
+    timer, calls = FakeChip(steady(1e-2)), []
+    chip_benchmark = make(timer)
+    benchmark.disabled = True
+    with pytest.raises(WrongResult):
+        chip_benchmark.options(check=lambda result: False)(calls.append, 1)
+    assert (calls, timer.log, chip_benchmark.row) == ([1], [], None)
+
+
+def test_a_second_use_in_a_test_is_refused(make):
+    chip_benchmark, calls = make(FakeChip(steady(1e-2))), []
+    chip_benchmark(int)
+    with pytest.raises(Exception, match="Fixture can only be used once"):
+        chip_benchmark(calls.append, 1)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"flop": 1.0}, "did you mean flops"),
+        ({"m": 2.5}, "m=2.5.*'2.5' is not a whole number"),
+        ({"cache": "hot"}, "write cold or warm"),
+        ({"device": "cuda:1"}, "--chipassay-device"),
+        ({"reference": 1.0}, "tolerance=1e-5"),
+        ({"op": ""}, "has a name"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_refused_with_the_mend(make, told, words):
+    with pytest.raises((InputError, UnknownName), match=words):
+        make(FakeChip(steady(1e-2))).options(**told)
+
+
+def test_a_function_of_the_host_is_measured_on_the_host_beside_a_gpu(make, monkeypatch):
+    gpu, host = FakeChip(steady(1e-2)), FakeChip(steady(2e-2), clock_source="host")
+    monkeypatch.setattr(module, "_host", lambda: chip_of(host, HOST).device)
+    chip_benchmark = make(gpu).options(device="cpu")
+    chip_benchmark(int)
+    row = chip_benchmark.row
+    assert gpu.log == []
+    assert (row.device_kind, row.chip_id, row.launch, row.clock_source, row.threads) == ("cpu", "cpu-host-2c", "call", "host", 2)
+    assert row.time_median_s == pytest.approx(2e-2)
+
+
+def test_nothing_collects_or_traces_while_samples_are_taken(make):
+    seen = []
+    chip_benchmark = make(FakeChip(steady(1e-2)))
+    chip_benchmark._limits = replace(chip_benchmark._limits, disable_gc=True)
+    # Of the environment: a coverage tool may be tracing this very test.
+    before = sys.gettrace(), gc.isenabled()
+    chip_benchmark(lambda: seen.append((sys.gettrace(), gc.isenabled())))
+    assert set(seen[1:]) == {(None, False)}
+    assert (sys.gettrace(), gc.isenabled()) == before
+
+
+@pytest.mark.benchmark(max_time=0.25, min_rounds=7)
+def test_limits_are_those_of_pytest_benchmarks_marker_else_of_its_command_line(request):
+    limits = Limits.of(request)
+    assert (limits.max_time_s, limits.min_rounds) == (0.25, 7)
+    assert limits.disable_gc is request.config.getoption("benchmark_disable_gc")
+
+
+def test_time_is_capped_and_few_samples_are_enough_for_a_long_call(make):
+    timer = FakeChip(steady(3.0))
+    chip_benchmark = make(timer).options(max_time_s=2.0)
+    chip_benchmark(int)
+    assert (chip_benchmark.row.sample_count, chip_benchmark.row.stop_reason) == (5, "time_cap")
+
+
+def test_a_pytest_benchmark_that_times_by_other_means_is_found_out():
+    stub = SimpleNamespace(stats=SimpleNamespace(stats=SimpleNamespace(data=[1.0])), pedantic=lambda *args, **kwargs: None)
+    with pytest.raises(ReplayFailed, match="keeps other times"):
+        replay(stub, [1e-3], "host", int)
+
+
+def test_errors_are_relative_to_the_largest_of_the_reference():
+    assert relative_error(np.array([1.0, 9.0]), np.array([2.0, 10.0])) == pytest.approx(0.1)
+    assert relative_error((1.0, 2.0), (1.0, 4.0)) == 0.5
+    assert relative_error(np.array([3 + 4j]), np.array([0j])) == 5.0
+    assert relative_error(np.array([1.0, np.nan]), np.array([1.0, 1.0])) == float("inf")
+    assert relative_error([], []) == 0.0
+
+
+def test_arrays_of_torch_are_compared_in_float64():
+    torch = pytest.importorskip("torch")
+    third = torch.tensor([1 / 3], dtype=torch.bfloat16)
+    # bf16 keeps 8 bits: 1/3 is 171/512 there.
+    assert relative_error(third, np.array([171 / 512])) == 0.0
+    assert dtype_name(third.dtype) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(np.float32, "fp32"), (np.dtype("float16"), "fp16"), ("fp8_e4m3", "fp8_e4m3"), (np.int8, "int8")]
+)
+def test_element_types_have_the_tables_names(dtype, name):
+    assert dtype_name(dtype) == name
+
+
+def test_the_chip_says_what_it_is():
+    chip = chip_of(FakeChip(steady(1.0)))
+    assert (chip.kind, chip.name, chip.chip_id, chip.count, chip.torch_device) == ("cuda", "X1", "x1-8gb", 2, "cuda:0")
+    assert chip.peak_flops_per_s["bf16"].evidence.level == "published"
+    assert (chip.supports("bf16"), chip.supports("fp8_e4m3")) == (True, False)
+    chip.skip_unless("cuda", "rocm", dtype="bf16", count=2)
+    chip.skip_unless("gpu")
+    for needs, words in [
+        (functools.partial(chip.skip_unless, "cpu"), r"needs cpu; the device under test is cuda \(X1\)"),
+        (functools.partial(chip.skip_unless, dtype="fp64"), "needs fp64, which X1 does not compute in hardware"),
+        (functools.partial(chip.skip_unless, count=8), "needs 8 chips; 2 of X1 are here"),
+        (functools.partial(chip_of(FakeChip(steady(1.0)), HOST).skip_unless, "gpu"), "needs gpu; the device under test is cpu"),
+    ]:
+        with pytest.raises(pytest.skip.Exception, match=words):
+            needs()
+
+
+CONFTEST = f"""
+import sys
+import pytest
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+
+def pytest_collection_finish(session):
+    print("LOADED", sorted({{"torch", "numpy", "pandas", "scipy", "matplotlib"}} & set(sys.modules)))
+
+@pytest.fixture(scope="session")
+def chip():
+    from chipassay.runners.devices.discover import Device
+    from chipassay.runners.devices.facts import DeviceFacts
+    from chipassay.runners.pytest_plugin.chip import Chip
+    from fakes import FakeChip, noisy
+    facts = DeviceFacts("cuda", "=X1()", "x1-8gb", 1, 8 * 10**9, 10**6, "driver 1")
+    return Chip(Device(facts, FakeChip(noisy(1e-2, 0.01)), "cuda:0"))
+"""
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_good(chip_benchmark, n):
+    assert chip_benchmark.options(op="copy", dtype="fp32", elements=n, bytes=8.0 * n)(int, n) == n
+
+def test_wrong(chip_benchmark):
+    chip_benchmark.options(op="copy", reference=1.0, tolerance=0.1)(float, 2)
+
+def test_asserts_later(chip_benchmark):
+    assert chip_benchmark(int, 3) == 4
+
+def test_raises(chip_benchmark):
+    chip_benchmark(int, "=x")
+
+@pytest.mark.xfail(reason="known")
+def test_known(chip_benchmark):
+    chip_benchmark.options(check=lambda result: False)(int)
+
+def test_skips(chip_benchmark):
+    pytest.skip("no such kernel")
+
+def test_never_calls(chip_benchmark):
+    pass
+
+def test_of_pytest_benchmark(benchmark):
+    benchmark(int)
+
+def test_plain():
+    pass
+"""
+
+
+class Project:
+    """A folder of tests, run by pytest in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "conftest.py").write_text(CONFTEST)
+        (folder / "test_it.py").write_text(TESTS)
+
+    def run(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-rs", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=120)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run with everything written, and its project."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    output = project.run("--benchmark-json=rows.json", "--chipassay-csv=rows.csv", "--chipassay-device=cpu", "--benchmark-max-time=0.1")
+    return project, output
+
+
+def named(path: Path):
+    return {(row.kernel.rpartition("::")[2], row.variant): row for row in read_rows(path)}
+
+
+def test_tests_pass_and_fail_as_without_the_plugin(run):
+    assert "3 failed, 5 passed, 1 skipped, 1 xfailed" in run[1]
+
+
+def test_the_header_names_device_and_file_and_the_end_counts_rows(run):
+    assert "\nchipassay: device=cpu csv=rows.csv\n" in run[1]
+    assert "chipassay: 2 ok, 3 incorrect, 1 error, 1 skipped; rows in rows.csv" in run[1]
+
+
+def test_nothing_heavy_is_loaded_until_a_test_needs_it(run):
+    assert "\nLOADED []\n" in run[1]
+
+
+def test_every_benchmark_has_a_row_with_its_outcome(run):
+    rows = named(run[0].folder / "rows.csv")
+    assert {name: row.status for name, row in rows.items()} == {
+        ("test_good", "n=1"): "ok",
+        ("test_good", "n=2"): "ok",
+        ("test_wrong", None): "incorrect",
+        ("test_asserts_later", None): "incorrect",
+        ("test_raises", None): "error",
+        ("test_known", None): "incorrect",
+        ("test_skips", None): "skipped",
+    }
+    assert rows["test_raises", None].reason.startswith("ValueError: invalid literal")
+    assert rows["test_skips", None].reason == "no such kernel"
+    assert rows["test_wrong", None].error == 1.0
+    assert rows["test_good", "n=2"].elements == 2
+    assert {row.device_name for row in rows.values()} == {"=X1()"}
+
+
+def test_rows_of_the_csv_are_those_in_extra_info(run):
+    rows = named(run[0].folder / "rows.csv")
+    saved = json.loads((run[0].folder / "rows.json").read_text())["benchmarks"]
+    ours = [benchmark for benchmark in saved if "chipassay" in benchmark["extra_info"]]
+    assert sorted(benchmark["name"] for benchmark in ours) == ["test_asserts_later", "test_good[1]", "test_good[2]"]
+    for benchmark in ours:
+        cells = benchmark["extra_info"]["chipassay"]
+        row = rows[benchmark["name"].partition("[")[0], cells.get("variant")]
+        assert {name: from_text(name, cells.get(name, "")) for name in NAMES} == {name: getattr(row, name) for name in NAMES}
+
+
+def test_saved_json_is_read_back_as_the_same_rows(run):
+    from chipassay.runners.reading import read_any
+
+    rows = named(run[0].folder / "rows.csv")
+    read = [row for row in read_any([run[0].folder / "rows.json"]) if row.tool is None]
+    assert len(read) == 3
+    for row in read:
+        assert replace(row, source_hash=None) == rows[row.kernel.rpartition("::")[2], row.variant]
+
+
+def test_an_existing_csv_is_continued_as_another_run(run):
+    project, _ = run
+    copy = project.folder / "twice.csv"
+    copy.write_bytes((project.folder / "rows.csv").read_bytes())
+    project.run("--chipassay-csv=twice.csv", "-k", "test_good", "--benchmark-max-time=0.1")
+    before, rows = read_rows(project.folder / "rows.csv"), read_rows(copy)
+    assert rows[: len(before)] == before
+    assert len(rows) == len(before) + 2
+    assert len({row.run_id for row in rows}) == 2
+
+
+def test_a_file_of_something_else_is_refused_before_any_test_and_left_as_it_is(run):
+    project, _ = run
+    other = project.folder / "other.csv"
+    other.write_text("a,b\n1,2\nlast line without an end")
+    output = project.run("--chipassay-csv=other.csv")
+    assert "ERROR: other.csv, line 1: has other columns than this version writes; choose a new file with --chipassay-csv" in output
+    assert "passed" not in output
+    assert other.read_text() == "a,b\n1,2\nlast line without an end"
+
+
+def test_disabled_benchmarks_run_once_and_write_no_row(run):
+    project, _ = run
+    output = project.run("--benchmark-disable", "--chipassay-csv=none.csv", "--benchmark-json=none.json")
+    assert "3 failed, 5 passed, 1 skipped, 1 xfailed" in output
+    assert "chipassay: 2 ok" not in output
+    assert not (project.folder / "none.csv").exists()
+
+
+def test_benchmark_skip_and_only_know_the_fixture(run):
+    project, _ = run
+    output = project.run("--benchmark-skip", "--chipassay-csv=none.csv")
+    assert "1 passed, 9 skipped" in output
+    assert not (project.folder / "none.csv").exists()
+    assert "Skipping non-benchmark" in project.run("--benchmark-only", "-k", "plain or test_good", "--benchmark-max-time=0.1")
+
+
+def test_without_pytest_benchmark_the_fixture_says_what_to_install(run):
+    output = run[0].run("-p", "no:benchmark", "-k", "test_plain or test_skips")
+    assert "chip_benchmark needs pytest-benchmark 4.0 or newer" in output
+    assert "pip install pytest-benchmark" in output
+    assert "1 passed" in output
+
+
+def test_a_device_that_is_not_here_and_a_marker_that_does_not_fit_are_told(tmp_path):
+    Project(tmp_path)
+    (tmp_path / "conftest.py").unlink()
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\n@pytest.mark.chip('npu')\ndef test_npu(): pass\n\n@pytest.mark.chip('npu', 'cpu', 'gpu')\ndef test_any(chip): pass\n"
+    )
+    run = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    skipped = run([sys.executable, "-m", "pytest", "-rs", "--strict-markers", "--chipassay-device=cpu"]).stdout
+    assert "needs npu; the device under test is cpu (" in skipped
+    assert "1 passed, 1 skipped" in skipped
+    missing = run([sys.executable, "-m", "pytest", "--chipassay-device=npu", "-k", "any"]).stdout
+    assert "--chipassay-device npu: no such device here, only" in missing
