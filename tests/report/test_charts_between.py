@@ -148,6 +148,18 @@ def test_pairs_stand_in_the_heat_map_and_not_in_the_chart_of_sizes() -> None:
     assert "pairs-busbw-send_recv-nccl" in names
 
 
+def test_patterns_measured_in_pairs_alone_have_no_empty_chart_beside_the_heat_map() -> None:
+    assert [plot.name for plot in collectives([*SWEEP, *pairs(4)], None)] == ["busbw", "latency"]
+
+
+def test_each_chip_has_a_heat_map_of_its_own_under_a_name_that_needs_no_escaping() -> None:
+    other = [replace(r, chip_id="other", backend='"><b>', busbw_bytes_per_s=(r.busbw_bytes_per_s or 0.0) / 2) for r in pairs(4)]
+    heats = pair_heats([*pairs(4), *other])
+    assert [heat.name for heat in heats[::2]] == ["pairs-busbw-send_recv-nccl", "pairs-busbw-send_recv-b-2"]
+    assert [heat.title.split(",")[0].split(" on ")[1] for heat in heats[::2]] == ["h100-sxm-80gb", "other"]
+    assert all(value is None or value < 0.6e11 for line in heats[2].values for value in line)
+
+
 def test_ranks_overlap_and_load_are_tables() -> None:
     found = {sheet.title: sheet for sheet in sheets(SWEEP, PROFILE)}
     (line,) = found["Ranks against each other"].lines

@@ -25,6 +25,7 @@ from chipassay.runners.report.visible import visible
 
 from . import sample
 from .browser import Browser, found
+from .pairs_sample import comparison
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -254,6 +255,26 @@ def test_hostile_names_are_shown_as_text_and_come_back_whole_in_the_download(bro
     saved = list(csv.DictReader(io.StringIO(text)))
     assert {line["op"] for line in saved} == {one_line}
     (browser.downloads / "rows.csv").unlink()
+
+
+def test_the_pairs_of_a_comparison_are_filtered_by_verdict_and_saved(browser: Browser, tmp_path: Path) -> None:
+    pairs = comparison()
+    write_report((), None, None, tmp_path / "versus.html", comparisons=[pairs])
+    browser.complaints.clear()
+    browser.open(tmp_path / "versus.html")
+    slower = pairs.pairs[pairs.pairs["verdict"] == "SLOWER"]
+    choose(browser, "verdict", "SLOWER")
+    assert said(browser) == f"1 to {len(slower)} of {len(slower)} of {len(pairs.pairs)} pairs"
+    click(browser, "change", ".grid-of-rows thead button")
+    assert column(browser, "change") == [change(ratio) for ratio in sorted(slower["ratio"])]
+    click(browser, "Download these pairs")
+    saved = list(csv.DictReader(io.StringIO(browser.saved("pairs-1.csv"))))
+    assert [float(line["ratio"]) for line in saved] == sorted(slower["ratio"])
+    assert {line["verdict"] for line in saved} == {"SLOWER"}
+    for width in (320, 390):
+        browser.size(width, 800)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.complaints == []
 
 
 def test_numbers_that_are_missing_or_infinite_do_not_break_the_table(browser: Browser, tmp_path: Path) -> None:

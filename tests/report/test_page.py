@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import re
 import time
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,58 @@ def test_a_row_with_nothing_but_an_operation_does_not_break_the_page() -> None:
         )
     )
     assert page.body_rows == 3
+
+
+def test_the_page_can_be_walked_by_its_structure(page: Page) -> None:
+    assert [page.tags.count(tag) for tag in ("main", "header", "nav", "h1")] == [1, 1, 1, 1]
+    assert page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    first_link = next(attributes for tag, attributes in page.attributes if tag == "a")
+    assert (first_link["class"], first_link["href"]) == ("skip", "#content")
+    assert page.tags.count("table") == page.tags.count("caption")
+    assert all(attributes.get("lang") == "en" for tag, attributes in page.attributes if tag == "html")
+    cells = [attributes for tag, attributes in page.attributes if tag == "th"]
+    assert all(attributes.get("scope") in ("col", "row") for attributes in cells)
+
+
+def test_every_drawing_has_a_name_and_a_description_or_is_hidden_from_those_who_listen(page: Page) -> None:
+    drawings = [attributes for tag, attributes in page.attributes if tag == "svg"]
+    named = [attributes for attributes in drawings if attributes.get("role") == "img"]
+    assert len(named) == page.tags.count("figure")
+    assert all(len((attributes["aria-labelledby"] or "").split()) == 2 for attributes in named)
+    assert all(attributes.get("aria-hidden") == "true" for attributes in drawings if attributes not in named)
+
+
+def test_each_picture_offers_its_numbers(page: Page) -> None:
+    links = {attributes["download"]: attributes["href"] or "" for tag, attributes in page.attributes if "download" in attributes}
+    assert len(links) == page.tags.count("figure")
+    text = b64decode(links["latency.csv"].split(",")[1]).decode()
+    lines = list(csv.DictReader(text.splitlines()))
+    measured = {(float(line["message size"]), float(line["time"])) for line in lines if line["what"] == "measured"}
+    assert measured
+    assert measured <= {(row.size_bytes, row.time_median_s) for row in sample.rows() if row.op == "all_reduce"}
+    assert {line["what"] for line in lines} == {"measured", "fit"}
+
+
+def test_hidden_characters_are_spelled_out_everywhere() -> None:
+    bad = "chip\u202e\x00\u2066\u200b"
+    rows = [replace(row, chip_id=bad, device_name=bad, kernel=bad, libraries=bad, reason=bad) for row in sample.rows()]
+    text = render(rows, replace(sample.profile(), name=bad, chip_id=bad), None)
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", text)
+    assert "<title>chipassay report: chip\\u202e\\u0000\\u2066\\u200b</title>" in text
+
+
+def test_rows_of_other_tools_say_which_statistic_they_are_and_by_what_they_were_measured() -> None:
+    rows = [replace(row, tool="nccl-tests", tool_version="2.17", time_statistic="mean") for row in sample.rows() if row.op == "all_reduce"]
+    page = Page(render(rows, None, None))
+    assert page.says("measured bynccl-tests")
+    assert page.says("ok mean time")
+
+
+def test_a_drawing_for_each_chip_of_several_with_its_own_roofs() -> None:
+    rows = sample.rows()
+    page = Page(render([*rows, *(replace(row, chip_id="h100-sxm-80gb") for row in rows)], sample.profile(), None))
+    assert {"chart-roofline-1", "chart-roofline-2"} <= set(page.ids)
+    assert page.says("Roofline of h100-sxm-80gb")
+    assert page.says("bf16, fp16 peak 989.4 TFLOP/s, datasheet")
+    assert page.says("bf16, fp16 peak 1.02 TFLOP/s, datasheet")
