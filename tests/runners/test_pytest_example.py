@@ -173,7 +173,7 @@ def test_the_base_against_itself_passes(in_turns):
 def test_a_failing_test_of_the_pull_request_fails_the_job_and_one_of_the_base_does_not(checked_out, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(checked_out, folder, ignore=shutil.ignore_patterns("results", ".git"))
-    passes, fails = ("def test_standardised(benchmark):\n    assert benchmark(int) == %d\n" % result for result in (0, 1))
+    passes, fails = (f"def test_standardised(benchmark):\n    assert benchmark(int) == {result}\n" for result in (0, 1))
     (folder / "base" / "test_kernels.py").write_text(fails)
     (folder / "new" / "test_kernels.py").write_text(passes)
     assert measure(folder, turns=1).returncode == 0
