@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
@@ -48,10 +49,10 @@ def sentence(verdict: Verdict) -> str:
     >>> sentence(Verdict((), (), 120, 100, 60))
     'No finding: 100 of 120 rows were held against something, 60 of them against an expected value.'
     """
-    counts = {severity: 0 for severity in reversed(SEVERITIES) if severity != "ok"}
-    for finding in (*verdict.findings, *verdict.machine):
-        counts[finding.severity] = counts.get(finding.severity, 0) + 1
-    told = ", ".join(f"{count:,} {_plural(severity, count)}" for severity, count in counts.items() if count and severity != "ok")
+    counts = Counter(finding.severity for finding in (*verdict.findings, *verdict.machine))
+    told = ", ".join(
+        f"{counts[severity]:,} {_plural(severity, counts[severity])}" for severity in reversed(SEVERITIES[1:]) if counts[severity]
+    )
     checked = f"{verdict.checked:,} of {verdict.rows:,} rows were held against something, {verdict.expected:,} of them"
     return f"{(told or 'no finding').capitalize()}: {checked} against an expected value."
 

@@ -29,24 +29,24 @@ def packed(values: Iterable[object]) -> Packed:
     ``text`` or ``numbers`` holds the different values; ``at`` (of ``bits`` bits each) which of them each row has. Without ``at``
     there is one value for all rows, or one for each.
 
-    >>> packed(["a", "b", "a"]) == {"text": ["a", "b"], "bits": 8, "at": "AAEA"}
-    True
+    >>> packed(["a", "b", "a", "a"])
+    {'text': ['a', 'b'], 'bits': 8, 'at': 'AAEAAA=='}
     >>> packed([1.0, 1.0])
     {'numbers': 'AAAAAAAA8D8='}
     """
     column = list(values)
     if any(isinstance(value, str | bool) or (isinstance(value, int) and abs(value) >= EXACT_UP_TO) for value in column):
-        return _coded(column, _text, lambda different: {"text": different}, worth=1)
-    return _coded(column, _number, lambda different: {"numbers": _base64(array("d", different))}, worth=2)
+        return _coded(column, _text, lambda different: {"text": different})
+    return _coded(column, _number, lambda different: {"numbers": _base64(array("d", different))})
 
 
-def _coded(column: Sequence[object], plain: Any, told: Any, worth: int) -> Packed:
+def _coded(column: Sequence[object], plain: Any, told: Any) -> Packed:
     places: dict[object, int] = {}
     codes = [places.setdefault(value, len(places)) for value in column]
     different = [plain(value) for value in places]
     if len(different) <= 1:
         return dict(told(different or [plain(None)]))
-    if len(different) * worth > len(column) * (worth - 0.5) or len(different) == len(column):
+    if len(different) > len(column) / 2:
         return dict(told([plain(value) for value in column]))  # codes would cost more than they save
     bits, code = next((bits, code) for bits, code in CODE_TYPES if len(different) <= 2**bits)
     return {**told(different), "bits": bits, "at": _base64(array(code, codes))}

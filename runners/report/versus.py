@@ -26,6 +26,7 @@ PAIRS_AT_MOST = 200_000
 """Pairs in the page: 30 MB. Of more, those that are SAME are left out first; ``compare --format csv`` has all."""
 TOP = 10
 """Broken rows told above the table."""
+NAMES = ("ratio", "ratio_low", "ratio_high", "threshold", "verdict", "row")
 _CAST: dict[str, Any] = {"int": int, "bool": bool, "float": float, "str": str}
 
 
@@ -146,24 +147,17 @@ def _changes(comparison: Comparison, pairs: pandas.DataFrame, rows: Sequence[Row
     slower = table[table["verdict"] == "SLOWER"].sort_values("ratio", ascending=False, kind="stable")
     faster = table[table["verdict"] == "FASTER"].sort_values("ratio", kind="stable")
     others = [table[table["verdict"] == verdict].sort_values("ratio", ascending=False, kind="stable") for verdict in ("UNCLEAR", "SAME")]
-    # Each kind has its share of the picture; what it leaves goes to the next.
-    first = slower.head(DRAWN * 3 // 5)
-    second = faster.head(DRAWN * 2 // 5 if len(slower) >= len(first) else DRAWN - len(first))
+    # Faster ones have two fifths of the picture at most; what they leave goes to the slower ones, and the other way round.
+    first = slower.head(DRAWN - min(len(faster), DRAWN * 2 // 5))
+    second = faster.head(DRAWN - len(first))
     chosen = pandas.concat([first, second, *others]).head(DRAWN)
     chosen = chosen.assign(
         place=chosen["verdict"].map({verdict: place for place, verdict in enumerate(("SLOWER", "UNCLEAR", "SAME", "FASTER"))})
     )
     chosen = chosen.sort_values(["place", "ratio"], ascending=[True, False], kind="stable")
     return [
-        Change(
-            label=_label(rows[line.row]),
-            ratio=float(line.ratio),
-            low=float(line.ratio_low),
-            high=float(line.ratio_high),
-            threshold=float(line.threshold),
-            verdict=str(line.verdict),
-        )
-        for line in chosen.itertuples()
+        Change(_label(rows[place]), float(ratio), float(low), float(high), float(threshold), str(verdict))
+        for ratio, low, high, threshold, verdict, place in zip(*(chosen[name].tolist() for name in NAMES), strict=True)
     ]
 
 

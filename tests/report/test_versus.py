@@ -91,6 +91,15 @@ def test_the_picture_shows_slower_ones_worst_first_and_faster_ones_last_and_noth
     assert [line.verdict for line in lines] == ["SLOWER"] * len(slower) + ["FASTER"] * len(faster)
 
 
+def test_what_one_side_leaves_of_the_picture_the_other_takes() -> None:
+    given = comparison([replace(row, variant=f"turn={turn}") for turn in range(10) for row in sample.rows() if row.status == "ok"])
+    for gone in ("SLOWER", "FASTER"):
+        less = replace(given, pairs=given.pairs[given.pairs["verdict"] != gone])
+        lines = versus(less, 1).forest.lines
+        assert len(lines) == DRAWN
+        assert len({line.change.verdict for line in lines}) == 1
+
+
 def test_every_pair_with_every_column_that_is_known_travels_in_the_page() -> None:
     given = comparison()
     data = json.loads(versus(given, 1).pairs)
