@@ -88,12 +88,12 @@ class ChipBenchmark:
         device = self._device()
         try:
             result = _first(call, device)
-            error = checked(self._options, result, args, kwargs)
+            correct = checked(self._options, result, args, kwargs)
             samples = self._measure(call, device)
         except Exception as error:  # whatever a library raises: the row tells it, and the test fails with it
             self._fails(error)
             raise  # not reached: pytest-benchmark has raised it
-        self._store(measured_row(self._place, device.facts, self._options, samples, error))
+        self._store(measured_row(self._place, device.facts, self._options, samples, correct))
         replay(self.benchmark, samples.times_s, samples.clock_source, call)
         return result
 

@@ -26,8 +26,8 @@ def record(session: Session, item: pytest.Item, call: pytest.CallInfo[None], rep
     if not report.passed and (benchmark is None or benchmark.row is None or benchmark.row.status == "ok"):
         status, reason = _ending(call, report)
         if benchmark is None:
-            chip = session.known_chip
-            session.record(failed_row(Place.of(item, session.run_id), chip and chip.facts, Options(), status, reason))
+            facts = None if session.known_chip is None else session.known_chip.facts
+            session.record(failed_row(Place.of(item, session.run_id), facts, Options(), status, reason))
             return
         benchmark.failed(status, reason)
     if benchmark is not None and benchmark.row is not None:
