@@ -22,11 +22,13 @@ from chipassay.results.table import read_rows
 from chipassay.runners.devices.discover import Device
 from chipassay.runners.devices.facts import DeviceFacts
 from chipassay.runners.pytest_plugin import chip_benchmark as module
+from chipassay.runners.pytest_plugin import session
 from chipassay.runners.pytest_plugin.chip import Chip
 from chipassay.runners.pytest_plugin.chip_benchmark import ChipBenchmark, Limits
 from chipassay.runners.pytest_plugin.correct import WrongResult, relative_error
 from chipassay.runners.pytest_plugin.options import Options, dtype_name
 from chipassay.runners.pytest_plugin.replay import ReplayFailed, replay
+from chipassay.runners.pytest_plugin.session import Session
 
 from .fakes import FakeChip, noisy, steady
 
@@ -300,6 +302,35 @@ def test_the_chip_says_what_it_is():
     ]:
         with pytest.raises(pytest.skip.Exception, match=words):
             needs()
+
+
+def session_of(device="auto", csv=None, **more):
+    """A session over a stand-in for pytest's config, with pytest-benchmark measuring."""
+    measuring = SimpleNamespace(disabled=False, skip=False)
+    options = {"chipassay_device": device, "chipassay_csv": csv}
+    plugins = SimpleNamespace(getplugin={"pytest-benchmark": measuring}.get)
+    return Session(SimpleNamespace(getoption=options.get, pluginmanager=plugins, option=SimpleNamespace(collectonly=False), **more))
+
+
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        (False, "device=auto (no GPU driver here: benchmarks measure the CPU)"),
+        (True, "device=auto (a GPU if torch or CuPy finds one, else the CPU)"),
+        (None, "device=auto (a GPU if torch or CuPy finds one, else the CPU)"),
+    ],
+)
+def test_the_header_says_that_the_cpu_stands_in_where_no_gpu_can_be(monkeypatch, driver, words):
+    monkeypatch.setattr(session, "gpu_driver_here", lambda: driver)
+    assert session_of().header() == f"chipassay: {words}"
+
+
+def test_workers_of_xdist_measure_nothing_and_leave_the_file_alone(tmp_path):
+    assert session_of().measuring
+    worker = session_of(csv=str(tmp_path / "rows.csv"), workerinput={"workerid": "gw0"})
+    worker.open_table()
+    assert not worker.measuring
+    assert not (tmp_path / "rows.csv").exists()
 
 
 CONFTEST = f"""
