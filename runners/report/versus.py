@@ -118,14 +118,16 @@ def pairs_block(pairs: pandas.DataFrame, rows: Sequence[Row], name: str) -> str:
 
 
 def _shown_pairs(pairs: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
-    """The pairs that travel in the page, and how many do not: the most telling verdicts first, in each the order of the base."""
-    if len(pairs) <= PAIRS_AT_MOST:
-        return pairs, 0
-    place = (
-        pairs["verdict"].map({verdict: position for position, verdict in enumerate(VERDICTS) if verdict != "SAME"}).fillna(len(VERDICTS))
-    )
-    kept = place.sort_values(kind="stable").index[:PAIRS_AT_MOST]
-    return pairs.loc[kept.sort_values()], len(pairs) - PAIRS_AT_MOST
+    """The pairs that travel in the page, and how many do not. Slower ones come first, worst first, then the fastest; in the other verdicts
+    the order of the base is kept, and what is the SAME comes last and is left out first."""
+    import pandas
+
+    order = [*(verdict for verdict in VERDICTS if verdict != "SAME"), "SAME"]
+    place = pairs["verdict"].map({verdict: position for position, verdict in enumerate(order)}).fillna(len(order)).astype(int)
+    ratio = pandas.to_numeric(pairs["ratio"], errors="coerce").astype(float)
+    within = ratio.where(pairs["verdict"] == "FASTER", 0.0).where(pairs["verdict"] != "SLOWER", -ratio)
+    kept = pandas.DataFrame({"place": place, "within": within}).reset_index(drop=True).sort_values(["place", "within"], kind="stable")
+    return pairs.iloc[kept.index[:PAIRS_AT_MOST]], max(0, len(pairs) - PAIRS_AT_MOST)
 
 
 def _several(columns: dict[str, Any], name: str) -> bool:

@@ -17,7 +17,7 @@ from chipassay.results.schema import NAMES, Row
 from chipassay.results.table import read_rows
 from chipassay.results.units import bandwidth, rate, seconds, share
 from chipassay.runners.check.finding import Finding, Verdict
-from chipassay.runners.comparison.words import change
+from chipassay.runners.comparison.words import change, interval
 from chipassay.runners.report import write_report
 from chipassay.runners.report.grid import LEFT_OUT
 from chipassay.runners.report.page import TEMPLATES
@@ -203,11 +203,12 @@ def test_the_page_never_scrolls_sideways(page: Browser, width: int) -> None:
 
 
 def test_on_paper_folded_parts_are_open_controls_are_gone_and_all_rows_stand(page: Browser) -> None:
-    page.size(800, 1000, media="print")
+    page.size(720, 1000, media="print")
     page.run("dispatchEvent(new Event('beforeprint'))")
     assert page.run("[...document.querySelectorAll('details:not(.more)')].every((one) => one.open)")
     assert page.run("[...document.querySelectorAll('nav, .filters, .controls')].every((one) => getComputedStyle(one).display === 'none')")
     assert len(column(page, "operation")) == len(ROWS)
+    assert page.run("document.documentElement.scrollWidth") <= 720  # a sheet of A4 or Letter
     page.run("dispatchEvent(new Event('afterprint'))")
     assert len(column(page, "operation")) == 100
     assert page.pdf().startswith(b"%PDF")
@@ -227,6 +228,8 @@ def test_the_scripts_formatters_write_numbers_as_the_rest_of_the_package_does(pa
     small = [x / 64 + 0.001 for x in range(1, 300)]
     told = page.run(f"(() => {{ {script}\nreturn {json.dumps(small)}.map((x) => [percent(x), change(x)]) }})()")
     assert told == [[share(x), change(x)] for x in small]
+    told = page.run(f"(() => {{ {script}\nreturn {json.dumps(small)}.map((x) => interval(x, x * 1.3)) }})()")
+    assert told == [interval(x, x * 1.3) for x in small]
     assert page.run(f"(() => {{ {script}\nreturn printable({json.dumps(HOSTILE)}) }})()") == visible(HOSTILE)
     texts = ["=1", "'=1", "+", "-1", "@x", "it's", "a,b", 'a"b', "", "'a"]
     told = page.run(f"(() => {{ {script}\nreturn {json.dumps(texts)}.map(csvCell) }})()")

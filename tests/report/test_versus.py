@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import struct
 from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_the_pictures_csv_holds_the_numbers() -> None:
     link = forest([change(1.2, 1.1, 1.3, verdict="UNCLEAR")]).link
     lines = list(csv.DictReader(b64decode(link.split(",")[1]).decode().splitlines()))
     assert lines == [{"case": "matmul", "ratio": "1.2", "ratio_low": "1.1", "ratio_high": "1.3", "threshold": "0.05", "verdict": "UNCLEAR"}]
+
+
+def test_the_table_begins_with_the_slowest_then_the_fastest_and_ends_with_what_is_the_same() -> None:
+    columns = json.loads(versus(comparison(), 1).pairs)["columns"]
+    verdicts = [columns["verdict"]["text"][code] for code in b64decode(columns["verdict"]["at"])]
+    assert list(dict.fromkeys(verdicts)) == ["SLOWER", "FASTER", "UNCLEAR", "NOT-COMPARABLE", "SAME"]
+    ratios = struct.unpack(f"<{len(verdicts)}d", b64decode(columns["ratio"]["numbers"]))
+    slower, faster = ([ratio for ratio, verdict in zip(ratios, verdicts, strict=True) if verdict == kind] for kind in ("SLOWER", "FASTER"))
+    assert slower == sorted(slower, reverse=True)
+    assert faster == sorted(faster)
 
 
 def test_the_case_of_a_pair_is_the_case_of_its_row() -> None:

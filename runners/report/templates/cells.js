@@ -53,7 +53,7 @@ const WRITERS = {
     cell.append(change(ratio));
     cell.title = ratio + " times the time" + (low === null ? "" : ", 95 % interval " + low + " to " + high);
   },
-  interval(cell, [low, high]) { if (low !== null && high !== null) cell.append(change(low) + " to " + change(high)); },
+  interval(cell, [low, high]) { if (low !== null && high !== null) cell.append(interval(low, high)); },
 };
 
 // What a column sorts by where that is not simply its first value.

@@ -24,6 +24,11 @@ function change(ratio) {
   return (ratio < 0.1 ? Number(ratio.toPrecision(3)) : ratio.toFixed(2)) + " times";
 }
 
+function interval(low, high) {
+  const first = change(low), last = change(high), unit = last.slice(last.indexOf(" "));
+  return (first.endsWith(unit) ? first.slice(0, -unit.length) : first) + " to " + last;
+}
+
 // Characters that would not show, or would turn the text around them, are spelled out.
 function printable(text) {
   return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
