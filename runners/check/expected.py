@@ -1,0 +1,161 @@
+"""What a row should show: a published figure near in case, chip and fabric where there is one, else the chip's profile.
+
+What nobody published stays unknown: no figure is stretched to another chip, fabric, group or direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from chipassay.results.catalogue import Chip, load_chips
+from chipassay.results.expected import ExpectedRow, expected_of
+from chipassay.results.operations import NARROW_SUMS, STREAM_OPS, fills_matrix_unit, limited_by
+from chipassay.results.profile import Level
+from chipassay.results.published import profile_from_catalogue
+from chipassay.results.schema import Row
+
+from .expected_links import collective, copy_between, host_link
+from .figure import BANDWIDTH, RATE, beyond_cache, chips_of_copy, figure, flops_of
+from .finding import Expectation
+from .tolerance import ABOVE, PER_OCTAVE, PROFILE
+
+NEAR_OCTAVES = 0.6
+"""How far each edge of a product may be from a published shape's, as a power of two."""
+NEAR_SEQUENCE = 1.0
+LEAST_SEQUENCE, LEAST_ATTENTION = 512, 2**23
+"""Attention on shorter sequences, or on fewer than so many values (a quarter of what the published charts were made with), leaves parts
+of the chip without work."""
+FAMILIES = (
+    ("unfused", ("math", "unfused", "naive", "eager")),
+    ("cudnn", ("cudnn",)),
+    ("flash-attention-3", ("flash_attn_3", "flash-attention-3", "fa3", "flashattn3")),
+    ("triton", ("triton", "flex")),
+    ("flash-attention-2", ("flash",)),
+)
+"""Implementation of attention as published -> parts of kernel names that mean it. torch.sdpa.flash is FlashAttention-2."""
+HALVES = ("fp16", "bf16")
+
+
+def expectation(row: Row) -> Expectation | None:
+    """What ``row`` should show; None where nothing is known of its chip, case or fabric, or the row is no plain measurement.
+
+    >>> found = expectation(Row(op="triad", chip_id="h200-sxm-141gb", status="ok", bytes=1e10, bandwidth_bytes_per_s=4.1e12))
+    >>> found.value, found.level
+    (4150000000000.0, 'published')
+    """
+    chip = load_chips().get(row.chip_id or "")
+    if chip is None or row.status != "ok" or row.beside is not None or row.native is False or figure(row) is None:
+        return None
+    if limited_by(row) == "collective":
+        return collective(row, chip)
+    if row.op == "matmul":
+        return _product(row, chip)
+    if row.op == "attention":
+        return _attention(row, chip)
+    if row.op in (*STREAM_OPS, "read"):
+        return _memory(row, chip) if beyond_cache(row, chip) else None
+    if row.op == "transfer":
+        if row.path == "device_to_device":
+            return _memory(row, chip) if row.variant is None else copy_between(row, chip) if chips_of_copy(row) else None
+        return host_link(row, chip)
+    return None
+
+
+def from_published(figures: Sequence[ExpectedRow], how: str, more: float = 0.0) -> Expectation:
+    """Of figures that fit a row alike: the most trusted one's value, and bounds that hold all of them. ``more``: added tolerance."""
+    best = min(figures, key=lambda one: ("high", "medium", "low").index(one.trust) + 3 * (one.bound == "min"))
+    low = min(one.value * (1 - one.tolerance - more) for one in figures)
+    high = max(one.value * (1 + ABOVE * (one.tolerance + more)) if one.bound != "min" else math.inf for one in figures)
+    return Expectation(best.metric, best.value, low, high, best.level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
+
+
+def _product(row: Row, chip: Chip) -> Expectation | None:
+    if row.math_mode in NARROW_SUMS or not fills_matrix_unit(row) or not row.dtype:
+        return None
+    figures = [one for one in expected_of(chip.id, "matmul") if one.dtype == row.dtype]
+    if row.m and row.n and row.k:
+        near = _nearest(figures, lambda one: _octaves((row.m, row.n, row.k), one.shape), NEAR_OCTAVES)
+        if near is not None:
+            figures_near, octaves = near
+            m, n, k = figures_near[0].shape or (0, 0, 0)
+            how = "" if octaves < 0.01 else f" (of {m}x{n}x{k}, {octaves:.1f} octaves away)"
+            return from_published(figures_near, how, PER_OCTAVE * octaves)
+    profile = profile_from_catalogue(chip.id)
+    curve, flops = profile.matmul.get(row.dtype), flops_of(row)
+    if curve is None or not flops:
+        return None
+    # Also a product must read its inputs: a thin one is bound by that.
+    memory_s = profile.memory.time_s(row.bytes) if profile.memory is not None and row.bytes else 0.0
+    best = max((one.value * (1 + ABOVE * one.tolerance) for one in figures if one.bound == "max"), default=0.0)
+    return _from_curve(RATE, flops / max(curve.time_s(flops), memory_s), curve.evidence.level, curve.evidence.source, best)
+
+
+def _attention(row: Row, chip: Chip) -> Expectation | None:
+    seq, batch, heads, head_dim = row.seq_q, row.batch, row.heads, row.head_dim
+    if row.window is not None or row.head_dim_v not in (None, head_dim) or not seq or seq != row.seq_kv or seq < LEAST_SEQUENCE:
+        return None
+    if row.dtype not in HALVES or (batch and heads and head_dim and batch * heads * head_dim * seq < LEAST_ATTENTION):
+        return None
+    family, direction = family_of(row.kernel or row.backend or ""), row.direction or "forward"
+    usable = [
+        one
+        for one in expected_of(chip.id, "attention")
+        if one.head_dim == head_dim and one.causal == bool(row.causal) and one.direction == direction
+        if (one.implementation == family if family is not None else one.implementation != "unfused")
+    ]
+    near = _nearest(usable, lambda one: abs(math.log2(seq / one.seq)) if one.seq else math.inf, NEAR_SEQUENCE)
+    if near is not None:
+        how = "" if near[1] < 0.01 else f" (of sequences of {near[0][0].seq})"
+        return from_published(near[0], f", {near[0][0].implementation}{how}", PER_OCTAVE * near[1])
+    curve, flops = profile_from_catalogue(chip.id).attention.get(row.dtype), flops_of(row)
+    if family == "unfused" or direction != "forward" or curve is None or not flops:
+        return None
+    return _from_curve(RATE, flops / curve.time_s(flops), curve.evidence.level, curve.evidence.source)
+
+
+def family_of(kernel: str) -> str | None:
+    """The published implementation that a kernel is one of; None: another, or not told.
+
+    >>> family_of("torch.sdpa.flash"), family_of("torch.sdpa.math"), family_of("trtllm")
+    ('flash-attention-2', 'unfused', None)
+    """
+    low = kernel.lower()
+    return next((family for family, words in FAMILIES if any(word in low for word in words)), None)
+
+
+def _memory(row: Row, chip: Chip) -> Expectation | None:
+    op = "copy" if row.op == "transfer" else row.op or ""
+    figures = expected_of(chip.id, op)
+    if figures:
+        return from_published(figures, "")
+    curve = profile_from_catalogue(chip.id).memory
+    if curve is None:
+        return None
+    moved = row.bytes or 1e9
+    return _from_curve(BANDWIDTH, moved / curve.time_s(moved), curve.evidence.level, curve.evidence.source)
+
+
+def _from_curve(metric: str, value: float, level: Level, source: str, best: float = 0.0) -> Expectation:
+    tolerance = PROFILE[level]
+    return Expectation(metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, f"profile: {source}")
+
+
+def _octaves(shape: tuple[int | None, ...], other: tuple[int, int, int] | None) -> float:
+    """The largest distance of an edge, as a power of two; rows and columns may change places, which transposes the same work."""
+    if other is None:
+        return math.inf
+    m, n, k = (float(edge or 1) for edge in shape)
+    return min(max(abs(math.log2(a / b)) for a, b in zip(way, other, strict=True)) for way in ((m, n, k), (n, m, k)))
+
+
+def _nearest(
+    figures: Iterable[ExpectedRow], distance: Callable[[ExpectedRow], float], most: float
+) -> tuple[list[ExpectedRow], float] | None:
+    """All figures of the nearest case, and how far it is; None where none is within ``most``."""
+    measured = [(distance(one), one) for one in figures]
+    least = min((far for far, _ in measured), default=math.inf)
+    return ([one for far, one in measured if far <= least + 0.01], least) if least <= most else None
+
+
+__all__ = ["expectation", "family_of", "from_published"]
