@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chipassay.results.cells import to_text
+from chipassay.results.errors import InputError
 from chipassay.results.operations import LIMITED_BY
 from chipassay.results.schema import NAMES, Row
 
@@ -27,6 +28,7 @@ from .options import Options
 from .quiet import quiet
 from .replay import replay
 from .rows import Place, failed_row, measured_row, status_of
+from .where import on_host_alone
 
 EXTRA_INFO = "chipassay"
 """The key in pytest-benchmark's ``extra_info``: column name -> text of the cell, columns without a value left out."""
@@ -76,7 +78,8 @@ class ChipBenchmark:
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Check and measure a call; the result of the first one.
 
-        Raises what the function raises, and WrongResult, an AssertionError, for a wrong result; then nothing is timed.
+        Raises what the function raises, WrongResult (an AssertionError) for a wrong result, InputError for a function of the host on a GPU;
+        then nothing is timed.
         """
         __tracebackhide__ = True
         if self.benchmark.disabled or self.row is not None:
@@ -88,6 +91,7 @@ class ChipBenchmark:
         device = self._device()
         try:
             result = _first(call, device)
+            self._is_of(device, (args, kwargs, result))
             correct = checked(self._options, result, args, kwargs)
             samples = self._measure(call, device)
         except Exception as error:  # whatever a library raises: the row tells it, and the test fails with it
@@ -101,6 +105,14 @@ class ChipBenchmark:
         if self._options.device != "cpu" or self.chip.kind == "cpu":
             return self.chip.device
         return _host()
+
+    def _is_of(self, device: Device, values: tuple[Any, ...]) -> None:
+        """Raises InputError for what looks like a function of the host while a GPU's events are the clock: they would not see it."""
+        if self._options.device is None and device.facts.kind != "cpu" and on_host_alone(values):
+            raise InputError(
+                f"arguments and result lie in the host's memory, and the chip under test is {device.facts.name}; "
+                "write chip_benchmark.options(device='cpu') for a function of the host, device='chip' for one that uses the chip inside"
+            )
 
     def _measure(self, call: Callable[[], Any], device: Device) -> Samples:
         cap_s = self._options.max_time_s or self._limits.max_time_s

@@ -48,7 +48,8 @@ class Options:
     cache: str = "cold"
     """``cold``: the last-level cache is evicted before each sample; ``warm``: it is not."""
     device: str | None = None
-    """``cpu``: the function runs on the host, whatever the chip is, and the row is the CPU's."""
+    """``cpu``: the function runs on the host, whatever the chip is, and the row is the CPU's. ``chip``: it runs on the chip, although what
+    it is given and returns is the host's."""
     check: Callable[[Any], Any] | None = None
     """Is given the result of the first call; raises AssertionError or returns False for a wrong one."""
     reference: Any = None
@@ -83,8 +84,8 @@ class Options:
     def _check(self) -> None:
         if self.cache not in ("cold", "warm"):
             raise InputError(f"chip_benchmark.options(cache={self.cache!r}): write cold or warm")
-        if self.device not in (None, "cpu"):
-            raise InputError(f"chip_benchmark.options(device={self.device!r}): write cpu, or choose the chip by --chipassay-device")
+        if self.device not in (None, "cpu", "chip"):
+            raise InputError(f"chip_benchmark.options(device={self.device!r}): write cpu or chip; --chipassay-device says which chip")
         if self.reference is not None and self.tolerance is None:
             raise InputError("chip_benchmark.options(reference=...): say how far off is right with tolerance=1e-5, or as the dtype demands")
         if not self.op:

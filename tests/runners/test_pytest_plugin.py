@@ -29,6 +29,7 @@ from chipassay.runners.pytest_plugin.correct import WrongResult, relative_error
 from chipassay.runners.pytest_plugin.options import Options, dtype_name
 from chipassay.runners.pytest_plugin.replay import ReplayFailed, replay
 from chipassay.runners.pytest_plugin.session import Session
+from chipassay.runners.pytest_plugin.where import on_host_alone
 
 from .fakes import FakeChip, noisy, steady
 
@@ -231,6 +232,29 @@ def test_a_function_of_the_host_is_measured_on_the_host_beside_a_gpu(make, monke
     assert gpu.log == []
     assert (row.device_kind, row.chip_id, row.launch, row.clock_source, row.threads) == ("cpu", "cpu-host-2c", "call", "host", 2)
     assert row.time_median_s == pytest.approx(2e-2)
+
+
+def test_arrays_of_the_host_alone_are_no_work_of_a_gpu_unless_the_test_says_so(make):
+    timer = FakeChip(steady(1e-2))
+    chip_benchmark = make(timer)
+    with pytest.raises(InputError, match=r"the chip under test is X1; .*device='cpu'"):
+        chip_benchmark(np.sort, np.ones(3))
+    assert timer.log == ["call"]
+    assert chip_benchmark.row.status == "error"
+
+
+def test_a_function_may_use_the_chip_inside(make):
+    chip_benchmark = make(FakeChip(steady(1e-2))).options(device="chip")
+    chip_benchmark(np.sort, np.ones(3))
+    assert (chip_benchmark.row.status, chip_benchmark.row.device_kind) == ("ok", "cuda")
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax", "cupy"])
+def test_arrays_of_a_device_are_known_by_what_their_libraries_say_of_it(kind):
+    device = {"torch": SimpleNamespace(type="cuda"), "jax": SimpleNamespace(platform="gpu"), "cupy": SimpleNamespace(id=0)}[kind]
+    array = SimpleNamespace(dtype="f4", shape=(1,), device=device)
+    assert not on_host_alone([np.ones(1), {"out": [array]}])
+    assert on_host_alone([np.ones(1), {"out": [SimpleNamespace(dtype="f4", shape=(1,), device=SimpleNamespace(type="cpu"))]}])
 
 
 def test_nothing_collects_or_traces_while_samples_are_taken(make):
