@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import beyond_cache, cold_first
@@ -13,6 +14,7 @@ from chipassay.results.profile import Level
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds, share
 
+from ..check.expected import expectation
 from ..check.finding import Expectation
 from .shape import shape, unusual_arithmetic
 from .table import FIGURES, kernel_words
@@ -36,6 +38,8 @@ class Headline:
     peak_share: float | None
     peak_level: str
     expected: str = ""
+    bounds: str = ""
+    """Between which values a row of a healthy chip lies."""
     of_expected: str = ""
     verdict: str = ""
     level: Level | None = None
@@ -102,25 +106,22 @@ def _line(row: Row) -> Headline:
         peak_share=peak,
         peak_level=level,
     )
-    expected = expectation_of(row)
+    expected = expectation(row)
     return line if expected is None else _held_against(line, row, expected)
 
 
 def _held_against(line: Headline, row: Row, expected: Expectation) -> Headline:
     """The line with what should be seen, and how the row compares. The share is of speed: below 100 % is slower, also for times."""
-    from dataclasses import replace
-
     value = getattr(row, expected.metric, None)
     is_time = expected.metric.startswith("time")
-    told = next((words for ending, words in UNITS.items() if ending in expected.metric), None)
-    text = f"{expected.value:.4g}" if told is None else told(expected.value)
-    line = replace(line, expected=text, level=expected.level, source=expected.source)
+    words = next((words for ending, words in UNITS.items() if ending in expected.metric), "{:.4g}".format)
+    bounds = f"{words(expected.low)} to {words(expected.high)}" if math.isfinite(expected.high) else f"{words(expected.low)} and more"
+    line = replace(line, expected=words(expected.value), bounds=bounds, level=expected.level, source=expected.source)
     if not isinstance(value, int | float) or not value or not expected.value:
         return line
     slow, fast = (value > expected.high, value < expected.low) if is_time else (value < expected.low, value > expected.high)
     of_expected = expected.value / value if is_time else value / expected.value
-    verdict = "below" if slow else "above" if fast else "as expected"
-    return replace(line, of_expected=share(of_expected), verdict=verdict)
+    return replace(line, of_expected=share(of_expected), verdict="below" if slow else "above" if fast else "in range")
 
 
 def _peak_share(row: Row, value: float | None) -> tuple[float | None, str]:
@@ -135,12 +136,3 @@ def _peak_share(row: Row, value: float | None) -> tuple[float | None, str]:
         chip.peak_flops_per_s.get(row.dtype or "") if kind == "compute" else chip.memory_bandwidth_bytes_per_s if kind == "memory" else None
     )
     return (value / peak, chip.evidence.level) if peak else (None, "")
-
-
-def expectation_of(row: Row) -> Expectation | None:
-    """What the catalogue expects of the row."""
-    try:
-        from ..check.expected import expectation
-    except ImportError:
-        return None
-    return expectation(row)

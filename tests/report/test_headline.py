@@ -28,12 +28,12 @@ REDUCE = Row(
 
 @pytest.fixture(autouse=True)
 def _nothing_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headline, "expectation_of", lambda row: None)
+    monkeypatch.setattr(headline, "expectation", lambda row: None)
 
 
 def expecting(monkeypatch: pytest.MonkeyPatch, metric: str, value: float, low: float, high: float) -> None:
     expected = Expectation(metric, value, low, high, "published", "a table")
-    monkeypatch.setattr(headline, "expectation_of", lambda row: expected)
+    monkeypatch.setattr(headline, "expectation", lambda row: expected)
 
 
 def one(*rows: Row) -> Headline:
@@ -87,7 +87,7 @@ def test_a_row_without_a_share_of_its_own_is_held_against_the_catalogues_peak() 
     assert one(replace(COPY, chip_id="unheard-of")).of_peak == ""
 
 
-@pytest.mark.parametrize(("low", "high", "verdict"), [(6.5e14, 7.5e14, "as expected"), (6.9e14, 7.5e14, "below"), (6e14, 6.5e14, "above")])
+@pytest.mark.parametrize(("low", "high", "verdict"), [(6.5e14, 7.5e14, "in range"), (6.9e14, 7.5e14, "below"), (6e14, 6.5e14, "above")])
 def test_what_is_expected_stands_beside_with_its_evidence(monkeypatch: pytest.MonkeyPatch, low: float, high: float, verdict: str) -> None:
     expecting(monkeypatch, "rate_flops_per_s", 7e14, low, high)
     line = one(PRODUCT)
@@ -108,12 +108,12 @@ def test_a_time_twice_the_expected_one_is_half_the_speed(monkeypatch: pytest.Mon
 
 def test_the_page_shows_the_columns_of_the_expected_only_where_something_is(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    assert "evidence of the expected" not in render([PRODUCT], None, None)
+    assert "where the expected is from" not in render([PRODUCT], None, None)
     expecting(monkeypatch, "rate_flops_per_s", 7e14, 6.9e14, 7.5e14)
     page = Page(render([PRODUCT], None, None))
-    assert page.says("evidence of the expected")
+    assert page.says("where the expected is from")
     assert page.says("98.1 % below")
-    assert page.says("published a table")
+    assert page.says("published 690.0 TFLOP/s to 750.0 TFLOP/s: a table")
 
 
 def finding(severity: Severity, row: Row | None = None) -> Finding:
