@@ -12,7 +12,7 @@ from setuptools import setup
 HERE = Path(__file__).parent
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 CODE_SUFFIXES = {".py", ".pyc", ".pyo"}
-SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "README.md", "SCHEMA.md"}
+SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "README.md", "SCHEMA.md", "WISHES.md"}
 """Directly in a room lies also what users make, such as the CSVs that `make bench` writes to results/: not shipped."""
 MADE_BY_USERS = {"results/gpu"}
 """Folders in a room that runs write to: not shipped either."""
