@@ -9,7 +9,7 @@ from chipassay.results.profile import Curve, Profile
 from chipassay.results.schema import Row
 from chipassay.results.units import short, size
 
-from .charting import BARS, Model, curve_note, drawn, finished, grouped, label, of_op, usual
+from .charting import BARS, Model, chips, curve_note, drawn, finished, grouped, label, of_op, usual
 from .plot import Axis, Plot, Point, Series, per_time, positive
 
 PLAIN_OPS = ("read", *STREAM_OPS)
@@ -24,7 +24,8 @@ def memory(rows: Sequence[Row], profile: Profile | None) -> Plot:
     if profile is not None and curve is not None:
         line = drawn([p for s in series if s.shape == profile.chip_id for p in s.points], _bandwidth(curve))
         if line:
-            series.append(Series("profile's curve", "model", profile.chip_id, (), line))
+            name = "profile's curve" if len(chips(rows)) < 2 else f"curve of {profile.chip_id}"
+            series.append(Series(name, "model", profile.chip_id, (), line))
     plot = Plot(
         name="memory",
         title="Memory: bandwidth against size",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chipassay.results.profile import Profile
@@ -10,6 +10,7 @@ from chipassay.results.schema import Row
 
 from . import charts, charts_between, charts_memory
 from .draw import draw
+from .fits import overlaid, profiles_of
 from .heat import Heat, draw_heat, pair_heats
 from .picture_data import data_link, picture_csv
 from .plot import Plot
@@ -39,22 +40,29 @@ class Picture:
 
 def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot | Heat]]]:
     """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them."""
+    profiles = profiles_of(rows, profile)
+    each: list[Profile | None] = [*profiles] or [None]
     waiting, transfer = charts_memory.waiting_for_memory(rows), charts_memory.transfer(rows)
+
+    def fitted(make: Callable[[Sequence[Row], Profile | None], Plot]) -> Plot:
+        return overlaid([make(rows, one) for one in each], profiles)
+
+    between = [charts_between.collectives(rows, one) for one in each]
     return [
         (
             "Compute",
             "How near arithmetic comes to what the chip and its memory allow.",
-            [*rooflines(rows, profile), charts.matmul(rows, profile)],
+            [*rooflines(rows, profiles), fitted(charts.matmul)],
         ),
         (
             "Memory and attention",
             "Bytes per second from and to memory, and the rate of attention as sequences grow.",
-            [charts_memory.memory(rows, profile), charts.attention(rows, profile), *(plot for plot in (waiting, transfer) if plot.series)],
+            [fitted(charts_memory.memory), fitted(charts.attention), *(plot for plot in (waiting, transfer) if plot.series)],
         ),
         (
             "Between chips",
             "Bus bandwidth counts what each link carries, so it can be compared between group sizes.",
-            [*charts_between.collectives(rows, profile), *pair_heats(rows)],
+            [*(overlaid(plots, profiles) for plots in zip(*between, strict=True)), *pair_heats(rows)],
         ),
     ]
 

@@ -25,15 +25,15 @@ ROOFLINES = 6
 """Drawings at most, one a chip."""
 
 
-def rooflines(rows: Sequence[Row], profile: Profile | None) -> list[Plot]:
-    """A drawing for each chip that computed something: the roofs of several in one cannot be told apart. A chip that the profile is not of
-    has the catalogue's roofs."""
+def rooflines(rows: Sequence[Row], profiles: Sequence[Profile]) -> list[Plot]:
+    """A drawing for each chip that computed something: the roofs of several in one cannot be told apart. A chip without a profile has the
+    catalogue's roofs."""
     known = [chip for chip in chips(rows) if any(_chip(row) == chip and row.status == "ok" and _computes(row) for row in rows)]
     if len(known) <= 1:
-        return [roofline(rows, profile)]
+        return [roofline(rows, profiles[0] if profiles else None)]
     plots = []
     for number, chip in enumerate(known[:ROOFLINES], 1):
-        own = profile if profile is not None and profile.chip_id == chip else None
+        own = next((one for one in profiles if one.chip_id == chip), None)
         if own is None and chip in load_chips():
             own = profile_from_catalogue(chip)
         plot = roofline([row for row in rows if _chip(row) == chip], own)

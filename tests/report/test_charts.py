@@ -10,6 +10,7 @@ from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
 from chipassay.runners.report import charts, charts_between, charts_memory
 from chipassay.runners.report.draw import MAX_TICKS, ticks_of
+from chipassay.runners.report.fits import overlaid, profiles_of
 from chipassay.runners.report.plot import Axis, Plot, Point, Series, failures, limited, thin
 from chipassay.runners.report.roofline import best_bandwidth, roofline
 from chipassay.runners.report.shape import shape
@@ -256,3 +257,22 @@ def test_only_arithmetic_and_its_two_memory_bound_neighbours_stand_in_the_roofli
     ops = ("matmul", "grouped_matmul", "triad", "decode", "adam", "rms_norm", "launch")
     rows = [moving(op, flops=1e9, rate_flops_per_s=1e9) for op in ops]
     assert {series.label.split()[1] for series in roofline(rows, None).series} == {"matmul", "grouped_matmul", "triad", "decode"}
+
+
+def test_each_chip_of_several_has_its_own_line_through_its_own_points() -> None:
+    slow = [replace(row, chip_id="other", rate_flops_per_s=(row.rate_flops_per_s or 0.0) / 4, time_median_s=(row.time_median_s or 0.0) * 4)
+            for row in sample.rows(seed=2) if row.status == "ok" and row.op == "matmul"]  # fmt: skip
+    rows = [*sample.rows(), *slow]
+    profiles = profiles_of(rows, None)
+    assert [profile.chip_id for profile in profiles] == [sample.CHIP, "other"]
+    plot = overlaid([charts.matmul(rows, profile) for profile in profiles], profiles)
+    ends = {series.label: series.model[-1][1] for series in plot.series if series.hue == "bf16"}
+    assert ends["bf16 on example-cpu-8c"] / ends["bf16 on other"] == pytest.approx(4.0, rel=0.05)
+    assert [note.split(":")[0] for note in plot.notes if "Lines" in note] == [sample.CHIP, "other"]
+
+
+def test_a_profile_that_was_given_or_a_single_chip_is_not_fitted_again() -> None:
+    assert profiles_of(sample.rows(), sample.profile()) == [sample.profile()]
+    assert profiles_of(sample.rows(), None) == []
+    nothing = [replace(row, chip_id="other", status="error") for row in sample.rows()]
+    assert [profile.chip_id for profile in profiles_of([*sample.rows(), *nothing], None)] == [sample.CHIP]
