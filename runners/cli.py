@@ -56,13 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from chipassay.results.errors import ChipassayError
 
+    from .say import say
+
     try:
         return int(arguments.execute(arguments))
     except ChipassayError as error:
         if arguments.json:
             print(json.dumps({"error": str(error), "kind": type(error).__name__}))
-        # Errors quote files, and a file may hold what steers a terminal.
-        print("chipassay:", "".join(char if char.isprintable() or char == "\n" else "?" for char in str(error)), file=sys.stderr)
+        say(f"chipassay: {error}", to=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("chipassay: interrupted", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from chipassay.results.operations import NARROW_SUMS, limited_by, place, time_per_kernel_s
+from chipassay.results.safe_text import printable
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
@@ -18,7 +19,7 @@ SHOWN_REASONS = 3
 def summary_markdown(checks: Sequence[Row], rows: Sequence[Row], shapes: Sequence[Row]) -> str:
     """The whole summary."""
     known = [row for row in (*rows, *checks) if row.device_name]
-    title = f"# {known[0].device_name} ({known[0].chip_id})" if known else "# No device"
+    title = f"# {_words(known[0].device_name)} ({_words(known[0].chip_id)})" if known else "# No device"
     parts = [title, _about(rows or checks), "## Is every kernel right?", *check_lines([*checks, *rows])]
     parts += ["", "## Goals", *goal_lines(goals(rows, _searched(shapes)))]
     parts += ["", "## Best of each operation", *best_lines([*rows, *shapes])]
@@ -30,7 +31,12 @@ def _about(rows: Sequence[Row]) -> str:
     dates = sorted(row.measured_at_utc for row in rows if row.measured_at_utc)
     driver = next((row.driver for row in rows if row.driver), "unknown")
     when = f"{dates[0]} to {dates[-1]}" if dates else "never"
-    return f"\n{when}; driver {driver}; {', '.join(libraries) or 'no library'}\n"
+    return f"\n{when}; driver {_words(driver)}; {_words(', '.join(libraries) or 'no library')}\n"
+
+
+def _words(text: object) -> str:
+    """Text of a row for a cell, a title or a code of Markdown: it ends none of them and brings no HTML."""
+    return printable(text).replace("|", "/").replace("`", "'").replace("<", "&lt;")
 
 
 def check_lines(rows: Sequence[Row]) -> list[str]:
@@ -45,8 +51,10 @@ def check_lines(rows: Sequence[Row]) -> list[str]:
     lines = ["| operation | kernel | right | wrong | broken | left out | why |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for key, count in sorted(counts.items()):
         broken = count["error"] + count["timeout"] + count["out_of_memory"]
-        why = " ".join("; ".join(list(reasons[key])[:SHOWN_REASONS]).replace("|", "/").split())
-        lines.append(f"| {key[0]} | `{key[1]}` | {count['ok']} | {count['incorrect']} | {broken} | {count['skipped']} | {why} |")
+        why = _words(" ".join("; ".join(list(reasons[key])[:SHOWN_REASONS]).split()))
+        lines.append(
+            f"| {_words(key[0])} | `{_words(key[1])}` | {count['ok']} | {count['incorrect']} | {broken} | {count['skipped']} | {why} |"
+        )
     return lines
 
 
@@ -69,7 +77,8 @@ def best_lines(rows: Sequence[Row]) -> list[str]:
     for (op, dtype, variant), group in sorted(groups.items(), key=lambda pair: (place(pair[0][0]), pair[0])):
         best, shown = _best(group)
         share = "" if best.peak_fraction is None else f"{100 * best.peak_fraction:.1f} %"
-        lines.append(f"| {op}{' ' + variant if variant else ''} | {dtype} | {shown} | {share} | `{best.kernel}` | {_case(best)} |")
+        title = _words(f"{op}{' ' + variant if variant else ''}")
+        lines.append(f"| {title} | {_words(dtype)} | {shown} | {share} | `{_words(best.kernel)}` | {_words(_case(best))} |")
     return lines
 
 

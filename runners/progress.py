@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from chipassay.results.operations import limited_by, time_per_kernel_s
+from chipassay.results.safe_text import printable
 from chipassay.results.schema import Row
 from chipassay.results.units import bandwidth, rate, seconds
 
+from .say import say
 from .tasks import Task
 
 
@@ -86,9 +88,9 @@ class Progress:
         if self._quiet:
             return
         if self._bar is None:
-            print(words, file=self._stream, flush=True)
+            say(words, to=self._stream)
         else:
-            self._bar.console.print(words, markup=False, highlight=False)
+            self._bar.console.print(printable(words), markup=False, highlight=False)
 
     def report(self, done: int, total: int, task: Task, row: Row | None) -> None:
         """Called before a task (no row) and after it."""
@@ -97,8 +99,8 @@ class Progress:
         line = "" if row is None else f"[{done:>{len(str(total))}}/{total}] {task.title}: {outcome(row)}"
         if self._bar is None:
             if line:
-                print(line, file=self._stream, flush=True)
+                say(line, to=self._stream)
             return
-        self._bar.update(self._task_id, total=total, completed=done, description=task.title)
+        self._bar.update(self._task_id, total=total, completed=done, description=printable(task.title))
         if line:
-            self._bar.console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
+            self._bar.console.print(printable(line), markup=False, highlight=False, overflow="ellipsis", no_wrap=True)

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from ..say import say
 from .measuring import add_run_arguments, closing_lines, measure
 
 HELP = "measure, profile, report: what is this chip worth?"
@@ -24,7 +25,7 @@ def execute(arguments: argparse.Namespace) -> int:
     outcome = measure(arguments)
     code = outcome.exit_code
     if not any(row.status == "ok" for row in outcome.rows):
-        print("\n".join(closing_lines(outcome)))
+        say(*closing_lines(outcome))
         return code
     from ..normalise import normalise
     from ..summary import summarise, summary_lines
@@ -40,10 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
         files = {"rows": str(outcome.path), "profile": str(profile_path), "report": None if unwritten else str(arguments.report)}
         print(json.dumps({"chip_id": profile.chip_id, "files": files, "summary": asdict(summary)}))
         return code
-    print(f"\n{profile.name} ({profile.chip_id})")
-    print("\n".join(summary_lines(summary)))
-    print()
-    print("\n".join(closing_lines(outcome)))
-    print(f"profile: {profile_path}")
-    print(f"report:  {unwritten or arguments.report}")
+    say("", f"{profile.name} ({profile.chip_id})", *summary_lines(summary), "")
+    say(*closing_lines(outcome))
+    say(f"profile: {profile_path}", f"report:  {unwritten or arguments.report}")
     return code

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ..say import say
+
 if TYPE_CHECKING:
     from ..devices.facts import DeviceFacts
 
@@ -26,9 +28,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"facts": facts.to_dict(), "backends": backends, "collectives": collectives}))
     else:
-        print("\n".join(_lines(facts)))
-        print("\n".join(["backends", *_verdicts(backends), "collectives", *_verdicts(collectives)]))
-        print(f"python {sys.version.split()[0]}; measure with: chipassay bench")
+        say(*_lines(facts), "backends", *_verdicts(backends), "collectives", *_verdicts(collectives))
+        say(f"python {sys.version.split()[0]}; measure with: chipassay bench")
     return 0 if any(reason is None for reason in backends.values()) else 3
 
 

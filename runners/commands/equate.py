@@ -8,6 +8,8 @@ import re
 
 from chipassay.results.errors import InputError
 
+from ..say import say
+
 HELP = "how many of one chip replace another"
 
 REFERENCE = re.compile(r"(\d+)x([^@]+)(?:@(.+))?")
@@ -43,5 +45,5 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([exchange.to_dict() for exchange in found], default=str))
     else:
-        print("\n\n".join(describe_exchange(exchange) for exchange in found))
+        say("\n\n".join(describe_exchange(exchange) for exchange in found))
     return 0

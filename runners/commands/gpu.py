@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..say import say
 from .measuring import announce, duration_s, names
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
     finally:
         _close(arguments)
     if outcomes and outcomes[-1].interrupted:
-        print(f"interrupted; go on with: chipassay gpu --out {arguments.out}", file=sys.stderr)
+        say(f"interrupted; go on with: chipassay gpu --out {arguments.out}", to=sys.stderr)
         return 130
     return _exit_code([row for outcome in outcomes for row in outcome.rows])
 
@@ -86,8 +87,7 @@ def _close(arguments: argparse.Namespace) -> None:
         counts = {name: Counter(str(row.status) for row in rows) for name, rows in found.items() if rows}
         print(json.dumps({"folder": str(arguments.out), "rows": counts, "files": files}))
     else:
-        print(text)
-        print("\n".join(f"{what}: {where}" for what, where in files.items()))
+        say(text, *(f"{what}: {where}" for what, where in files.items()))
 
 
 def _rows_of(path: Path) -> list[Row]:

@@ -140,6 +140,7 @@ def _groups(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _lines(told: dict[str, Any]) -> list[str]:
     """The report for people: rows by chip, operation and type; what found no place; where it was written."""
     from chipassay.results.catalogue import load_chips
+    from chipassay.results.safe_text import printable
 
     groups, unmapped = told["groups"], told["unmapped"]
     lines = [f"{group['rows']:>8} {group['chip_id'] or 'unknown chip'}  {group['op']}  {group['dtype'] or ''}".rstrip() for group in groups]
@@ -152,4 +153,4 @@ def _lines(told: dict[str, Any]) -> list[str]:
         lines += [f"  and {len(unmapped) - TOLD} more kinds of things"] if len(unmapped) > TOLD else []
     lines.append(f"{told['rows']} rows written to {told['out'] if told['out'] != '-' else 'the standard output'}")
     # Names come from the files, and a file may hold what steers a terminal.
-    return ["".join(char if char.isprintable() else "?" for char in line) for line in lines]
+    return [printable(line) for line in lines]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from chipassay.results.errors import InputError
 
+from ..say import say
+
 if TYPE_CHECKING:
     from ..devices.facts import DeviceFacts
     from ..launch.environment import Launch
@@ -135,10 +137,10 @@ def announce(facts: DeviceFacts, count: int, path: Path) -> None:
         line = f"No GPU is measured: the CPU stands in through the fallbacks ({facts.name}, {facts.threads} cores)."
     else:
         line = f"Measuring {facts.name} ({facts.chip_id}, {facts.count} here)."
-    print(line, file=sys.stderr)
+    say(line, to=sys.stderr)
     for note in facts.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"{count} cases, written one by one to {path}", file=sys.stderr, flush=True)
+        say(f"note: {note}", to=sys.stderr)
+    say(f"{count} cases, written one by one to {path}", to=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -205,7 +207,7 @@ def _run_each(options: RunOptions, arguments: argparse.Namespace) -> Outcome:
 
     def tell(words: str) -> None:
         if not arguments.quiet:
-            print(words, file=sys.stderr, flush=True)
+            say(words, to=sys.stderr)
 
     return run_each(arguments.gpus, options, lambda own: _run(own, None, arguments), tell)
 
@@ -218,12 +220,12 @@ def _run(options: RunOptions, launch: Launch | None, arguments: argparse.Namespa
     if launch is not None and launch.rank:
         code, words = join(launch, options, arguments.wait)
         if words:
-            print(f"chipassay: {words}", file=sys.stderr, flush=True)
+            say(f"chipassay: {words}", to=sys.stderr)
         raise SystemExit(code)
     crew = None if launch is None else lead(launch, options, arguments.wait)
     if launch is not None and crew is not None:
         hosts = len(set(crew.job().node_of))
-        print(f"{launch.ranks} ranks on {hosts} host{'s' * (hosts > 1)}, started by {launch.launcher}", file=sys.stderr)
+        say(f"{launch.ranks} ranks on {hosts} host{'s' * (hosts > 1)}, started by {launch.launcher}", to=sys.stderr)
     with Progress(quiet=arguments.quiet) as progress:
         return Run(options, announce, progress.report, progress.tell, crew).execute()
 

@@ -10,6 +10,8 @@ import json
 
 from chipassay.results.errors import InputError
 
+from ..say import say
+
 HELP = "how long a training step takes on a cluster"
 
 
@@ -41,8 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**prediction.to_dict(), "tokens": arguments.tokens, "days": days}, default=str))
         return 0 if prediction.fits else 1
-    print(describe_prediction(prediction))
+    say(describe_prediction(prediction))
     if days is not None:
         low, high = (days * bound / prediction.step_time_s for bound in (prediction.low_s, prediction.high_s))
-        print(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")
+        say(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")
     return 0 if prediction.fits else 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..say import say
+
 HELP = "rows to a per-chip profile"
 
 
@@ -27,5 +29,8 @@ def execute(arguments: argparse.Namespace) -> int:
     profile = normalise(read_many(arguments.files), arguments.chip)
     path = arguments.out or arguments.files[0].with_suffix(".json")
     write_text(path, profile.to_json())
-    print(profile.to_json() if arguments.json else "\n".join([*profile_lines(profile), f"written to {path}"]))
+    if arguments.json:
+        print(profile.to_json())
+    else:
+        say(*profile_lines(profile), f"written to {path}")
     return 0

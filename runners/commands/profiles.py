@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..say import say
+
 HELP = "the chips that ship with a profile"
 
 
@@ -20,7 +22,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
     if arguments.chip is not None:
         profile = profile_from_catalogue(arguments.chip)
-        print(profile.to_json() if arguments.json else "\n".join(profile_lines(profile)))
+        if arguments.json:
+            print(profile.to_json())
+        else:
+            say(*profile_lines(profile))
         return 0
     chips = load_chips()
     if arguments.json:

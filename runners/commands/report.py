@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..say import say
+
 if TYPE_CHECKING:
     from chipassay.results.compare.comparison import Comparison
     from chipassay.results.profile import Profile
@@ -54,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"report": str(arguments.out), "rows": len(rows), "comparisons": len(comparisons), "check": severity}))
     else:
         beside = f", compared with {' and '.join(arguments.base)}" if comparisons else ""
-        print(f"{len(rows)} rows shown in {arguments.out}{beside}")
+        say(f"{len(rows)} rows shown in {arguments.out}{beside}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..say import say
 from .measuring import add_run_arguments, closing_lines, measure
 
 HELP = "measure this machine's chip into a CSV"
@@ -31,5 +32,5 @@ def execute(arguments: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(closing_lines(outcome)))
+        say(*closing_lines(outcome))
     return outcome.exit_code
