@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("the machine against itself")
     own.add_argument("--self-test", action="store_true", help="measure the same code several times: how often do verdicts lie here?")
     own.add_argument("--suite", default="quick", help="what to measure (default: quick)")
-    own.add_argument("--budget", type=duration_s, metavar="TIME", help="for all runs together: 60s, 5m (default: 2m)")
+    own.add_argument("--budget", type=duration_s, metavar="TIME", help="for all runs together: 60s, 5m (default: 5m)")
     own.add_argument("--runs", type=runs, metavar="N", help="how many, half of them a side (default: 6)")
     own.add_argument("--device", choices=["cpu"], help="measure the CPU although a GPU is there")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chipassay.results.compare.comparison import THRESHOLDS, Settings
 from chipassay.results.errors import InputError
-from chipassay.results.schema import Row
+from chipassay.results.schema import Row, case_key
 
 if TYPE_CHECKING:
     import pandas
@@ -63,6 +64,9 @@ class SelfTest:
     chips: tuple[str, ...]
     runs: int
     cases: int
+    """Measured in at least two runs."""
+    everywhere: int
+    """Measured in all of them."""
     single: tuple[Alarms, ...]
     pooled: tuple[Alarms, ...]
     settings: Settings
@@ -93,11 +97,12 @@ def self_test(runs: Sequence[Sequence[Row]], settings: Settings) -> SelfTest:
     pooled = _alarms(halves, settings)
     if not single[-1].pairs:
         raise InputError("no case was measured in two runs; give a self-test more time by --budget or fewer cases by --only")
-    measured = [{(row.chip_id, row.op) for row in rows if row.status == "ok"} for rows in runs]
+    seen = Counter(key for rows in runs for key in {(row.chip_id, case_key(row)) for row in rows if row.status == "ok"})
     return SelfTest(
-        chips=tuple(sorted({chip or "unknown chip" for found in measured for chip, _ in found})),
+        chips=tuple(sorted({chip or "unknown chip" for chip, _ in seen})),
         runs=len(runs),
-        cases=single[-1].judged // half,
+        cases=sum(count > 1 for count in seen.values()),
+        everywhere=sum(count == len(runs) for count in seen.values()),
         single=single,
         pooled=pooled,
         settings=settings,
