@@ -108,7 +108,8 @@ def _compare(arguments: argparse.Namespace, settings: Settings, wanted: str) -> 
     if len(arguments.sides) < 2:
         raise InputError("a comparison needs two sides: chipassay compare BASE NEW (or --self-test: this machine against itself)")
     comparisons = compare_sides(arguments.sides, settings, arguments.only)
-    code = exit_code(comparisons, arguments.fail_on)
+    if arguments.json:
+        exit_code(comparisons, arguments.fail_on)  # where it raises, the error is the one JSON object
 
     shown = [view(comparison, arguments.top, arguments.fail_on) for comparison in comparisons]
     if wanted == "markdown":
@@ -121,7 +122,7 @@ def _compare(arguments: argparse.Namespace, settings: Settings, wanted: str) -> 
         _data(comparisons, wanted, arguments.out)
     if wanted in ("csv", "json", "html") or arguments.out is not None:
         _summary(shown)
-    return code
+    return exit_code(comparisons, arguments.fail_on)
 
 
 def _self_test(arguments: argparse.Namespace, settings: Settings, wanted: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chipassay.results.compare.comparison import VERDICTS, Comparison, Settings
 
-from .asked import broken_count, failures, threshold_words
+from .asked import broken_count, compared_count, failures, threshold_words
 from .words import (
     case_words,
     change,
@@ -99,8 +99,8 @@ def view(comparison: Comparison, top: int, fail_on: Sequence[str] = ()) -> View:
         others=tuple(section for section in others if section.lines),
         notes=_notes(comparison.notes),
         closing=closing(comparison, found, broken, slowest),
-        gate=gate_words(failing, fail_on) if fail_on else "",
-        failed=bool(failing),
+        gate=gate_words(failing, fail_on, compared_count(comparison)) if fail_on else "",
+        failed=bool(fail_on) and (bool(failing) or not compared_count(comparison)),
     )
 
 

@@ -164,13 +164,17 @@ def closing(comparison: Comparison, counts: Mapping[str, int], broken: int, wors
     return sentence[0].upper() + sentence[1:]
 
 
-def gate_words(found: Mapping[str, int], fail_on: Sequence[str]) -> str:
+def gate_words(found: Mapping[str, int], fail_on: Sequence[str], compared: int) -> str:
     """What ``--fail-on`` came to.
 
-    >>> gate_words({"slower": 2, "broken": 1}, ("slower",))
+    >>> gate_words({"slower": 2, "broken": 1}, ("slower",), 10)
     'FAILED on slower: 2 slower, 1 broken.'
+    >>> gate_words({}, ("slower",), 0)
+    'FAILED: what compared nothing does not pass.'
     """
     names = ", ".join(fail_on)
+    if not found and not compared:
+        return "FAILED: what compared nothing does not pass."
     if not found:
         return f"Passed: nothing of {names}."
     return f"FAILED on {names}: {', '.join(f'{count:,} {name}' for name, count in found.items())}."

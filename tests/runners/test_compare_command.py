@@ -354,6 +354,17 @@ def test_a_threshold_decides_what_matters(capsys, tmp_path):
     assert command(capsys, old, new, "--fail-on", "slower", "--threshold", "compute=8%")[0] == 1
 
 
+def test_a_gate_without_a_common_case_ends_with_2_after_showing_why(capsys, files, tmp_path):
+    other = run_file(tmp_path / "other.csv", 1e-3, "c", ops=("triad",))
+    code, out, err = command(capsys, files[0], other, "--fail-on", "slower")
+    assert code == 2
+    assert "Without a partner (6)" in out
+    assert out.splitlines()[-1] == "FAILED: what compared nothing does not pass."
+    assert f"--fail-on cannot say anything: {files[0]} and {other} have not a single pair" in err
+    code, out, _ = command(capsys, files[0], other, "--fail-on", "slower", "--json")
+    assert (code, json.loads(out)["kind"]) == (2, "InputError")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -364,7 +375,6 @@ def test_a_threshold_decides_what_matters(capsys, tmp_path):
         (["old.csv", "new.csv", "--ignore", "op"], "--ignore op would compare different operations"),
         (["old.csv", "new.csv", "--only", "coppy"], "unknown op 'coppy'; did you mean copy?"),
         (["old.csv", "new.csv", "--format", "html"], "--format html needs a file: -o comparison.html"),
-        (["old.csv", "other.csv", "--fail-on", "slower"], "--fail-on cannot say anything: old.csv and other.csv have not a single pair"),
         (["old.csv", "new.csv", "--self-test"], "--self-test compares this machine with itself"),
         (["old.csv", "new.csv", "-o", "empty"], "cannot be written"),
     ],
@@ -372,7 +382,6 @@ def test_a_threshold_decides_what_matters(capsys, tmp_path):
 def test_bad_input_ends_with_2_and_names_the_mend(capsys, files, tmp_path, monkeypatch, arguments, complaint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    run_file(tmp_path / "other.csv", 1e-3, "c", ops=("triad",))
     code, out, err = command(capsys, *arguments)
     assert code == 2
     assert complaint in err
