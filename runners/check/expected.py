@@ -15,7 +15,7 @@ from chipassay.results.profile import Level
 from chipassay.results.published import profile_from_catalogue
 from chipassay.results.schema import Row
 
-from .expected_links import collective, copy_between, host_link
+from .expected_links import FROM_PROFILE, collective, copy_between, host_link
 from .figure import BANDWIDTH, RATE, beyond_cache, chips_of_copy, figure, flops_of
 from .finding import Expectation
 from .tolerance import ABOVE, PER_OCTAVE, PROFILE
@@ -138,7 +138,7 @@ def _memory(row: Row, chip: Chip) -> Expectation | None:
 
 def _from_curve(metric: str, value: float, level: Level, source: str, best: float = 0.0) -> Expectation:
     tolerance = PROFILE[level]
-    return Expectation(metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, f"profile: {source}")
+    return Expectation(metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, FROM_PROFILE + source)
 
 
 def _octaves(shape: tuple[int | None, ...], other: tuple[int, int, int] | None) -> float:

@@ -25,6 +25,8 @@ FAMILIAR = ("nccl", "rccl", None)
 """Backends that the published figures are of; gloo and MPI go another way."""
 PCIE_COPY_SHARE = 0.84
 PCIE_COPY_SOURCE = "0.84 of PCIe: pinned copies of 26.3 of 31.5 GB/s (A100), 51 of 63 (H100), 55 of 63 (H200)"
+FROM_PROFILE = "profile: "
+"""How the source of an expectation begins that is read off a curve."""
 SUPERCHIP = "Superchip"
 """Chips whose way to the host is no PCIe."""
 
@@ -109,7 +111,7 @@ def _from_line(link: Link, size_bytes: int) -> Expectation:
         value * (1 - tolerance),
         value * (1 + ABOVE * tolerance),
         link.evidence.level,
-        f"profile: {link.evidence.source}",
+        FROM_PROFILE + link.evidence.source,
     )
 
 

@@ -80,7 +80,7 @@ def carrier(row: Row, chip: Chip) -> Carrier | None:
 
 
 def node_carrier(row: Row, chip: Chip) -> Carrier | None:
-    """What all network adapters of a node take in per second: of the fabric that the row names, else of the best node known with this chip."""
+    """What all network adapters of a node take in: of the fabric that the row names, else of the best node known with this chip."""
     found = named_fabric(row.fabric)
     if found is not None:
         return Carrier(found[0] * found[1], row.fabric or "")
