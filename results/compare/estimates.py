@@ -84,7 +84,7 @@ def _alike(kinds: Ints, samples: Ints | None = None) -> Iterator[tuple[int, Ints
     """Rows of the same kind (above 0) in batches; ``samples``: how many each has, where that is not the kind itself."""
     order = np.argsort(kinds, kind="stable")
     found, begins = np.unique(kinds[order], return_index=True)
-    for kind, begin, end in zip(found, begins, [*begins[1:], len(order)], strict=True):
+    for kind, begin, end in zip(found, begins, [*begins[1:], len(order)][: len(found)], strict=True):
         if kind <= 0:
             continue
         rows = order[begin:end]

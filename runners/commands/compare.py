@@ -29,6 +29,7 @@ SUFFIXES = {".md": "markdown", ".csv": "csv", ".json": "json", ".html": "html", 
 """What a file's name says of the format, where --format does not."""
 TOP = 10
 MOST_TOP = 10_000
+MOST_RUNS = 12
 
 
 def top(text: str) -> int:
@@ -40,8 +41,8 @@ def top(text: str) -> int:
 
 def runs(text: str) -> int:
     """An even number of runs."""
-    if not (text.isascii() and text.isdecimal()) or int(text) % 2 or not 4 <= int(text) <= 40:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an even number of runs; write 4 to 40")
+    if not (text.isascii() and text.isdecimal()) or int(text) % 2 or not 4 <= int(text) <= MOST_RUNS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an even number of runs; write 4 to {MOST_RUNS}")
     return int(text)
 
 

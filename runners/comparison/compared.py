@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from chipassay.results.compare.comparison import Comparison, Settings
 from chipassay.results.errors import UnknownName
 
 from .sides import Files, files_of, read_side
+
+if TYPE_CHECKING:
+    from chipassay.results.compare.columns import Columns
 
 
 def compare_sides(texts: Sequence[str], settings: Settings, only: Sequence[str] = ()) -> list[Comparison]:
@@ -21,11 +25,11 @@ def compare_sides(texts: Sequence[str], settings: Settings, only: Sequence[str] 
     files = [files_of(text) for text in texts]
     sides = [read_side(one) for one in files]
     if only:
-        known = {op for columns, _ in sides for op in columns.ops()}
+        known = {str(op) for columns, _ in sides for op in columns.frame["op"].unique()}
         for op in only:
             if op not in known:
                 raise UnknownName("op", op, known)
-        sides = [(columns.of_ops(only), notes) for columns, notes in sides]
+        sides = [(of_ops(columns, only), notes) for columns, notes in sides]
     (base, base_notes), *others = sides
     found = []
     for own, (new, notes) in zip(files[1:], others, strict=True):
@@ -39,6 +43,20 @@ def compare_sides(texts: Sequence[str], settings: Settings, only: Sequence[str] 
             )
         )
     return found
+
+
+def of_ops(columns: Columns, ops: Sequence[str]) -> Columns:
+    """The rows of some operations, with their samples."""
+    import numpy as np
+
+    chosen = columns.frame["op"].isin(ops).to_numpy(dtype=bool)
+    counts = np.diff(columns.starts)
+    return replace(
+        columns,
+        frame=columns.frame[chosen].reset_index(drop=True),
+        samples_s=columns.samples_s[np.repeat(chosen, counts)],
+        starts=np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64),
+    )
 
 
 def _same_files(base: Files, new: Files) -> list[str]:

@@ -25,8 +25,7 @@ MOST_SPLITS = 10
 ACCEPTED = 0.01
 """Share of false alarms that the recommended threshold stays under."""
 ALL = "all"
-NO_THRESHOLD = 1e-9
-"""In place of a practical threshold: what is left is whether a difference is significant."""
+PAIR_NAMES = ("kind", "ratio", "ratio_low", "ratio_high", "p_adjusted", "threshold", "verdict")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def self_test(runs: Sequence[Sequence[Row]], settings: Settings) -> SelfTest:
 
     Raises InputError for fewer than LEAST_RUNS, or where no case was measured twice.
     """
-    from chipassay.results.compare.columns import columns_of_rows, joined
+    from chipassay.results.compare.columns import columns_of_rows
 
     if len(runs) < LEAST_RUNS or len(runs) % 2:
         raise InputError(f"a self-test needs an even number of runs, at least {LEAST_RUNS}; there are {len(runs)}")
@@ -92,8 +91,8 @@ def self_test(runs: Sequence[Sequence[Row]], settings: Settings) -> SelfTest:
     chosen = sides[:1] + sides[1::step][:MOST_SPLITS]
     halves = []
     for position, side in enumerate(chosen):
-        base, new = ([columns[i] for i in every if (i in side) is taken] for taken in (True, False))
-        halves.append((joined(*base), joined(*new), position == 0))
+        base, new = ([row for i in every if (i in side) is taken for row in runs[i]] for taken in (True, False))
+        halves.append((columns_of_rows(base, "base"), columns_of_rows(new, "new"), position == 0))
     pooled = _alarms(halves, settings)
     if not single[-1].pairs:
         raise InputError("no case was measured in two runs; give a self-test more time by --budget or fewer cases by --only")
@@ -115,16 +114,25 @@ def _alarms(sides: Sequence[tuple[Columns, Columns, bool]], settings: Settings) 
 
     from chipassay.results.compare.compare import compare
 
-    bare = Settings(settings.alpha, dict.fromkeys(THRESHOLDS, NO_THRESHOLD), settings.normalised, settings.ignored)
     frames = []
     for base, new, once in sides:
-        found = compare(base, new, settings).pairs[["kind", "ratio", "verdict"]]
-        found = found.assign(significant=compare(base, new, bare).pairs["verdict"].isin(("FASTER", "SLOWER")), once=once)
-        frames.append(found[found["verdict"] != "NOT-COMPARABLE"])
+        found = compare(base, new, settings).pairs[[*PAIR_NAMES]]
+        frames.append(found[found["verdict"] != "NOT-COMPARABLE"].assign(once=once))
     pairs = pandas.concat(frames, ignore_index=True)
+    pairs["significant"] = _significant(pairs, settings.alpha)
     kinds = [kind for kind in THRESHOLDS if (pairs["kind"] == kind).any()]
     parts = [_of_kind(kind, pairs[pairs["kind"] == kind], settings) for kind in kinds]
     return (*parts, _of_kind(ALL, pairs, settings))
+
+
+def _significant(pairs: pandas.DataFrame, alpha: float) -> pandas.Series:
+    """Which pairs would be FASTER or SLOWER if any change mattered. Those that a threshold let pass and that still are UNCLEAR are so for
+    their clock, whatever the threshold."""
+    import numpy as np
+
+    moved = (pairs["p_adjusted"] < alpha) & ((pairs["ratio_low"] > 1) | (pairs["ratio_high"] < 1))
+    by_clock = (pairs["verdict"] == "UNCLEAR") & (np.abs(np.log(pairs["ratio"])) > np.log1p(pairs["threshold"]))
+    return moved & ~by_clock
 
 
 def _of_kind(kind: str, pairs: pandas.DataFrame, settings: Settings) -> Alarms:

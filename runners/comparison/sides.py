@@ -77,10 +77,10 @@ def read_side(files: Files) -> tuple[Columns, list[str]]:
         imported = importer.read(path, Hints())
         rows += imported.rows
         notes += _unmapped(path, imported.unmapped)
-    parts = ([read_columns(ours)] if ours else []) + ([columns_of_rows(rows, files.name)] if rows else [])
+    parts = ([read_columns(ours, files.name)] if ours else []) + ([columns_of_rows(rows, files.name)] if rows else [])
     if not parts:
         raise InputError(f"{files.name}: no row in there; measure some with `chipassay run`")
-    return (parts[0] if len(parts) == 1 else joined(*parts)), notes
+    return (parts[0] if len(parts) == 1 else joined(*parts, name=files.name)), notes
 
 
 def _unmapped(path: Path, sentences: Sequence[str]) -> list[str]:

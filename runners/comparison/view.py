@@ -20,6 +20,7 @@ from .words import (
     known,
     reasons,
     side_words,
+    sum_alike,
     time_words,
 )
 
@@ -182,11 +183,16 @@ def _why(comparison: Comparison, verdict: str) -> Section:
 
 def _unmatched(comparison: Comparison) -> Section:
     frame = comparison.unmatched
-    told = []
-    for side in ("base", "new"):
-        told += [(f"only in the {side}: {reason}", count) for reason, count in reasons(frame.loc[frame["side"] == side, "reason"])]
-    told.sort(key=lambda item: -item[1])
+    shared = ["side", "op", "status", "reason"]
+    counted_ = frame[shared].astype(object).fillna("").value_counts(sort=False)
+    words = [_alone(*map(str, values)) for values in counted_.index]
+    told = sum_alike(words, [int(count) for count in counted_])
     return _grouped(f"Without a partner ({len(frame):,})", "rows", told)
+
+
+def _alone(side: str, op: str, status: str, reason: str) -> str:
+    """What is known of a row without a partner."""
+    return f"only in the {side}: {op}" + ("" if status == "ok" else f", {status}" + (f" ({reason})" if reason else ""))
 
 
 def _grouped(title: str, what: str, told: Sequence[tuple[str, int]]) -> Section:

@@ -128,13 +128,15 @@ def reasons(values: pandas.Series) -> list[tuple[str, int]]:
     [('interval 3.4 %, and alike', 2), ('no samples', 1)]
     """
     counts = Counter(values.fillna("").astype(str).tolist())
-    groups: dict[str, list[str]] = {}
-    for reason in counts:
-        groups.setdefault(NUMBER.sub("#", reason), []).append(reason)
-    told = [
-        ((alike[0] or "no reason given") + (", and alike" if len(alike) > 1 else ""), sum(counts[reason] for reason in alike))
-        for alike in groups.values()
-    ]
+    return sum_alike(list(counts), list(counts.values()))
+
+
+def sum_alike(texts: Sequence[str], counts: Sequence[int]) -> list[tuple[str, int]]:
+    """``texts`` with their ``counts``, those that differ in their numbers alone together, the most frequent first."""
+    groups: dict[str, dict[str, int]] = {}
+    for text, count in zip(texts, counts, strict=True):
+        groups.setdefault(NUMBER.sub("#", text), {}).setdefault(text or "no reason given", count)
+    told = [(next(iter(alike)) + (", and alike" if len(alike) > 1 else ""), sum(alike.values())) for alike in groups.values()]
     return sorted(told, key=lambda item: (-item[1], item[0]))
 
 
