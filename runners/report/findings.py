@@ -53,8 +53,9 @@ def sentence(verdict: Verdict) -> str:
     told = ", ".join(
         f"{counts[severity]:,} {_plural(severity, counts[severity])}" for severity in reversed(SEVERITIES[1:]) if counts[severity]
     )
-    checked = f"{verdict.checked:,} of {verdict.rows:,} rows were held against something, {verdict.expected:,} of them"
-    return f"{(told or 'no finding').capitalize()}: {checked} against an expected value."
+    expected = f"{verdict.expected:,}" if verdict.expected else "none"
+    checked = f"{verdict.checked:,} of {verdict.rows:,} rows were held against something, {expected} of them against an expected value."
+    return f"{(told or 'no finding').capitalize()}: {checked}"
 
 
 def _plural(severity: str, count: int) -> str:
