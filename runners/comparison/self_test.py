@@ -27,6 +27,10 @@ BUDGET_S = 300.0
 """The quick suite on a small CPU: 50 cases, each a second in each run."""
 
 
+MOST_NEEDED = 0.5
+"""A threshold above which a comparison tells nothing that one could not see without it."""
+
+
 def measure_runs(options: RunOptions, count: int, budget_s: float, tell: Callable[[str], None]) -> list[list[Row]]:
     """Rows of ``count`` runs, A and B in turns, each in processes of its own, with an equal share of ``budget_s``: runs must be alike.
 
@@ -59,19 +63,36 @@ def to_stderr(words: str) -> None:
 def closing(test: SelfTest) -> str:
     """What to do about it, in one or two sentences."""
     over = _over(test.single)
-    chips = ", ".join(test.chips)
+    here = f"On this machine ({', '.join(test.chips)})"
+    if worst := [alarms for alarms in over if alarms.needed > MOST_NEEDED]:
+        most = max(alarms.shift_most for alarms in worst)
+        return (
+            f"{here} nothing can be compared ({', '.join(alarms.kind for alarms in worst)}): runs of the same code differed by up to "
+            f"{_share(most)}. Find what else runs on it, fix its clock, or give it more time."
+        )
     if not over:
-        first = f"On this machine ({chips}) the usual thresholds hold for single runs ({threshold_words(test.settings.thresholds)})."
+        first = f"{here} the usual thresholds hold for single runs ({threshold_words(test.settings.thresholds)})."
     else:
-        told = ", ".join(f"{100 * alarms.needed:g} % ({alarms.kind})" for alarms in over)
         option = ",".join(f"{alarms.kind}={100 * alarms.needed:g}%" for alarms in over)
-        first = f"On this machine ({chips}), do not trust a single-run difference under {told}: --threshold {option}."
+        first = f"{here} do not trust a single-run difference under {_needed(over)}: --threshold {option}."
     pooled = _over(test.pooled)
     half = test.runs // 2
     if not pooled:
         return f"{first} With {half} runs pooled a side the usual thresholds hold."
-    told = ", ".join(f"{100 * alarms.needed:g} % ({alarms.kind})" for alarms in pooled)
-    return f"{first} With {half} runs pooled a side: not under {told}."
+    return f"{first} With {half} runs pooled a side: not under {_needed(pooled)}."
+
+
+def _needed(found: list[Alarms]) -> str:
+    return " and ".join(f"{_share(alarms.needed)} ({alarms.kind})" for alarms in found)
+
+
+def _share(value: float) -> str:
+    """A relative difference.
+
+    >>> _share(0.053), _share(58.2)
+    ('5.3 %', '59 times')
+    """
+    return f"{100 * value:.1f} %" if value < 1 else f"{1 + value:.3g} times"
 
 
 def _over(found: tuple[Alarms, ...]) -> list[Alarms]:
@@ -119,10 +140,10 @@ def _section(title: str, found: tuple[Alarms, ...]) -> Any:
             f"{alarms.false:,} of {alarms.judged:,}",
             f"{100 * alarms.low:.1f} to {100 * alarms.high:.1f} %",
             f"{alarms.unclear:,}",
-            f"{100 * alarms.shift_median:.1f} %",
-            f"{100 * alarms.shift_most:.1f} %",
+            _share(alarms.shift_median),
+            _share(alarms.shift_most),
             "" if alarms.threshold is None else f"{100 * alarms.threshold:g} %",
-            "" if alarms.threshold is None else f"{100 * alarms.needed:.1f} %",
+            "" if alarms.threshold is None else _share(alarms.needed),
         )
         for alarms in found
     )

@@ -106,6 +106,12 @@ def test_the_threshold_that_is_recommended_would_have_kept_the_alarms_away(shift
     assert f"memory={100 * needed['memory']:g}%" in words
 
 
+def test_a_machine_whose_runs_are_nothing_alike_is_told_so_and_given_no_threshold():
+    words = closing(self_test(machine([1.0, 2.0, 1.0, 4.0]), Settings()))
+    assert "nothing can be compared (compute, memory): runs of the same code differed by up to 4" in words
+    assert "--threshold" not in words
+
+
 def test_the_smallest_threshold_lets_less_than_one_percent_pass():
     # 1 of 100 is one percent, so none may pass; of 101 one may.
     assert needed_threshold([1.05, 1.02], 100) == pytest.approx(0.05, abs=0.0011)
