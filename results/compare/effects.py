@@ -35,14 +35,16 @@ class Effects:
         return self.new_log - self.base_log
 
 
-def effects(samples: Samples, told: tuple[Floats, Floats, Floats], pair: Ints, is_new: NDArray[np.bool_], kind: Sequence[str]) -> Effects:
+def effects(
+    samples: Samples, told: tuple[Floats, Floats, Floats], pair: Ints, is_new: NDArray[np.bool_], kind: NDArray[np.object_]
+) -> Effects:
     """``told``: of each row the log of its own median and of its interval's ends, for rows without samples. ``pair``: of each row its
     pair, -1: none. ``kind``: of each pair."""
     logs, variances = _rows(samples, told)
     size = len(kind)
     sides = [_Side.of(logs, variances, samples, np.where(is_new == side, pair, -1), size) for side in (False, True)]
     base, new = sides
-    shift, known = _shift_between_runs(sides, np.asarray(kind, dtype=object))
+    shift, known = _shift_between_runs(sides, kind)
     variance = sum(side.within + side.between(shift) / np.maximum(side.runs, 1) for side in sides)
     freedom = np.where(known, PRIOR_FREEDOM + base.runs + new.runs - 2, np.inf)
     error = np.sqrt(variance)

@@ -23,10 +23,10 @@ def by_op(comparison: Comparison) -> pandas.DataFrame:
     judged = pairs["verdict"].isin(JUDGED) & (pairs["ratio"] > 0)
     logs = np.log(pairs["ratio"].where(judged).astype(float))
     keys = [pairs["op"], pairs["dtype"]]
-    grouped = logs.groupby(keys, sort=False, dropna=False)
+    grouped = logs.groupby(keys, sort=False, dropna=False, observed=True)
     table = pandas.DataFrame({"pairs": grouped.size(), "geomean_ratio": np.exp(grouped.mean())})
     for verdict in VERDICTS:
-        table[verdict] = (pairs["verdict"] == verdict).groupby(keys, sort=False, dropna=False).sum().astype(int)
+        table[verdict] = (pairs["verdict"] == verdict).groupby(keys, sort=False, dropna=False, observed=True).sum().astype(int)
     return table.reset_index()
 
 

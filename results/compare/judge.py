@@ -1,0 +1,100 @@
+"""The verdict on each pair: what is certain and large enough to matter, what is proved the same, and why the rest is unclear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from .comparison import Settings
+from .effects import Effects
+from .estimates import Floats, least_p
+
+Words = NDArray[np.object_]
+Marks = NDArray[np.bool_]
+
+CLOCK_LIMITED = "compute"
+"""Operations whose time is counted in cycles of the chip's clock; the memory and the links have clocks of their own."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of each pair: the log of the ratio (NaN: unknown), its p after correction, the verdict, and the reason where one is needed."""
+
+    log_ratio: Floats
+    p_adjusted: Floats
+    verdict: Words
+    reason: Words
+    comparable: Marks
+
+
+def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, why_not: Words, settings: Settings) -> Judged:
+    """``why_not``: why a pair cannot be compared, empty where it can.
+
+    FASTER and SLOWER: p after correction below alpha, an interval without zero, and a change beyond the threshold. SAME: the whole
+    interval within the threshold (two one-sided tests at 2.5 %: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987).
+    Correction by Benjamini and Hochberg (JRSS B 57, 1995): where nothing changed at all, any false alarm among all pairs is as rare as
+    alpha; where much changed, power is kept.
+    """
+    limit = np.log1p(thresholds)
+    log_ratio = np.where(np.isfinite(found.log_ratio), found.log_ratio, np.nan)
+    comparable = why_not == ""
+    known = comparable & np.isfinite(log_ratio) & np.isfinite(found.half) & np.isfinite(found.p_value)
+    p_adjusted = np.full(len(kind), np.nan)
+    if known.any():
+        p_adjusted[known] = stats.false_discovery_control(np.clip(found.p_value[known], 0.0, 1.0), method="bh")
+    size = np.abs(log_ratio)
+    certain = known & (p_adjusted < settings.alpha) & (size > found.half)
+    moved = certain & (size > limit)
+    by_clock = moved & (kind == CLOCK_LIMITED) & _by_clock(log_ratio, np.log(clock_ratio), limit)
+    verdict = np.full(len(kind), "UNCLEAR", dtype=object)
+    verdict[known & (size + found.half < limit)] = "SAME"
+    verdict[moved & ~by_clock & (log_ratio > 0)] = "SLOWER"
+    verdict[moved & ~by_clock & (log_ratio < 0)] = "FASTER"
+    verdict[~comparable] = "NOT-COMPARABLE"
+    reason = why_not.copy()
+    unclear = verdict == "UNCLEAR"
+    _tell(reason, unclear & ~np.isfinite(log_ratio), "a side tells no time")
+    _tell(reason, unclear & ~known, "no samples and no interval: several runs a side, or a tool that keeps samples, would tell")
+    _tell(reason, by_clock, "the clock changed by {:+.1f} %: in cycles nothing changed", 100 * (clock_ratio - 1))
+    _tell(reason, unclear & certain, "a change of {:+.1f} % is certain, but not that it is over the threshold", 100 * np.expm1(log_ratio))
+    pairs = int(known.sum())
+    floor = (found.p_value <= found.least_p * (1 + 1e-9)) & (p_adjusted >= settings.alpha)
+    few = f"too few samples: {{:.0f}} and {{:.0f}} cannot tell among {pairs:,} pairs; take {_enough(settings.alpha / max(pairs, 1))} a side"
+    _tell(reason, unclear & floor, few, found.base_samples, found.new_samples)
+    noisy = "too noisy: +-{:.1f} % at a threshold of {:g} %; take more samples or runs"
+    _tell(reason, unclear, noisy, np.round(100 * np.expm1(found.half), 1), np.round(100 * thresholds, 2))
+    return Judged(log_ratio, p_adjusted, verdict, reason, comparable)
+
+
+def _by_clock(log_ratio: Floats, log_clock: Floats, limit: Floats) -> Marks:
+    """Where a change of time is one of the clock: in cycles it is not beyond the threshold in the same direction (nvbench's rule)."""
+    cycles = (log_ratio + log_clock) * np.sign(log_ratio)
+    return np.isfinite(log_clock) & (cycles < limit)
+
+
+def _tell(reason: Words, where: Marks, template: str, *values: NDArray[np.float64] | NDArray[np.int64]) -> None:
+    """Fill in the template for those pairs that have no reason yet; few texts are made, for many pairs are alike."""
+    rows = np.flatnonzero(where)
+    rows = rows[reason[rows] == ""]
+    if not len(rows):
+        return
+    if not values:
+        reason[rows] = template
+        return
+    table = np.column_stack([np.asarray(value, dtype=float)[rows] for value in values])
+    different, places = np.unique(np.round(table, 2), axis=0, return_inverse=True)
+    texts = np.array([template.format(*line) for line in different], dtype=object)
+    reason[rows] = texts[places.reshape(-1)]
+
+
+def _enough(p: float) -> int:
+    """Samples a side from which the rank test can go below ``p``.
+
+    >>> _enough(0.01), _enough(0.01 / 1000)
+    (5, 11)
+    """
+    counts = np.arange(2, 200)
+    return int(counts[np.argmax(least_p(counts, counts) < p)])
