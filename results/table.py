@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .cells import from_text, row_to_cells, to_text
-from .errors import FileError, InputError, UnknownName
-from .schema import NAMES, SCHEMA_VERSION, TYPES, Row, case_key
+from .cells import row_to_cells, to_text
+from .csv_lines import CsvLines
+from .errors import FileError, InputError
+from .row_maker import RowMaker, check_separator
+from .schema import NAMES, TYPES, Row, case_key
 
 if TYPE_CHECKING:
     import pandas
@@ -47,17 +50,30 @@ class TableWriter:
             raise
 
     def _continue_or_begin(self) -> None:
-        with open(self.path, "rb") as existing:
-            content = existing.read()
         header = _line(NAMES)
+        try:
+            with open(self.path, "rb") as existing:
+                head = existing.read(len(header))
+                tail = _unfinished(existing)
+                end = existing.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise FileError(self.path, f"cannot be read ({error.strerror})", mend="choose another place with --out") from error
         # Before anything is cut off: a file of something else keeps its last line.
-        if not header.startswith(content[: len(header)]):
+        if not header.startswith(head):
             raise FileError(self.path, "has other columns than this version writes", line=1, mend="choose a new file with --out")
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.ftruncate(self._descriptor, whole)
-        if whole == 0:
+        if len(head) < len(header):
+            self._cut(0)
             self._write(header)
+        elif tail and _is_whole_row(tail):
+            self._write(b"\n")
+        elif tail:
+            self._cut(end - len(tail))
+
+    def _cut(self, size_bytes: int) -> None:
+        try:
+            os.ftruncate(self._descriptor, size_bytes)
+        except OSError as error:
+            raise FileError(self.path, f"cannot be shortened ({error.strerror})", mend="choose another place with --out") from error
 
     def append(self, row: Row) -> None:
         """Write one row and wait until the system has it on the disk."""
@@ -75,8 +91,9 @@ class TableWriter:
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
         except OSError as error:
-            # Leave no half row behind: everything before this line stays as it is.
-            os.ftruncate(self._descriptor, begin)
+            # Leave no half row behind: everything before this line stays as it is. Where even that fails, readers leave it out.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, begin)
             raise FileError(
                 self.path,
                 f"a row could not be written ({error.strerror}); all rows before it are safe",
@@ -95,71 +112,61 @@ class TableWriter:
         self.close()
 
 
-def _open(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of a results CSV") from error
-    # The last line of a run that was killed may be cut short: it was never measured to its end, so it does not count.
-    whole = content[: content.rfind(b"\n") + 1]
-    try:
-        return whole.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = whole.count(b"\n", 0, error.start) + 1
-        raise FileError(path, "not UTF-8 text", line=line, mend="give a results CSV written by chipassay") from error
+def _unfinished(file: BinaryIO) -> bytes:
+    """What stands after the last line end of a file."""
+    position, tail = file.seek(0, os.SEEK_END), b""
+    while position and b"\n" not in tail:
+        begin = max(0, position - 2**16)
+        file.seek(begin)
+        tail = file.read(position - begin) + tail
+        position = begin
+    return tail[tail.rfind(b"\n") + 1 :]
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    if not {"op", "status"} <= set(header):
-        raise FileError(
-            path,
-            "not a chipassay results CSV: no op and status columns",
-            line=1,
-            mend="bring other tools' files in with `chipassay import`",
-        )
-    for position, name in enumerate(header):
-        if name not in TYPES and not name.startswith("x_"):
-            raise FileError(path, str(UnknownName("column", name, NAMES)), line=1, mend="columns of your own begin with x_")
-        if name in header[:position]:
-            raise FileError(path, f"column {name!r} stands twice", line=1, mend="keep one of them")
+def _is_whole_row(tail: bytes) -> bool:
+    """Whether all cells of a row are there, and only the line's end is not. Readers count such a row, so it must not be cut off."""
+    try:
+        return [len(cells) for cells in csv.reader([tail.decode("utf-8")], strict=True)] == [len(NAMES)]
+    except (csv.Error, UnicodeDecodeError):
+        return False
 
 
 def iterate_rows(path: str | Path) -> Iterator[Row]:
-    """Rows of a results CSV, one by one.
+    """Rows of a results CSV, one by one; the file is read as they are asked for.
 
-    Raises FileError naming the line and column of the first cell that is not of its type.
+    A last line without its line end was being written when a run was killed: it does not count unless all its cells are there. In a file
+    that chipassay did not write, where a number may end its lines, it is an error. Raises FileError naming line and column of whatever
+    else is not as it should be.
     """
     path = Path(path)
-    reader = csv.reader(io.StringIO(_open(path), newline=""), strict=True)
-    try:
-        header = next(reader)
-    except StopIteration:
-        raise FileError(path, "is empty", mend="give a results CSV with a header and rows") from None
-    _check_header(path, header)
-    try:
-        for cells in reader:
-            yield _row(path, reader.line_num, header, cells)
-    except csv.Error as error:
-        raise FileError(path, f"broken CSV ({error})", line=reader.line_num, mend="check the quotes of this line") from error
-
-
-def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> Row:
-    if len(cells) != len(header):
-        raise FileError(path, f"{len(cells)} cells where the header has {len(header)}", line=line, mend="repair or delete this line")
-    values = {}
-    for name, text in zip(header, cells, strict=True):
-        if name in TYPES:
-            try:
-                values[name] = from_text(name, text)
-            except ValueError as error:
-                raise FileError(path, str(error), line=line, field=name, mend="repair or delete this line") from error
-    version = values.get("schema_version")
-    if version is not None and version > SCHEMA_VERSION:
-        raise FileError(path, f"schema version {version}, this chipassay reads up to {SCHEMA_VERSION}", line=line, mend="upgrade chipassay")
-    for name in ("op", "status"):
-        if values.get(name) is None:
-            raise FileError(path, "is empty", line=line, field=name, mend="repair or delete this line")
-    return Row(**values)
+    lines = CsvLines(path)
+    reader = csv.reader(lines, strict=True)
+    make: RowMaker | None = None
+    begin = 1  # the line in which the next row begins: what a lost quote swallowed is told by it, not by where it ended
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            if make is not None and make.ours and not lines.whole and reader.line_num == begin:
+                return
+            if make is None:
+                check_separator(path, lines.first)
+            raise FileError(path, f"broken CSV ({error})", line=begin, mend="check the quotes of this line") from error
+        if make is None:
+            if not lines.whole:
+                raise FileError(path, "ends in its header", line=1, mend="give a results CSV with a header and rows")
+            if cells:
+                check_separator(path, lines.first)
+                make = RowMaker(path, cells)
+        elif cells:
+            if not lines.whole and not make.counts_unfinished(cells, lines.broken, begin):
+                return
+            yield make.row(cells, begin)
+        begin = reader.line_num + 1
+    if make is None:
+        raise FileError(path, "is empty", mend="give a results CSV with a header and rows")
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -185,11 +192,11 @@ def keep_latest(path: str | Path) -> None:
     kept = latest(rows)
     if len(kept) == len(rows):
         return
-    whole = b"".join([_line(NAMES), *(_line(row_to_cells(row)) for row in kept)])
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(whole)
+            file.write(_line(NAMES))
+            file.writelines(_line(row_to_cells(row)) for row in kept)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
