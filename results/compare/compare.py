@@ -107,7 +107,6 @@ def _pairs(
 ) -> pandas.DataFrame:
     frame = matched.columns.frame
     base, new = matched.base_row, matched.new_row
-    ok = frame["status"].isin(["ok"]).to_numpy()
     told = frame["time_median_s"].to_numpy()
     times = [np.exp(log) if not normalised else told[row] for log, row in ((found.base_log, base), (found.new_log, new))]
     # Only shares of peak and bandwidths can stand in for a time; what is shown is a time or nothing.
@@ -135,7 +134,7 @@ def _pairs(
         "threshold": thresholds,
         "verdict": judged.verdict,
         "reason": judged.reason,
-        "broken": ok[base] & ~ok[new],
+        "broken": (found.base_runs > 0) & (found.new_runs == 0),
     }
     return pandas.DataFrame(columns, copy=False)
 

@@ -127,7 +127,7 @@ def reasons(values: pandas.Series) -> list[tuple[str, int]]:
     >>> reasons(pandas.Series(["interval 3.4 %", "no samples", "interval 5.1 %"]))
     [('interval 3.4 %, and alike', 2), ('no samples', 1)]
     """
-    counts = Counter(values.fillna("").astype(str).tolist())
+    counts = Counter(values.astype(object).fillna("").astype(str).tolist())
     return sum_alike(list(counts), list(counts.values()))
 
 

@@ -321,6 +321,16 @@ def test_a_folder_and_paths_joined_by_commas_are_pooled_as_runs(capsys, tmp_path
     assert any("1 of 3 files hold no results and were left out: profile.json" in note for note in found["notes"])
 
 
+def test_a_case_that_only_some_of_the_pooled_runs_measured_is_not_broken(capsys, tmp_path):
+    old = run_file(tmp_path / "old.csv", 1e-3, "a")
+    good = run_file(tmp_path / "good.csv", 1e-3, "b")
+    late = run_file(tmp_path / "late.csv", 1e-3, "c", status="skipped", reason="no time", time_median_s=None, samples_s=None)
+    _, out, _ = command(capsys, old, f"{good},{late}", "--json")
+    assert [one["broken"] for one in json.loads(out)["comparisons"][0]["pairs"]] == [False] * 3
+    code, out, _ = command(capsys, old, late, "--fail-on", "slower")
+    assert (code, out.splitlines()[-1]) == (1, "FAILED on slower: 3 broken.")
+
+
 def test_each_further_side_is_compared_with_the_first(capsys, files, tmp_path):
     third = run_file(tmp_path / "third.csv", 1e-3, "c")
     _, out, _ = command(capsys, *files, third, "--json")
