@@ -109,13 +109,15 @@ class Browser:
         return base64.b64decode(self._call("Page.printToPDF", printBackground=False)["data"])
 
     def saved(self, name: str) -> str:
-        """The text of a download, waited for."""
+        """The text of a download, waited for and taken away."""
         until = time.monotonic() + PATIENCE_S
         path = self.downloads / name
         while not path.exists():
             assert time.monotonic() < until, f"{name} was not saved; there is {[one.name for one in self.downloads.glob('*')]}"
             time.sleep(0.02)
-        return path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
+        path.unlink()
+        return text
 
     def close(self) -> None:
         """End the browser."""

@@ -29,16 +29,19 @@ function interval(low, high) {
   return (first.endsWith(unit) ? first.slice(0, -unit.length) : first) + " to " + last;
 }
 
-// Characters that would not show, or would turn the text around them, are spelled out.
+// Characters that would not show, or would turn the text around them, are spelled out: results/safe_text.py, runners/report/visible.py.
 function printable(text) {
-  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
-    (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (found) => {
+    if ("\t\r\n".includes(found)) return found;
+    const code = found.codePointAt(0), hex = code.toString(16);
+    return code < 0x100 ? "\\x" + hex.padStart(2, "0") : code < 0x10000 ? "\\u" + hex.padStart(4, "0") : "\\U" + hex.padStart(8, "0");
+  });
 }
 
-// One cell of a CSV: text that a spreadsheet would take for a formula gets a quote before it.
+// One cell of a CSV, as results/cells.py writes it: text that a spreadsheet would take for a formula gets a quote before it.
 function csvCell(value) {
   if (value === null) return "";
-  if (typeof value === "number") return String(value);
-  const text = /^'*[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  if (typeof value === "number") return Number.isFinite(value) ? String(value) : value > 0 ? "inf" : "-inf";
+  const text = /^'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]/.test(value) ? "'" + value : value;
   return /[",\r\n]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
 }
