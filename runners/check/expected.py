@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.expected import ExpectedRow, expected_of
-from chipassay.results.operations import NARROW_SUMS, STREAM_OPS, fills_matrix_unit, limited_by
+from chipassay.results.operations import NARROW_SUMS, STREAM_OPS, USUAL_HEAD_DIM, fills_matrix_unit, limited_by
 from chipassay.results.profile import Level
 from chipassay.results.published import profile_from_catalogue
 from chipassay.results.schema import Row
@@ -20,12 +20,23 @@ from .figure import BANDWIDTH, RATE, beyond_cache, chips_of_copy, figure, flops_
 from .finding import Expectation
 from .tolerance import ABOVE, PER_OCTAVE, PROFILE
 
-NEAR_OCTAVES = 0.6
-"""How far each edge of a product may be from a published shape's, as a power of two."""
+NEAR_OCTAVES = 0.3
+"""How far each edge of a product may be from a published shape's, as a power of two. The best of many shapes stands for itself alone: an
+edge of 769 in place of 768 costs the last tile."""
 NEAR_SEQUENCE = 1.0
-LEAST_SEQUENCE, LEAST_ATTENTION = 512, 2**23
-"""Attention on shorter sequences, or on fewer than so many values (a quarter of what the published charts were made with), leaves parts
-of the chip without work."""
+LEAST_SEQUENCE, CHARTED_VALUES = 512, 2**25
+"""The published charts begin at sequences of 512 and are of 16,384 tokens times a hidden size of 2048; with less than a quarter of that
+parts of the chip are without work."""
+PROFILE_SEQUENCE = 2048
+"""A profile's curve is of forward and backward passes over long sequences, and knows FLOPs alone: on an A100 and an H100 forward passes
+over 512 tokens reach 0.45 to 0.8 of it, over 2048 and more 0.7 to 1.2 (tables of aiconfigurator-core)."""
+PER_LOAD, PER_KERNEL = 0.10, 0.20
+"""What other numbers of tokens and heads than the charts' add, and a kernel that is none of the published ones (forward passes of serving
+frameworks, tables of aiconfigurator-core)."""
+NARROW_TOLERANCE = 0.50
+"""fp8 products by other scalings and libraries than the published ones take up to twice as long (the same tables)."""
+BOTH, PER_DIRECTION = "forward+backward", 0.10
+"""A forward pass alone is some 10 % faster or slower than both together (FlashAttention's charts)."""
 FAMILIES = (
     ("unfused", ("math", "unfused", "naive", "eager")),
     ("cudnn", ("cudnn",)),
@@ -63,19 +74,23 @@ def expectation(row: Row) -> Expectation | None:
 
 
 def from_published(figures: Sequence[ExpectedRow], how: str, more: float = 0.0) -> Expectation:
-    """Of figures that fit a row alike: the most trusted one's value, and bounds that hold all of them. ``more``: added tolerance."""
+    """Of figures that fit a row alike: the most trusted one's value, and bounds that hold all of them.
+
+    ``more``: tolerance added for a case that is near, not the same; it makes the expectation a derived one.
+    """
     best = min(figures, key=lambda one: ("high", "medium", "low").index(one.trust) + 3 * (one.bound == "min"))
     low = min(one.value * (1 - one.tolerance - more) for one in figures)
     high = max(one.value * (1 + ABOVE * (one.tolerance + more)) if one.bound != "min" else math.inf for one in figures)
-    return Expectation(best.metric, best.value, low, high, best.level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
+    level: Level = "derived" if more > 0 and best.level == "published" else best.level
+    return Expectation(best.metric, best.value, low, high, level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
 
 
 def _product(row: Row, chip: Chip) -> Expectation | None:
-    if row.math_mode in NARROW_SUMS or not fills_matrix_unit(row) or not row.dtype:
+    if row.math_mode in NARROW_SUMS or row.scaling not in (None, "per_tensor") or not fills_matrix_unit(row) or not row.dtype:
         return None
     figures = [one for one in expected_of(chip.id, "matmul") if one.dtype == row.dtype]
     if row.m and row.n and row.k:
-        near = _nearest(figures, lambda one: _octaves((row.m, row.n, row.k), one.shape), NEAR_OCTAVES)
+        near = _nearest(figures, lambda one: _distance((row.m, row.n, row.k), one), NEAR_OCTAVES)
         if near is not None:
             figures_near, octaves = near
             m, n, k = figures_near[0].shape or (0, 0, 0)
@@ -88,30 +103,46 @@ def _product(row: Row, chip: Chip) -> Expectation | None:
     # Also a product must read its inputs: a thin one is bound by that.
     memory_s = profile.memory.time_s(row.bytes) if profile.memory is not None and row.bytes else 0.0
     best = max((one.value * (1 + ABOVE * one.tolerance) for one in figures if one.bound == "max"), default=0.0)
-    return _from_curve(RATE, flops / max(curve.time_s(flops), memory_s), curve.evidence.level, curve.evidence.source, best)
+    least = NARROW_TOLERANCE if row.dtype.startswith("fp8") else 0.0
+    return _from_curve(RATE, flops / max(curve.time_s(flops), memory_s), curve.evidence.level, curve.evidence.source, best, least)
 
 
 def _attention(row: Row, chip: Chip) -> Expectation | None:
     seq, batch, heads, head_dim = row.seq_q, row.batch, row.heads, row.head_dim
     if row.window is not None or row.head_dim_v not in (None, head_dim) or not seq or seq != row.seq_kv or seq < LEAST_SEQUENCE:
         return None
-    if row.dtype not in HALVES or (batch and heads and head_dim and batch * heads * head_dim * seq < LEAST_ATTENTION):
+    if row.dtype not in HALVES or (batch and heads and head_dim and batch * heads * head_dim * seq < CHARTED_VALUES / 4):
         return None
     family, direction = family_of(row.kernel or row.backend or ""), row.direction or "forward"
     usable = [
         one
         for one in expected_of(chip.id, "attention")
-        if one.head_dim == head_dim and one.causal == bool(row.causal) and one.direction == direction
+        if one.head_dim == head_dim and one.causal == bool(row.causal)
         if (one.implementation == family if family is not None else one.implementation != "unfused")
     ]
-    near = _nearest(usable, lambda one: abs(math.log2(seq / one.seq)) if one.seq else math.inf, NEAR_SEQUENCE)
-    if near is not None:
-        how = "" if near[1] < 0.01 else f" (of sequences of {near[0][0].seq})"
-        return from_published(near[0], f", {near[0][0].implementation}{how}", PER_OCTAVE * near[1])
+    odd = PER_LOAD if not _as_charted(row) else 0.0
+    odd += PER_KERNEL if family is None else 0.0
+    for measured, how, more in ((direction, "", 0.0), (BOTH, ", forward and backward together", PER_DIRECTION)):
+        same = [one for one in usable if one.direction == measured]
+        near = _nearest(same, lambda one: abs(math.log2(seq / one.seq)) if one.seq else math.inf, NEAR_SEQUENCE)
+        if near is not None:
+            one = near[0][0]
+            how = f", {one.implementation}{how}" + ("" if near[1] < 0.01 else f" (of sequences of {one.seq})")
+            return from_published(near[0], how, more + odd + PER_OCTAVE * near[1])
     curve, flops = profile_from_catalogue(chip.id).attention.get(row.dtype), flops_of(row)
-    if family == "unfused" or direction != "forward" or curve is None or not flops:
+    usual = seq >= PROFILE_SEQUENCE and head_dim == USUAL_HEAD_DIM and bool(row.causal) and direction == "forward"
+    if family == "unfused" or not usual or curve is None or not flops:
         return None
-    return _from_curve(RATE, flops / curve.time_s(flops), curve.evidence.level, curve.evidence.source)
+    level: Level = "derived" if curve.evidence.level == "published" else curve.evidence.level
+    return _from_curve(RATE, flops / curve.time_s(flops), level, curve.evidence.source)
+
+
+def _as_charted(row: Row) -> bool:
+    """Whether tokens and heads are about as many as in the published charts, with as many key heads as query heads."""
+    if not (row.batch and row.heads and row.head_dim and row.seq_q):
+        return False
+    values = row.batch * row.heads * row.head_dim * row.seq_q
+    return row.kv_heads in (None, row.heads) and CHARTED_VALUES / 2 <= values <= 2 * CHARTED_VALUES
 
 
 def family_of(kernel: str) -> str | None:
@@ -136,17 +167,19 @@ def _memory(row: Row, chip: Chip) -> Expectation | None:
     return _from_curve(BANDWIDTH, moved / curve.time_s(moved), curve.evidence.level, curve.evidence.source)
 
 
-def _from_curve(metric: str, value: float, level: Level, source: str, best: float = 0.0) -> Expectation:
-    tolerance = PROFILE[level]
+def _from_curve(metric: str, value: float, level: Level, source: str, best: float = 0.0, least: float = 0.0) -> Expectation:
+    """``best``: the highest published figure; ``least``: a tolerance that is not gone below."""
+    tolerance = max(PROFILE[level], least)
     return Expectation(metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, FROM_PROFILE + source)
 
 
-def _octaves(shape: tuple[int | None, ...], other: tuple[int, int, int] | None) -> float:
+def _distance(shape: tuple[int | None, ...], one: ExpectedRow) -> float:
     """The largest distance of an edge, as a power of two; rows and columns may change places, which transposes the same work."""
-    if other is None:
+    if one.shape is None:
         return math.inf
     m, n, k = (float(edge or 1) for edge in shape)
-    return min(max(abs(math.log2(a / b)) for a, b in zip(way, other, strict=True)) for way in ((m, n, k), (n, m, k)))
+    octaves = min(max(abs(math.log2(a / b)) for a, b in zip(way, one.shape, strict=True)) for way in ((m, n, k), (n, m, k)))
+    return math.inf if octaves > 0 and one.bound == "max" else octaves
 
 
 def _nearest(

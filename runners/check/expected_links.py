@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from chipassay.results.catalogue import Chip
 from chipassay.results.expected import ExpectedRow, expected_of
 from chipassay.results.link import Link, bus_factor
+from chipassay.results.profile import Level
 from chipassay.results.published import PCIE_BUS_SHARE, PCIE_SOURCE, profile_from_catalogue
 from chipassay.results.schema import Row
 
@@ -35,6 +36,8 @@ def collective(row: Row, chip: Chip) -> Expectation | None:
     """The bus bandwidth of a collective; None where its group, transport or pattern was not published of this chip."""
     if row.backend not in FAMILIAR or not row.size_bytes or not row.group_size or row.group_size < 2 or row.members is not None:
         return None
+    if row.dtype is not None and not row.dtype.startswith(("fp", "bf")):
+        return None  # NVLS adds up floats alone: integers go round the ring, and no figure is of them
     joins = transport(row, chip)
     figures = [one for one in expected_of(chip.id, row.op or "") if one.metric == BUSBW and _same_group(one, row, joins)]
     algorithm = None if row.algorithm in (None, "unknown") else row.algorithm
@@ -70,7 +73,8 @@ def _at_size(figures: Sequence[ExpectedRow], size_bytes: int) -> Expectation | N
     tolerance = of_size(size_bytes)
     low = min(value * (1 - max(tolerance, one.tolerance)) for value, one, _ in found)
     high = max(value * (1 + ABOVE * max(tolerance, one.tolerance)) for value, one, _ in found)
-    return Expectation(BUSBW, value, low, high, best.level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
+    level: Level = "derived" if how and best.level == "published" else best.level
+    return Expectation(BUSBW, value, low, high, level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
 
 
 def _read(sweep: Sequence[ExpectedRow], size_bytes: int) -> tuple[float, ExpectedRow, str] | None:

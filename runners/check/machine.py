@@ -27,6 +27,9 @@ LANES = ((0.15, "1 or 2 lanes"), (0.30, "4 lanes"), (0.60, "8 lanes, or a slot o
 """Share of a slot with 16 lanes that a pinned copy reaches -> what it lies on: with all lanes 0.84, so 0.42, 0.21 and 0.10 with a half, a
 quarter and an eighth of them; the bounds lie between."""
 FEWEST_ROWS = 3
+FAR_BELOW = 0.75
+LEAST_MISFIT = 0.05
+"""Published figures of healthy chips are no nearer to each other (logarithm)."""
 ALL_TO_ALL_LINKS = ("NVSwitch", "NVL72", "bridge")
 """Links of which two chips see the whole; in a mesh a pair sees one link of many."""
 
@@ -81,21 +84,18 @@ def slot_share(table: Table) -> Iterator[Seen]:
 
 
 def other_card(table: Table) -> Iterator[Seen]:
-    """How many times nearer the figures are to what another form factor of the same chip should show than to the chip's own."""
+    """How many times nearer the figures are to what another form factor of the same chip should show than to the chip's own, where two
+    kinds of them or more (arithmetic, memory, links) agree in that and one at least is far below the chip's own."""
     for chip_id, indices in table.by_chip.items():
         own = table.chips[indices[0]]
-        if own is None:
+        judged = [index for index in indices if table.best[index] and table.expectations[index] is not None]
+        if own is None or len(judged) < FEWEST_ROWS:
             continue
-        slow = [index for index in indices if table.best[index] and table.expectations[index] is not None]
-        pairs = [(table.figures[index], table.expectations[index]) for index in slow]
-        ratios = [own_figure.value / expected.value for own_figure, expected in pairs if own_figure and expected]
-        if len(slow) < FEWEST_ROWS or statistics.median(ratios) > 0.9:
-            continue
-        fits = [(fit, other) for other in _other_forms(own) if (fit := _fit(table, slow, other)) is not None]
+        fits = [(fit, other) for other in _other_forms(own) if (fit := _fit(table, judged, other)) is not None]
         if fits:
             (theirs, mine), other = min(fits, key=lambda pair: pair[0][0])
-            words = {"other": other.id, "form": other.form_factor, "own_form": own.form_factor, "rows": str(len(slow))}
-            yield Seen(mine / max(theirs, 0.01), None, chip_id, partial(dict, words))
+            words = {"other": other.id, "form": other.form_factor, "own_form": own.form_factor, "rows": str(len(judged))}
+            yield Seen(mine / max(theirs, LEAST_MISFIT), None, chip_id, partial(dict, words))
 
 
 def _other_forms(chip: Chip) -> list[Chip]:
@@ -105,15 +105,22 @@ def _other_forms(chip: Chip) -> list[Chip]:
 
 
 def _fit(table: Table, indices: list[int], other: Chip) -> tuple[float, float] | None:
-    """Median distance, as a logarithm, of the figures from what ``other`` should show, and from what the own chip should."""
-    theirs, mine = [], []
+    """Mean over kinds of the distance, as a logarithm, of the figures from what ``other`` should show, and from what the own chip should.
+
+    None where the kinds disagree, or hardly anything is below what the own chip should show."""
+    theirs: dict[str, list[float]] = defaultdict(list)
+    mine: dict[str, list[float]] = defaultdict(list)
     for index in indices:
         own, expected = table.figures[index], table.expectations[index]
         found = expectation(replace(table.rows[index], chip_id=other.id))
         if own is not None and expected is not None and found is not None:
-            theirs.append(abs(math.log(own.value / found.value)))
-            mine.append(abs(math.log(own.value / expected.value)))
-    return (statistics.median(theirs), statistics.median(mine)) if len(theirs) >= FEWEST_ROWS else None
+            theirs[table.kinds[index]].append(math.log(own.value / found.value))
+            mine[table.kinds[index]].append(math.log(own.value / expected.value))
+    pairs = [(abs(statistics.median(theirs[kind])), statistics.median(mine[kind])) for kind in theirs]
+    far_below = any(own < math.log(FAR_BELOW) for _, own in pairs)
+    if len(pairs) < 2 or not far_below or any(fit > abs(own) + LEAST_MISFIT for fit, own in pairs):
+        return None
+    return statistics.fmean(fit for fit, _ in pairs), statistics.fmean(abs(own) for _, own in pairs)
 
 
 def memory_share(table: Table) -> Iterator[Seen]:
