@@ -7,6 +7,7 @@ the fast reading is read again by ``table.iterate_rows``, whose error names line
 from __future__ import annotations
 
 import mmap
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,5 +205,12 @@ def _of_codes(typed: NDArray[Any], codes: NDArray[Any]) -> pandas.Categorical:
 def _samples(cells: list[str]) -> tuple[Floats, Ints]:
     """All samples of the cells in a row, and how many each has. Raises ValueError for what is no number."""
     counts = np.array([cell.count(" ") + 1 if cell else 0 for cell in cells], dtype=np.int64)
-    parts = " ".join(cell for cell in cells if cell).split(" ") if counts.any() else []
-    return np.array(parts, dtype=np.float64), counts
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # where a text is no number, NumPy warns and stops
+        try:
+            values = np.fromstring(" ".join(filter(None, cells)), dtype=np.float64, sep=" ")
+        except DeprecationWarning as error:
+            raise ValueError("a sample is not a number") from error
+    if len(values) != counts.sum() or np.isnan(values).any():
+        raise ValueError("a sample is not a number")
+    return values, counts
