@@ -172,7 +172,8 @@ def _table(views: Sequence[View], out: Path | None) -> None:
 
 def _say(text: str, out: Path | None) -> None:
     if out is None:
-        sys.stdout.write(text)
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return
     from ..writing import write_text
 
@@ -200,9 +201,7 @@ def _data(comparisons: Sequence[Comparison], wanted: str, out: Path | None) -> N
 
 def _summary(views: Sequence[View]) -> None:
     """The verdict on standard error, where standard output or a file holds the rest."""
-    from chipassay.results.safe_text import printable
+    from ..say import say
 
     for view in views:
-        for words in (view.closing, view.gate):
-            if words:
-                print(printable(words), file=sys.stderr)
+        say(*filter(None, (view.closing, view.gate)), to=sys.stderr)

@@ -57,7 +57,9 @@ def measure_runs(options: RunOptions, count: int, budget_s: float, tell: Callabl
 
 def to_stderr(words: str) -> None:
     """Progress that does not mix with the result."""
-    print(words, file=sys.stderr, flush=True)
+    from ..say import say
+
+    say(words, to=sys.stderr)
 
 
 def closing(test: SelfTest) -> str:
@@ -90,7 +92,7 @@ def _share(value: float) -> str:
     """A relative difference.
 
     >>> _share(0.053), _share(58.2)
-    ('5.3 %', '59 times')
+    ('5.3 %', '59.2 times')
     """
     return f"{100 * value:.1f} %" if value < 1 else f"{1 + value:.3g} times"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chipassay.results.compare.comparison import VERDICTS, Comparison, Settings
+from chipassay.results.compare.comparison import VERDICTS, Comparison, Settings, Verdict
 
 from .asked import broken_count, compared_count, failures, threshold_words
 from .words import (
@@ -60,7 +60,7 @@ class View:
     """A comparison as text, every cell of it untrusted: each format escapes it in its own way."""
 
     head: tuple[tuple[str, str], ...]
-    counts: Mapping[str, int]
+    counts: Mapping[Verdict, int]
     summary: Section
     rows: tuple[Section, ...]
     """The single rows that matter: broken, worst, best."""
@@ -99,7 +99,7 @@ def view(comparison: Comparison, top: int, fail_on: Sequence[str] = ()) -> View:
         rows=tuple(section for section in rows if section.lines),
         others=tuple(section for section in others if section.lines),
         notes=_notes(comparison.notes),
-        closing=closing(comparison, found, broken, slowest),
+        closing=closing(found, broken, slowest),
         gate=gate_words(failing, fail_on, compared_count(comparison)) if fail_on else "",
         failed=bool(fail_on) and (bool(failing) or not compared_count(comparison)),
     )
@@ -112,7 +112,11 @@ def _settings(settings: Settings) -> str:
 
 
 def _records(frame: pandas.DataFrame, verdict: str) -> list[dict[str, Any]]:
-    return frame[frame["verdict"] == verdict].to_dict("records")
+    return _dicts(frame[frame["verdict"] == verdict])
+
+
+def _dicts(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in record.items()} for record in frame.to_dict("records")]
 
 
 def _by_op(summary: pandas.DataFrame) -> Section:
@@ -171,7 +175,7 @@ def _where(pair: Mapping[str, Any]) -> str:
 
 def _broken(comparison: Comparison, top: int, total: int) -> Section:
     frame = comparison.pairs[comparison.pairs["broken"].fillna(False).astype(bool)].head(top)
-    lines = [(case_words(pair) + _where(pair), str(known(pair["reason"]) or "")) for pair in frame.to_dict("records")]
+    lines = [(case_words(pair) + _where(pair), str(known(pair["reason"]) or "")) for pair in _dicts(frame)]
     return Section(f"Broken: ok in the base, not in the new ({total:,})", ("case", "reason"), tuple(lines), total=total)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chipassay.results.compare.comparison import VERDICTS, Comparison, Side
+from chipassay.results.compare.comparison import VERDICTS, Side, Verdict
 from chipassay.results.schema import KEY_NAMES, TYPES, Row
 from chipassay.results.units import seconds
 
@@ -111,7 +111,7 @@ def side_words(side: Side) -> str:
     return ", ".join(filter(None, (chips or "unknown chip", runs, counted(side.rows, "row"))))
 
 
-def counts_words(counts: Mapping[str, int]) -> str:
+def counts_words(counts: Mapping[Verdict, int]) -> str:
     """The verdicts counted, in the order of VERDICTS.
 
     >>> counts_words({"SAME": 1200, "SLOWER": 3})
@@ -140,10 +140,10 @@ def sum_alike(texts: Sequence[str], counts: Sequence[int]) -> list[tuple[str, in
     return sorted(told, key=lambda item: (-item[1], item[0]))
 
 
-def closing(comparison: Comparison, counts: Mapping[str, int], broken: int, worst: Sequence[Mapping[str, Any]]) -> str:
+def closing(counts: Mapping[Verdict, int], broken: int, worst: Sequence[Mapping[str, Any]]) -> str:
     """What the comparison comes to, in one sentence."""
     total = sum(counts.values())
-    slower, faster, same, unclear = (counts.get(verdict, 0) for verdict in ("SLOWER", "FASTER", "SAME", "UNCLEAR"))
+    slower, faster, unclear, same = (counts.get(verdict, 0) for verdict in VERDICTS[:4])
     compared = total - counts.get("NOT-COMPARABLE", 0)
     told = []
     if slower:
