@@ -64,4 +64,4 @@ def _same_files(base: Files, new: Files) -> list[str]:
     both = {path.resolve() for path in base.paths} & {path.resolve() for path in new.paths}
     if not both:
         return []
-    return [f"{len(both)} of the files are on both sides: {', '.join(sorted(path.name for path in both)[:3])}. They are no news."]
+    return [f"On both sides, so no news: {', '.join(sorted(path.name for path in both)[:3])}{', ...' if len(both) > 3 else ''}."]
