@@ -45,7 +45,9 @@ def rows_block(rows: Sequence[Row], remarks: Mapping[int, Sequence[Remark]]) -> 
     }
     if remarks:
         columns["~check"] = packed(_severity(remarks.get(place, ())) for place in range(len(rows)))
-        columns["~found"] = packed("\x1f".join(remark.words for remark in remarks.get(place, ())) or None for place in range(len(rows)))
+        columns["~found"] = packed(
+            "\t".join(f"{remark.severity}: {remark.words}" for remark in remarks.get(place, ())) or None for place in range(len(rows))
+        )
     return block(
         {
             "name": "rows",
@@ -100,7 +102,7 @@ def _shown(columns: Mapping[str, object]) -> list[Shown]:
         Shown("chip", "text", ("chip_id",)) if several("chip_id") else None,
         Shown("which chip", "number", ("device_index",)) if several("device_index") else None,
         Shown("operation", "text", ("op",)),
-        Shown("case", "text", ("~case",)),
+        Shown("case", "case", ("~case",)),
         Shown("dtype", "text", ("dtype",)),
         Shown("kernel", "text", ("~kernel",)),
         Shown("tool", "text", ("tool",)),
@@ -120,7 +122,7 @@ def _case(row: Row) -> str | None:
 
 def _marks(row: Row, remarks: Sequence[Remark]) -> str | None:
     told = {remark.words for remark in remarks}
-    return "\x1f".join(mark for mark in marks(row) if mark not in told) or None
+    return "\t".join(mark for mark in marks(row) if mark not in told) or None
 
 
 def _severity(remarks: Sequence[Remark]) -> str:

@@ -91,7 +91,7 @@ def pairs_block(pairs: pandas.DataFrame, rows: Sequence[Row], name: str) -> str:
         Shown("new chip", "text", ("new_chip",)) if _several(columns, "new_chip") else None,
         Shown("which chip", "number", ("device_index",)) if _several(columns, "device_index") else None,
         Shown("operation", "text", ("op",)),
-        Shown("case", "text", ("~case",)),
+        Shown("case", "case", ("~case",)),
         Shown("dtype", "text", ("dtype",)),
         Shown("kernel", "text", ("~kernel",)),
         Shown("base", "seconds", ("base_time_s",)),

@@ -10,12 +10,21 @@ function element(name, attributes, ...children) {
 }
 
 function pills(text, kind) {
-  return text === null ? [] : text.split("\x1f").flatMap((one) => [" ", element("span", { class: kind }, printable(one))]);
+  return text === null ? [] : text.split("\t").flatMap((one) => [" ", element("span", { class: kind }, printable(one))]);
+}
+
+// What a check found: "severity: words".
+function remarks(text) {
+  return text === null ? [] : text.split("\t").map((one) => {
+    const end = one.indexOf(": "), severity = one.slice(0, end);
+    return element("span", { class: "found" }, element("span", { class: "badge s-" + severity }, severity), " " + printable(one.slice(end + 2)));
+  });
 }
 
 // Each writer gets the td, the values of its columns in this row, and the full number for the tooltip.
 const WRITERS = {
   text(cell, [value]) { if (value !== null) cell.append(printable(String(value))); },
+  case(cell, values) { WRITERS.text(cell, values); cell.classList.add("case"); },
   number(cell, [value]) { if (value !== null) cell.append(String(value)); },
   seconds(cell, [value]) { if (value !== null) { cell.append(seconds(value)); cell.title = value + " s"; } },
   spread(cell, [low, high]) {
@@ -42,8 +51,9 @@ const WRITERS = {
     const name = status === null ? "unknown" : status;
     cell.classList.add("status");
     cell.parentNode.className = name === "ok" ? "ok" : name === "skipped" ? "skipped" : "bad";
-    cell.append(element("span", { class: "state" }, printable(name).replace(/_/g, " ")), ...pills(marks, "mark"), ...pills(found, "mark found"));
+    cell.append(element("span", { class: "state" }, printable(name).replace(/_/g, " ")), ...pills(marks, "mark"));
     if (reason !== null) cell.append(" ", element("span", { class: "reason" }, printable(reason)));
+    cell.append(...remarks(found));
   },
   verdict(cell, [verdict]) {
     if (verdict !== null) cell.append(element("span", { class: "verdict v-" + verdict.toLowerCase().replace(/[^a-z]/g, "-") }, printable(verdict)));
