@@ -23,6 +23,7 @@ from .tolerance import ABOVE, PER_OCTAVE, PROFILE
 NEAR_OCTAVES = 0.3
 """How far each edge of a product may be from a published shape's, as a power of two. The best of many shapes stands for itself alone: an
 edge of 769 in place of 768 costs the last tile."""
+MOST_WORK = 2 ** (3 * NEAR_OCTAVES)
 NEAR_SEQUENCE = 1.0
 LEAST_SEQUENCE, CHARTED_VALUES = 512, 2**25
 """The published charts begin at sequences of 512 and are of 16,384 tokens times a hidden size of 2048; with less than a quarter of that
@@ -56,7 +57,12 @@ def expectation(row: Row) -> Expectation | None:
     (4150000000000.0, 'published')
     """
     chip = load_chips().get(row.chip_id or "")
-    if chip is None or row.status != "ok" or row.beside is not None or row.native is False or figure(row) is None:
+    return None if chip is None else expected_of_chip(row, chip)
+
+
+def expected_of_chip(row: Row, chip: Chip) -> Expectation | None:
+    """What ``row`` should show if its chip were ``chip``."""
+    if row.status != "ok" or row.beside is not None or row.native is False or figure(row) is None:
         return None
     if limited_by(row) == "collective":
         return collective(row, chip)
@@ -90,7 +96,8 @@ def _product(row: Row, chip: Chip) -> Expectation | None:
         return None
     figures = [one for one in expected_of(chip.id, "matmul") if one.dtype == row.dtype]
     if row.m and row.n and row.k:
-        near = _nearest(figures, lambda one: _distance((row.m, row.n, row.k), one), NEAR_OCTAVES)
+        alike = [one for one in figures if one.shape and 1 / MOST_WORK <= row.m * row.n * row.k / math.prod(one.shape) <= MOST_WORK]
+        near = _nearest(alike, lambda one: _distance((row.m, row.n, row.k), one), NEAR_OCTAVES)
         if near is not None:
             figures_near, octaves = near
             m, n, k = figures_near[0].shape or (0, 0, 0)
@@ -191,4 +198,4 @@ def _nearest(
     return ([one for far, one in measured if far <= least + 0.01], least) if least <= most else None
 
 
-__all__ = ["expectation", "family_of", "from_published"]
+__all__ = ["expectation", "expected_of_chip", "family_of", "from_published"]

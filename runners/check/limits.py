@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from chipassay.collectives.wire import least_wire_bytes, wire_bytes
@@ -33,8 +33,8 @@ FIRST_BF16, FIRST_FP8 = 8.0, 8.9
 """NVIDIA's compute capability from which bf16 and fp8 are native (CUDA C++ programming guide, arithmetic instructions)."""
 
 
-def _limit(value: float, limit: str, index: int, table: Table) -> Seen:
-    return Seen(value, index, table.names[index], partial(dict, limit=limit))
+def _limit(value: float, limit: float, index: int, table: Table, told: Callable[[float], str] = units.bandwidth, of: str = "") -> Seen:
+    return Seen(value, index, table.names[index], lambda: {"limit": told(limit) + of})
 
 
 def share_of_peak(table: Table) -> Iterator[Seen]:
@@ -51,7 +51,7 @@ def share_of_peak(table: Table) -> Iterator[Seen]:
         if chip is not None and row.clock_method == "device" and row.clock_hz and chip.boost_clock_hz:
             peak *= row.clock_hz / chip.boost_clock_hz
         peak *= NARROW_TIMES if row.math_mode in NARROW_SUMS else 1.0
-        yield _limit(own.value / peak, units.rate(peak), index, table)
+        yield _limit(own.value / peak, peak, index, table, units.rate)
 
 
 def share_of_bandwidth(table: Table) -> Iterator[Seen]:
@@ -67,7 +67,7 @@ def share_of_bandwidth(table: Table) -> Iterator[Seen]:
         if limit is None and chip is None and row.peak_fraction:
             limit = own.value / row.peak_fraction
         if limit:
-            yield _limit(own.value / limit, units.bandwidth(limit), index, table)
+            yield _limit(own.value / limit, limit, index, table)
 
 
 def share_of_link(table: Table) -> Iterator[Seen]:
@@ -79,7 +79,7 @@ def share_of_link(table: Table) -> Iterator[Seen]:
         carried = _carried(row)
         found = carrier(row, chip) if carried else None
         if found is not None:
-            yield _limit(carried / found.bytes_per_s, f"{units.bandwidth(found.bytes_per_s)} of {found.name}", index, table)
+            yield _limit(carried / found.bytes_per_s, found.bytes_per_s, index, table, of=f" of {found.name}")
 
 
 def _carried(row: Row) -> float:
@@ -114,7 +114,7 @@ def _network(table: Table, named: bool) -> Iterator[Seen]:
         found = node_carrier(row, chip) if share and (named_fabric(row.fabric) is not None) is named else None
         if found is not None:
             value = share * row.size_bytes / row.time_median_s / found.bytes_per_s
-            yield _limit(value, f"{units.bandwidth(found.bytes_per_s)} of {found.name}", index, table)
+            yield _limit(value, found.bytes_per_s, index, table, of=f" of {found.name}")
 
 
 def pcie_bytes_per_s(row: Row, chip: Chip | None) -> float | None:
@@ -127,7 +127,7 @@ def share_of_pcie(table: Table) -> Iterator[Seen]:
     for index, row in enumerate(table.rows):
         own, limit = table.figures[index], pcie_bytes_per_s(row, table.chips[index])
         if own is not None and limit:
-            yield _limit(own.value / limit, units.bandwidth(limit), index, table)
+            yield _limit(own.value / limit, limit, index, table)
 
 
 def flagged(table: Table) -> Iterator[Seen]:
@@ -148,7 +148,7 @@ def launch_share(table: Table) -> Iterator[Seen]:
         known = launches.get((row.chip_id, row.launch))
         if known and row.op != "launch" and table.figures[index] is not None and row.time_median_s:
             least = min(known)
-            yield _limit(row.time_median_s / least, units.seconds(least), index, table)
+            yield _limit(row.time_median_s / least, least, index, table, units.seconds)
 
 
 def emulated(table: Table) -> Iterator[Seen]:

@@ -6,7 +6,6 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 
 from chipassay.results import units
@@ -14,7 +13,7 @@ from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.pairs import PairMatrix, Worse, faults, pairs_of, sentence
 
 from ..collective.straggler import ONE_SLOW
-from .expected import expectation
+from .expected import expected_of_chip
 from .figure import BUSBW
 from .limits import pcie_bytes_per_s
 from .quantity import Quantity, Seen, by_name, of_machine
@@ -91,6 +90,11 @@ def other_card(table: Table) -> Iterator[Seen]:
         judged = [index for index in indices if table.best[index] and table.expectations[index] is not None]
         if own is None or len(judged) < FEWEST_ROWS:
             continue
+        shares: dict[str, list[float]] = defaultdict(list)
+        for index in judged:
+            shares[table.kinds[index]].append(_share(table, index))
+        if len(shares) < 2 or all(statistics.median(found) >= FAR_BELOW for found in shares.values()):
+            continue
         fits = [(fit, other) for other in _other_forms(own) if (fit := _fit(table, judged, other)) is not None]
         if fits:
             (theirs, mine), other = min(fits, key=lambda pair: pair[0][0])
@@ -104,23 +108,26 @@ def _other_forms(chip: Chip) -> list[Chip]:
     return [other for other in load_chips().values() if other.id.split("-")[0] == stem and other.form_factor != chip.form_factor]
 
 
+def _share(table: Table, index: int) -> float:
+    own, expected = table.figures[index], table.expectations[index]
+    return own.value / expected.value if own is not None and expected is not None else 1.0
+
+
 def _fit(table: Table, indices: list[int], other: Chip) -> tuple[float, float] | None:
     """Mean over kinds of the distance, as a logarithm, of the figures from what ``other`` should show, and from what the own chip should.
 
-    None where the kinds disagree, or hardly anything is below what the own chip should show."""
+    None where a kind speaks against ``other``."""
     theirs: dict[str, list[float]] = defaultdict(list)
     mine: dict[str, list[float]] = defaultdict(list)
     for index in indices:
-        own, expected = table.figures[index], table.expectations[index]
-        found = expectation(replace(table.rows[index], chip_id=other.id))
-        if own is not None and expected is not None and found is not None:
+        own, found = table.figures[index], expected_of_chip(table.rows[index], other)
+        if own is not None and found is not None:
             theirs[table.kinds[index]].append(math.log(own.value / found.value))
-            mine[table.kinds[index]].append(math.log(own.value / expected.value))
-    pairs = [(abs(statistics.median(theirs[kind])), statistics.median(mine[kind])) for kind in theirs]
-    far_below = any(own < math.log(FAR_BELOW) for _, own in pairs)
-    if len(pairs) < 2 or not far_below or any(fit > abs(own) + LEAST_MISFIT for fit, own in pairs):
+            mine[table.kinds[index]].append(math.log(_share(table, index)))
+    pairs = [(abs(statistics.median(theirs[kind])), abs(statistics.median(mine[kind]))) for kind in theirs]
+    if len(pairs) < 2 or any(fit > own + LEAST_MISFIT for fit, own in pairs):
         return None
-    return statistics.fmean(fit for fit, _ in pairs), statistics.fmean(abs(own) for _, own in pairs)
+    return statistics.fmean(fit for fit, _ in pairs), statistics.fmean(own for _, own in pairs)
 
 
 def memory_share(table: Table) -> Iterator[Seen]:
