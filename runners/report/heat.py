@@ -153,7 +153,7 @@ def _cell(heat: Heat, i: int, j: int, value: float | None, cell: float, low: flo
     drawn = f'<rect {where} fill="var(--blue)" fill-opacity="{opacity:.2f}"><title>{escape(f"{pair}: {heat.text(value)}")}</title></rect>'
     if len(heat.labels) > NUMBERED_AT_MOST:
         return drawn
-    return drawn + _text(x + cell / 2, y + cell / 2 + 3.5, heat.short(value), "middle")
+    return drawn + _text(x + cell / 2, y + cell / 2 + 3.5, heat.short(value), "middle", "cell")
 
 
 def _frames(heat: Heat, cell: float) -> list[str]:
@@ -183,8 +183,8 @@ def _opacity(value: float, low: float, high: float, worse: Worse) -> float:
     return FAINTEST + (DARKEST - FAINTEST) * share
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "label") -> str:
+    return f'<text class="{kind}" x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _number(value: float) -> str:
