@@ -112,9 +112,8 @@ def _count(text: str) -> int:
     return value
 
 
-def _float(text: str) -> float | None:
-    if text == "":
-        return None
+def number_of(text: str) -> float:
+    """A number as a table should hold it. Raises ValueError with what was expected."""
     try:
         if _digits(text) is not None and math.isfinite(value := float(text)):
             return value
@@ -124,6 +123,10 @@ def _float(text: str) -> float | None:
     if text in ("inf", "-inf"):
         return float(text)
     raise ValueError(f"{_quoted(text)} is not a number{_digits_hint(text)}")
+
+
+def _float(text: str) -> float | None:
+    return None if text == "" else number_of(text)
 
 
 def _time(text: str) -> float | None:

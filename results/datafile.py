@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cells import number_of
+from .csv_lines import CsvLines
 from .errors import FileError
 
 DATA = Path(__file__).with_name("data")
@@ -36,9 +38,9 @@ class Line:
         if not cell:
             return None
         try:
-            value = float(cell)
-        except ValueError:
-            raise FileError(self.path, f"not a number: {cell!r}", line=self.number, field=column) from None
+            value = number_of(cell)
+        except ValueError as error:
+            raise FileError(self.path, f"not a number: {cell!r}", line=self.number, field=column) from error
         if not 0 <= value < float("inf"):
             raise FileError(self.path, f"not a finite number of at least 0: {cell!r}", line=self.number, field=column)
         return value * scale
@@ -62,17 +64,17 @@ class Line:
 
 def read_lines(path: Path, columns: Sequence[str]) -> Iterator[Line]:
     """The lines of a CSV whose header has all of ``columns`` (more are allowed)."""
+    reader = csv.DictReader(CsvLines(path), strict=True)
     try:
-        handle = path.open(newline="", encoding="utf-8")
-    except OSError as error:
-        raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of an existing CSV") from error
-    with handle:
-        reader = csv.DictReader(handle)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        header = list(reader.fieldnames or ())
+        missing = [name for name in columns if name not in header]
         if missing:
             raise FileError(path, f"the header lacks {', '.join(missing)}", line=1)
+        if len(set(header)) < len(header):
+            raise FileError(path, "a column stands twice", line=1)
         for cells in reader:
             if None in cells or None in cells.values():
-                width = len(reader.fieldnames or ())
-                raise FileError(path, f"not {width} cells", line=reader.line_num, mend="quote cells that hold commas")
+                raise FileError(path, f"not {len(header)} cells", line=reader.line_num, mend="quote cells that hold commas")
             yield Line(path, reader.line_num, {name: cell.strip() for name, cell in cells.items()})
+    except csv.Error as error:
+        raise FileError(path, f"broken CSV ({error})", line=reader.line_num, mend="check the quotes of this line") from error
