@@ -18,6 +18,10 @@ from .match import Matched, match
 
 CLOCK_METHODS = ("device", "nvml")
 """Ways of reading a clock that are good enough to count cycles by."""
+ONE_RUN = (
+    "One run a side: what lies between runs of the same code is not in the intervals, beyond what each run's own visits saw; give several "
+    "runs a side, or see `chipassay compare --self-test`."
+)
 MOVED_PAIRS = 5
 """With fewer pairs of a kind, moving together says nothing."""
 
@@ -33,7 +37,8 @@ def compare(base: Columns, new: Columns, settings: Settings | None = None) -> Co
     kind = _kinds(frame.iloc[matched.base_row])
     offset = _offset(frame, settings.normalised)
     samples = _samples(matched.columns, used, offset)
-    found = effects(samples, _told(frame, offset), np.where(used, matched.pair, -1), matched.is_new, kind)
+    visits = frame["round_count"].astype(object).fillna(1).to_numpy().astype(np.int64)
+    found = effects(samples, _told(frame, offset), visits, np.where(used, matched.pair, -1), matched.is_new, kind)
     thresholds = np.array([settings.thresholds.get(name, max(settings.thresholds.values())) for name in kind], dtype=float)
     clock = _clock_ratio(matched, used)
     judged = judge(found, thresholds, clock, kind, why_not(matched, used, settings), settings)
@@ -160,6 +165,8 @@ def _notes(base: Side, new: Side, judged: Judged, thresholds: Floats, settings: 
         other = sorted({str(value) for value in frame["peak_evidence"].dropna().unique()} - {"published"})
         if other:
             notes.append(f"Some shares are of a peak that is not published but {' or '.join(other)}.")
+    if judged.comparable.any() and max(base.runs, new.runs) == 1:
+        notes.append(ONE_RUN)
     known = judged.comparable & np.isfinite(judged.log_ratio)
     moves = judged.log_ratio[known]
     if len(moves) >= MOVED_PAIRS and base.chips == new.chips:
