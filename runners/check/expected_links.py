@@ -20,6 +20,8 @@ from .transport import NETWORK, Transport, kind_of, named_fabric, transport
 
 LARGE_BYTES = 2**30
 """A figure without a size is the top of a sweep; 256 MB is too small to saturate eight chips with NVLS (nccl-tests issue 212)."""
+BETWEEN = " (between two of its sizes)"
+SWEEP_POINTS, LATENCY_SHARE = 3, 0.1
 NEXT_SIZE = 8.0
 """Two published sizes further apart than this say nothing of what lies between."""
 FAMILIAR = ("nccl", "rccl", None)
@@ -34,7 +36,7 @@ SUPERCHIP = "Superchip"
 
 def collective(row: Row, chip: Chip) -> Expectation | None:
     """The bus bandwidth of a collective; None where its group, transport or pattern was not published of this chip."""
-    if row.backend not in FAMILIAR or not row.size_bytes or not row.group_size or row.group_size < 2 or row.members is not None:
+    if row.backend not in FAMILIAR or (row.size_bytes or 0) < 1 or not row.group_size or row.group_size < 2 or row.members is not None:
         return None
     if row.dtype is not None and not row.dtype.startswith(("fp", "bf")):
         return None  # NVLS adds up floats alone: integers go round the ring, and no figure is of them
@@ -44,7 +46,7 @@ def collective(row: Row, chip: Chip) -> Expectation | None:
     forced = [one for one in figures if algorithm and one.algorithm == algorithm]
     # A library left to itself: figures of an algorithm that was forced are another case.
     for usable in (forced, [one for one in figures if not one.algorithm]):
-        found = _at_size(usable, row.size_bytes)
+        found = _at_size(usable, row.size_bytes or 0)
         if found is not None:
             return _told(found, joins)
     if joins.kind == NETWORK:
@@ -66,14 +68,16 @@ def _at_size(figures: Sequence[ExpectedRow], size_bytes: int) -> Expectation | N
     sweeps: dict[tuple[str, str], list[ExpectedRow]] = defaultdict(list)
     for one in figures:
         sweeps[one.source, one.algorithm].append(one)
-    found = [point for sweep in sweeps.values() if (point := _read(sweep, size_bytes)) is not None]
+    read = [point for sweep in sweeps.values() if (point := _read(sweep, size_bytes)) is not None]
+    # Figures of this very size come before what is read off between others.
+    found = [point for point in read if not point[2]] or read
     if not found:
         return None
     value, best, how = min(found, key=lambda point: ("high", "medium", "low").index(point[1].trust))
     tolerance = of_size(size_bytes)
     low = min(value * (1 - max(tolerance, one.tolerance)) for value, one, _ in found)
     high = max(value * (1 + ABOVE * max(tolerance, one.tolerance)) for value, one, _ in found)
-    level: Level = "derived" if how and best.level == "published" else best.level
+    level: Level = "derived" if how == BETWEEN and best.level == "published" else best.level
     return Expectation(BUSBW, value, low, high, level, f"{best.source}{how}; {best.conditions}".rstrip("; "))
 
 
@@ -86,11 +90,11 @@ def _read(sweep: Sequence[ExpectedRow], size_bytes: int) -> tuple[float, Expecte
     if below and above and above[0][0] <= NEXT_SIZE * below[-1][0]:
         (low_size, low, one), (high_size, high, _) = below[-1], above[0]
         part = math.log(size_bytes / low_size) / math.log(high_size / low_size)
-        return low * (high / low) ** part, one, " (between two of its sizes)"
+        return low * (high / low) ** part, one, BETWEEN
     if below and size_bytes >= LARGE_BYTES and below[-1][0] >= LARGE_BYTES // 4:
         return below[-1][1], below[-1][2], " (its largest size)"
     unsized = [one for one in sweep if not one.size_bytes]
-    return (unsized[0].value, unsized[0], "") if unsized and size_bytes >= LARGE_BYTES else None
+    return (unsized[0].value, unsized[0], " (its size not stated)") if unsized and size_bytes >= LARGE_BYTES else None
 
 
 def _from_links(row: Row, chip: Chip, joins: Transport) -> Expectation | None:
@@ -99,7 +103,9 @@ def _from_links(row: Row, chip: Chip, joins: Transport) -> Expectation | None:
     lines = [link for link in profile_from_catalogue(chip.id).links if (link.pattern, link.group_size) == (row.op, ranks)]
     same = [link for link in lines if (kind_of(link.transport) or link.transport) == joins.kind]
     if same:
-        return _from_line(same[0], size)
+        # Where no sweep stands behind a line, its latency is a guess: it says something of large messages alone.
+        guessed = same[0].points < SWEEP_POINTS and same[0].latency_s > LATENCY_SHARE * same[0].time_s(size)
+        return None if guessed else _from_line(same[0], size)
     if joins.kind == "pcie" and chip.pcie_bytes_per_s and row.op == "all_reduce" and size >= LARGE_BYTES // 16:
         value, tolerance = PCIE_BUS_SHARE * chip.pcie_bytes_per_s, PROFILE["derived"]
         return Expectation(BUSBW, value, value * (1 - tolerance), value * (1 + ABOVE * tolerance), "derived", PCIE_SOURCE)

@@ -65,8 +65,10 @@ def figure(row: Row) -> Figure | None:
         metric, value, work = RATE, row.rate_flops_per_s, flops_of(row)
     elif kind == "collective":
         metric, value, work = BUSBW, row.busbw_bytes_per_s, None
-        if row.size_bytes and row.group_size and row.op:
-            work = row.size_bytes * bus_factor(row.op, row.group_size)
+        # A tool that tells a time and no bandwidth does so on purpose: it is another time (nccl-tests -C).
+        told = row.tool is None or row.algbw_bytes_per_s is not None
+        if row.size_bytes and (row.group_size or 0) > 1 and row.op and told:
+            work = row.size_bytes * bus_factor(row.op, row.group_size or 2)
     elif kind == "overhead":
         return None
     else:

@@ -47,7 +47,7 @@ def _sweeps(table: Table) -> Iterator[list[Point]]:
         size = row.size_bytes if collective else row.bytes
         # What a cache may hold is another thing than the memory: bandwidth falls where a sweep leaves it.
         fits = collective or (row.op in SWEPT and (row.op == "transfer" or beyond_cache(row, table.chips[index])))
-        if size and fits and row.status == "ok":
+        if size and size > 0 and fits and row.status == "ok":
             groups[_SAME(row)].append((float(size), index))
     for members in groups.values():
         points: dict[float, Point] = {}

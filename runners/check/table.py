@@ -21,6 +21,8 @@ from .finding import Expectation
 
 Found = TypeVar("Found")
 
+UNNAMED = "an unnamed chip"
+LEAST_SHARE = 1e-3
 UNTOLD_NOISE = 0.10
 """To each side of a time of which a tool tells no interval: on healthy chips nccl-tests' means of small messages move by 20 % from one
 size to the next (tables of aiconfigurator-core)."""
@@ -77,7 +79,7 @@ class Table:
     def expectations(self) -> list[Expectation | None]:
         """Equal cases are looked up once."""
         found: dict[tuple[Any, ...], Expectation | None] = {}
-        result = []
+        result: list[Expectation | None] = []
         for row, own in zip(self.rows, self.figures, strict=True):
             if own is None:
                 result.append(None)
@@ -93,13 +95,13 @@ class Table:
         """chip_id -> its rows, in the order of first appearance."""
         found: dict[str, list[int]] = defaultdict(list)
         for index, row in enumerate(self.rows):
-            found[row.chip_id or "unknown"].append(index)
+            found[row.chip_id or UNNAMED].append(index)
         return dict(found)
 
     @cached_property
     def names(self) -> list[str]:
         """What each row's chip is called."""
-        return [row.chip_id or "unknown" for row in self.rows]
+        return [row.chip_id or UNNAMED for row in self.rows]
 
     def device(self, index: int) -> Device:
         row = self.rows[index]
@@ -151,4 +153,5 @@ class Table:
         low_s, high_s = row.time_low_s, row.time_high_s
         if low_s is None or high_s is None:
             return Span(time_s * (1 - UNTOLD_NOISE), time_s, time_s * (1 + UNTOLD_NOISE))
-        return Span(min(low_s, time_s), time_s, max(high_s, time_s))
+        # An interval down to nothing is as wide as can be.
+        return Span(max(min(low_s, time_s), LEAST_SHARE * time_s), time_s, max(high_s, time_s))
