@@ -200,6 +200,8 @@ def _names(table: Mapping[str, Any], key: str, earlier: Mapping[str, Rule]) -> t
 
 def _only(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     values = _strings(table, key)
+    if not values:
+        raise ValueError(f"{key} is [], which lets no row through")
     if key == "kinds":
         for value in values:
             if value not in KINDS:
