@@ -39,6 +39,10 @@ NUMBERS = (
 STRICT_BELOW_BYTES = 2**22
 """Smaller files are read row by row: that takes a second at most."""
 CHUNK_ROWS = 100_000
+BLOCK_BYTES = 2**24
+"""Of a file looked at at once."""
+EXACT: dict[str, Any] = {} if int(pandas.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+"""Floats to the last bit: the default from pandas 3 on, which warns of the option."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def _read_fast(path: Path) -> Columns | None:
             keep_default_na=False,
             chunksize=CHUNK_ROWS,
             engine="c",
-            float_precision="round_trip",
+            **EXACT,
             encoding="utf-8",
             skip_blank_lines=False,
         )
@@ -158,14 +162,38 @@ def _read_fast(path: Path) -> Columns | None:
 
 
 def _header(path: Path) -> list[str] | None:
-    """The names in the first line of a file that has nothing unusual about it as far as can be told without reading cells."""
+    """The names in the first line of a file that has nothing unusual about it, as far as can be told without reading cells."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = content.find(b"\n")
         if end < 0 or content[-1:] != b"\n" or content.find(b"\0") >= 0 or content.find(b"\r") >= 0:
             return None
         header = content[:end].decode("utf-8").split(",")
-    usual = {"op", "status"} <= set(header) and len(set(header)) == len(header)
-    return header if usual and all(name in TYPES or name.startswith("x_") for name in header) else None
+        usual = {"op", "status"} <= set(header) and len(set(header)) == len(header)
+        if not usual or not all(name in TYPES or name.startswith("x_") for name in header) or not _rectangular(content, len(header)):
+            return None
+    return header
+
+
+def _rectangular(content: mmap.mmap, width: int) -> bool:
+    """Whether every line has as many cells as the header: pandas fills up a line that has fewer, and says nothing."""
+    begin, size = 0, len(content)
+    while begin < size:
+        end = content.rfind(b"\n", begin, begin + BLOCK_BYTES) + 1
+        if end <= begin:
+            return False  # a line longer than a block
+        block = np.frombuffer(content[begin:end], dtype=np.uint8)
+        commas, ends = block == ord(","), block == ord("\n")
+        if content.find(b'"', begin, end) >= 0:
+            outside = np.cumsum(block == ord('"'), dtype=np.int32) % 2 == 0
+            commas &= outside
+            ends &= outside
+        lines = np.flatnonzero(ends)
+        if not len(lines) or lines[-1] != len(block) - 1:
+            return False
+        if (np.add.reduceat(commas, np.concatenate([[0], lines[:-1] + 1]), dtype=np.int64) != width - 1).any():
+            return False
+        begin = end
+    return True
 
 
 def _typed(chunk: pandas.DataFrame, words: Sequence[str], numbers: Sequence[str], sampled: bool, last: str) -> Columns | None:
