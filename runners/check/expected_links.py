@@ -15,7 +15,7 @@ from chipassay.results.schema import Row
 
 from .figure import BANDWIDTH, BUSBW, host_copy
 from .finding import Expectation
-from .tolerance import ABOVE, HOST_COPY, PROFILE, of_size
+from .tolerance import ABOVE, HOST_COPY, PCIE_COLLECTIVE, PROFILE, of_size
 from .transport import NETWORK, Transport, kind_of, named_fabric, transport
 
 LARGE_BYTES = 2**30
@@ -107,14 +107,14 @@ def _from_links(row: Row, chip: Chip, joins: Transport) -> Expectation | None:
         guessed = same[0].points < SWEEP_POINTS and same[0].latency_s > LATENCY_SHARE * same[0].time_s(size)
         return None if guessed else _from_line(same[0], size)
     if joins.kind == "pcie" and chip.pcie_bytes_per_s and row.op == "all_reduce" and size >= LARGE_BYTES // 16:
-        value, tolerance = PCIE_BUS_SHARE * chip.pcie_bytes_per_s, PROFILE["derived"]
+        value, tolerance = PCIE_BUS_SHARE * chip.pcie_bytes_per_s, PCIE_COLLECTIVE
         return Expectation(BUSBW, value, value * (1 - tolerance), value * (1 + ABOVE * tolerance), "derived", PCIE_SOURCE)
     return None
 
 
 def _from_line(link: Link, size_bytes: int) -> Expectation:
     value = size_bytes * bus_factor(link.pattern, link.group_size) / link.time_s(size_bytes)
-    tolerance = max(PROFILE[link.evidence.level], of_size(size_bytes))
+    tolerance = max(PROFILE[link.evidence.level], of_size(size_bytes), PCIE_COLLECTIVE if kind_of(link.transport) == "pcie" else 0.0)
     return Expectation(
         BUSBW,
         value,

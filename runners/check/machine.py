@@ -18,7 +18,7 @@ from .figure import BUSBW
 from .limits import pcie_bytes_per_s
 from .quantity import Quantity, Seen, by_name, of_machine
 from .table import Table
-from .transport import kind_of
+from .transport import NETWORK, kind_of, transport
 
 LARGE_BYTES = 64 * 2**20
 """Messages whose time is their bytes' and not their latency, whatever the link."""
@@ -57,15 +57,10 @@ def _joined(table: Table, index: int, chip: Chip) -> bool:
     row = table.rows[index]
     ranks, domain = row.group_size or 0, chip.link_domain_size or 1
     whole = ranks == domain or any(word in chip.link for word in ALL_TO_ALL_LINKS)
-    large = (row.size_bytes or 0) >= LARGE_BYTES
-    return (
-        large
-        and 2 <= ranks <= domain
-        and whole
-        and (row.node_count or 1) == 1
-        and row.beside is None
-        and row.backend not in ("gloo", "mpi")
-    )
+    if (row.size_bytes or 0) < LARGE_BYTES or row.beside is not None or row.backend in ("gloo", "mpi"):
+        return False
+    # Rows that say they went over PCIe or a network are no surprise.
+    return whole and 2 <= ranks <= domain and transport(row, chip).kind not in ("pcie", NETWORK)
 
 
 def slot_share(table: Table) -> Iterator[Seen]:

@@ -14,6 +14,9 @@ PER_OCTAVE = 0.10
 BY_SIZE = ((2**28, 0.10), (2**22, 0.25), (0, 0.50))
 """Collectives: from so many bytes on, published sweeps of the same eight chips differ by this share (A100: 194 to 217 GB/s at 256 MiB,
 167 to 203 at 64 MiB, 18 to 36 at 1 MiB)."""
+PCIE_COLLECTIVE = 0.60
+"""Collectives over PCIe: published machines reach 0.37 (P100, DeepBench), 0.44 (RTX 5090) and 0.76 (NVIDIA's slide) of one way; it depends
+on switches and on how the host's sockets are joined."""
 HOST_COPY = 0.15
 """Of PCIe: the three published figures reach 0.81 to 0.88 of it."""
 

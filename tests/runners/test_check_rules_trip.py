@@ -129,6 +129,7 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     ),
     "compute-far-below": ([product(400.0)], [product(740.0), product(600.0)]),
     "compute-slow": ([product(600.0)], [product(740.0), product(600.0, beside="all_reduce 64 MiB bf16")]),
+    "kernel-slow": ([product(900.0, dtype="fp8_e4m3", edge=4096)], [product(1200.0, dtype="fp8_e4m3", edge=4096), product(600.0)]),
     "memory-far-below": ([memory(1900.0)], [memory(2800.0)]),
     "memory-slow": ([memory(2500.0)], [memory(2800.0)]),
     "collective-far-below": ([collective(280.0)], [collective(460.0), collective(280.0, dtype="int8"), collective(280.0, backend="gloo")]),
