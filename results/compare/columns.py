@@ -105,7 +105,8 @@ def columns_of_rows(rows: Iterable[Row], name: str) -> Columns:
 
 def joined(*parts: Columns, name: str | None = None) -> Columns:
     """Several as one, in order."""
-    frames, files = [], []
+    frames: list[pandas.DataFrame] = []
+    files: list[str] = []
     for part in parts:
         frames.append(part.frame.assign(file=part.frame["file"] + len(files)))
         files += part.files
@@ -136,7 +137,8 @@ def _read_fast(path: Path) -> Columns | None:
         words, numbers = [n for n in WORDS if n in header], [n for n in NUMBERS if n in header]
         samples = ["samples_s"] if "samples_s" in header else []
         last = header[-1]
-        chunks = pandas.read_csv(
+        read_csv: Any = pandas.read_csv  # its stubs are those of one version
+        chunks = read_csv(
             path,
             usecols=list(dict.fromkeys([*words, *numbers, *samples, last])),
             dtype={
