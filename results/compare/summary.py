@@ -21,7 +21,7 @@ def by_op(comparison: Comparison) -> pandas.DataFrame:
     without any), and a count for each verdict. Geometric means, since ratios multiply (Fleming and Wallace, CACM 29, 1986)."""
     pairs = comparison.pairs
     judged = pairs["verdict"].isin(JUDGED) & (pairs["ratio"] > 0)
-    logs = pairs["ratio"].where(judged).astype(float).map(np.log)
+    logs = pandas.Series(np.log(pairs["ratio"].where(judged).to_numpy(dtype=float)), index=pairs.index)
     keys = [pairs["op"], pairs["dtype"]]
     grouped = logs.groupby(keys, sort=False, dropna=False, observed=True)
     table = pandas.DataFrame({"pairs": grouped.size(), "geomean_ratio": np.exp(grouped.mean())})

@@ -46,8 +46,7 @@ def always_fast(monkeypatch):
 
 def written(path, rows):
     with TableWriter(path) as table:
-        for row in rows:
-            table.append(row)
+        table.extend(rows)
     return path
 
 
@@ -59,7 +58,7 @@ def plain(columns):
 
 
 @given(st.lists(ROWS, min_size=1, max_size=8))
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(derandomize=True, max_examples=40, deadline=None)
 def test_the_fast_reading_gives_what_the_strict_one_gives(tmp_path_factory, rows):
     path = written(tmp_path_factory.mktemp("fast") / "t.csv", rows)
     with pytest.MonkeyPatch.context() as patch:
