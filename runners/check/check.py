@@ -17,7 +17,7 @@ from .table import Table
 
 FEWEST_ROWS = 3
 """Fewer rows than this are no pattern that ``all_of`` could be about."""
-NO_COMPARISON = ("has_figure", "incorrect", "broken")
+NO_COMPARISON = ("has_figure", "incorrect", "broken", "no_room")
 """Quantities that hold a row against nothing."""
 
 

@@ -14,7 +14,7 @@ from .figure import in_words
 from .quantity import Quantity, Seen, by_name, of_rows
 from .table import Table
 
-BROKEN = ("error", "timeout", "out_of_memory")
+BROKEN = ("error", "timeout")
 OWN_TRANSPORTS = ("cuda", "rocm")
 """Kinds of device that have a collective library of their own."""
 
@@ -71,11 +71,18 @@ def incorrect(table: Table) -> Iterator[Seen]:
 
 
 def broken(table: Table) -> Iterator[Seen]:
-    """1 where measuring failed: an error, a timeout, too little memory."""
+    """1 where measuring failed: an error or a timeout."""
     for index, row in enumerate(table.rows):
         if row.status in BROKEN:
             words = f"{(row.status or '').replace('_', ' ')}: {row.reason or 'no reason is told'}"
             yield Seen(1.0, index, table.names[index], partial(dict, reason=words))
+
+
+def no_room(table: Table) -> Iterator[Seen]:
+    """1 where the case did not fit the memory."""
+    for index, row in enumerate(table.rows):
+        if row.status == "out_of_memory":
+            yield Seen(1.0, index, table.names[index], partial(dict, reason=row.reason or "no reason is told"))
 
 
 def error_share(table: Table) -> Iterator[Seen]:
@@ -142,6 +149,7 @@ QUANTITIES: Mapping[str, Quantity] = by_name(
     of_rows(has_figure),
     of_rows(incorrect, "reason"),
     of_rows(broken, "reason"),
+    of_rows(no_room, "reason"),
     of_rows(error_share),
     of_rows(spread),
     of_rows(throttled, "reason"),

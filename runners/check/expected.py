@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.expected import ExpectedRow, expected_of
@@ -102,7 +103,8 @@ def _product(row: Row, chip: Chip) -> Expectation | None:
             figures_near, octaves = near
             m, n, k = figures_near[0].shape or (0, 0, 0)
             how = "" if octaves < 0.01 else f" (of {m}x{n}x{k}, {octaves:.1f} octaves away)"
-            return from_published(figures_near, how, PER_OCTAVE * octaves)
+            found = from_published(figures_near, how, PER_OCTAVE * octaves)
+            return found if "cold" in found.source else _read_first(found, row, chip)
     profile = profile_from_catalogue(chip.id)
     curve, flops = profile.matmul.get(row.dtype), flops_of(row)
     if curve is None or not flops:
@@ -112,6 +114,14 @@ def _product(row: Row, chip: Chip) -> Expectation | None:
     best = max((one.value * (1 + ABOVE * one.tolerance) for one in figures if one.bound == "max"), default=0.0)
     least = NARROW_TOLERANCE if row.dtype.startswith("fp8") else 0.0
     return _from_curve(RATE, flops / max(curve.time_s(flops), memory_s), curve.evidence.level, curve.evidence.source, best, least)
+
+
+def _read_first(warm: Expectation, row: Row, chip: Chip) -> Expectation:
+    """Of a figure with a warm cache what is normal where the cache was evicted: the inputs come out of the memory, at worst beforehand."""
+    memory, flops = profile_from_catalogue(chip.id).memory, flops_of(row)
+    if row.cache != "cold" or memory is None or not row.bytes or not flops:
+        return warm
+    return replace(warm, low=flops / (flops / warm.low + row.bytes / memory.rate))
 
 
 def _attention(row: Row, chip: Chip) -> Expectation | None:

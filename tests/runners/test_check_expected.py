@@ -151,6 +151,17 @@ def test_a_near_shape_says_how_near() -> None:
     assert found.level == "derived"
 
 
+def test_a_cold_product_may_first_read_its_inputs() -> None:
+    """A user's H100: 676.6 TFLOP/s at 2048 cubed out of a warm cache. The 25 MB of it take 8.7 us of HBM at 2.9 TB/s beside its 25.4."""
+    case: dict[str, Any] = {"op": "matmul", "status": "ok", "chip_id": "h100-sxm-80gb", "dtype": "bf16", "m": 2048, "n": 2048, "k": 2048,
+                            "flops": 2.0 * 2048**3, "bytes": 6.0 * 2048**2, "rate_flops_per_s": 4.7e14}  # fmt: skip
+    warm, cold = expectation(Row(cache="warm", **case)), expectation(Row(cache="cold", **case))
+    assert warm is not None
+    assert cold is not None
+    assert warm.value == cold.value
+    assert cold.low == pytest.approx(1 / (1 / warm.low + 25.2e6 / 2.9e12 / (2 * 2048**3)), rel=0.01)
+
+
 def test_the_implementation_of_attention_decides() -> None:
     """FlashAttention's charts, H100, 16k, d128, not causal: FA2 370, FA3 648."""
     case: dict[str, Any] = {"op": "attention", "status": "ok", "chip_id": "h100-sxm-80gb", "dtype": "fp16", "seq_q": 16384, "seq_kv": 16384,
