@@ -220,7 +220,10 @@ def _typed(chunk: pandas.DataFrame, words: Sequence[str], numbers: Sequence[str]
     if any(v > SCHEMA_VERSION for v in versions) or frame["op"].isna().any() or frame["status"].isna().any():
         return None
     for name in NUMBERS:
-        frame[name] = pandas.Series(chunk[name].to_numpy(np.float64) if name in numbers else np.full(len(chunk), np.nan))
+        values = chunk[name].to_numpy(np.float64) if name in numbers else np.full(len(chunk), np.nan)
+        if ((values < 0) | np.isinf(values)).any():
+            return None
+        frame[name] = pandas.Series(values)
     frame["file"] = pandas.Series(np.zeros(len(chunk), dtype=np.int64))
     flat, counts = _samples(chunk["samples_s"].tolist()) if sampled else (np.zeros(0), np.zeros(len(chunk), dtype=np.int64))
     return Columns("", ("",), pandas.DataFrame(frame), flat, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
@@ -241,6 +244,6 @@ def _samples(cells: list[str]) -> tuple[Floats, Ints]:
             values = np.fromstring(" ".join(filter(None, cells)), dtype=np.float64, sep=" ")
         except DeprecationWarning as error:
             raise ValueError("a sample is not a number") from error
-    if len(values) != counts.sum() or np.isnan(values).any():
+    if len(values) != counts.sum() or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError("a sample is not a number")
     return values, counts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chipassay.results.errors import FileError
+from chipassay.results.safe_text import printable
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CLOSE = {"{": "}", "[": "]"}
@@ -48,8 +49,7 @@ def plain_head(head: bytes) -> bytes:
 
 def quoted(text: str) -> str:
     """The beginning of a foreign line, fit to be shown: no control characters, not long."""
-    shown = "".join(char if char.isprintable() else "?" for char in text.strip())
-    return repr(shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + "...")
+    return f"'{printable(text.strip(), SHOWN)}'"
 
 
 @dataclass(frozen=True)

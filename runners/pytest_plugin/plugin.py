@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chipassay.results.safe_text import printable
+
 from . import session
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for line in _of(config).summary():
-        terminalreporter.write_line(line)
+        terminalreporter.write_line(printable(line))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -85,6 +85,9 @@ GOOD = [Row(op="copy", status="ok", m=i, time_median_s=1e-3, samples_s=(1e-3, 2e
         lambda text: text.replace("variant", "op", 1),
         lambda text: text.replace("copy", "co\0py", 1),
         lambda text: text.replace("\n1,", "\n99,", 1),
+        lambda text: text.replace("0.002", "-0.002", 1),
+        lambda text: text.replace("0.002", "1e999", 1),
+        lambda text: text.replace(",0.001,", ",-0.001,", 1),
         lambda text: text.replace(",2,", ",2.5,", 1),
     ],
 )
