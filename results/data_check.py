@@ -48,7 +48,7 @@ RATIO_ROUNDING = 0.03
 HALVED_SUMS = ("rtx-3090-24gb", "rtx-4090-24gb", "rtx-4090d-24gb", "rtx-5090-32gb")
 """GeForce: products of 16 bit and fp8 with sums in fp32, which is what the catalogue gives, run at half of what the units could do."""
 OTHER_UNITS = {("mlu370-x4", "int8_tops"), ("mlu370-x8", "int8_tops"), ("gaudi3", "bf16_tflops")}
-"""Peaks whose ratio to the wider type's looks sparse and is taken for dense: units of other widths, as far as the catalogue's sources tell."""
+"""Peaks whose ratio to the wider type's looks sparse and is taken for dense: units of other widths, as far as the sources tell."""
 DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?( \(.+\))?|\d{4}-\d{4}")
 """YYYY, YYYY-MM or YYYY-MM-DD, with a remark; or from year to year."""
 
