@@ -90,7 +90,8 @@ def _values(quantity: Quantity, table: Table) -> list[Seen]:
 
 def _of_rows(rule: Rule, quantity: Quantity, table: Table, tallies: Mapping[str, _Tally]) -> list[tuple[int, Finding]]:
     tally, found = tallies[rule.id], []
-    seen = {one.index: one for one in _values(quantity, table) if one.index is not None}
+    # Several rules ask for the same quantity.
+    seen = table.once(f"rows of {quantity.name}", lambda: {one.index: one for one in _values(quantity, table) if one.index is not None})
     for index in range(len(table.rows)) if rule.missing else seen:
         if not _lets_through(rule, table, index):
             continue

@@ -18,7 +18,7 @@ from .figure import BUSBW
 from .limits import pcie_bytes_per_s
 from .quantity import Quantity, Seen, by_name, of_machine
 from .table import Table
-from .transport import NETWORK, kind_of, transport
+from .transport import NETWORK, UNKNOWN, kind_of, transport
 
 LARGE_BYTES = 64 * 2**20
 """Messages whose time is their bytes' and not their latency, whatever the link."""
@@ -29,7 +29,7 @@ FEWEST_ROWS = 3
 FAR_BELOW = 0.75
 LEAST_MISFIT = 0.05
 """Published figures of healthy chips are no nearer to each other (logarithm)."""
-ALL_TO_ALL_LINKS = ("NVSwitch", "NVL72", "bridge")
+ALL_TO_ALL_LINKS = ("NVSwitch", "NVL72")
 """Links of which two chips see the whole; in a mesh a pair sees one link of many."""
 
 
@@ -59,8 +59,8 @@ def _joined(table: Table, index: int, chip: Chip) -> bool:
     whole = ranks == domain or any(word in chip.link for word in ALL_TO_ALL_LINKS)
     if (row.size_bytes or 0) < LARGE_BYTES or row.beside is not None or row.backend in ("gloo", "mpi"):
         return False
-    # Rows that say they went over PCIe or a network are no surprise.
-    return whole and 2 <= ranks <= domain and transport(row, chip).kind not in ("pcie", NETWORK)
+    # Rows that say they went over PCIe or a network are no surprise, and a bridge may not be there.
+    return whole and 2 <= ranks <= domain and transport(row, chip).kind not in ("pcie", NETWORK, UNKNOWN)
 
 
 def slot_share(table: Table) -> Iterator[Seen]:

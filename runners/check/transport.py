@@ -13,7 +13,9 @@ from chipassay.results.schema import Row
 
 from ..collective.link import link_bytes_per_s
 
-NETWORK = "network"
+NETWORK, UNKNOWN = "network", "unknown"
+BRIDGE = "bridge"
+"""Word of links that are sold apart from the cards: two cards have one, or talk over PCIe."""
 WORDS = (
     ("nvlink", ("nvlink", "nvswitch", "nvl72")),
     ("xgmi", ("xgmi", "infinity fabric")),
@@ -42,13 +44,17 @@ def kind_of(name: str) -> str | None:
 
 
 def transport(row: Row, chip: Chip) -> Transport:
-    """What joins the row's group: as its fabric says, else the chip's own link where that can join so many, else PCIe."""
+    """What joins the row's group: as its fabric says, else the chip's own link where that can join so many, else PCIe.
+
+    UNKNOWN where that link is a bridge, which may or may not be there."""
     if (row.node_count or 1) > 1:
         return Transport(NETWORK, True)
     told = kind_of(row.fabric or "")
     if told is not None:
         return Transport(told, True)
     if (row.group_size or row.chip_count or 1) <= (chip.link_domain_size or 1):
+        if BRIDGE in chip.link:
+            return Transport(UNKNOWN, False)
         return Transport(kind_of(chip.link) or chip.link, False)
     return Transport("pcie", False)
 

@@ -111,6 +111,7 @@ def test_a_size_between_two_published_ones_is_read_between_them() -> None:
         all_reduce(100.0, chip_id="mi355x-288gb", group_size=3),
         all_reduce(100.0, members="0-3|4-7"),
         all_reduce(100.0, node_count=2, group_size=16),  # a network that is not named
+        all_reduce(30.0, chip_id="h100-pcie-80gb", group_size=2),  # bridged or not: nobody knows
         all_reduce(100.0, backend="gloo"),
         all_reduce(100.0, dtype="int8"),
         Row(op="rms_norm", status="ok", chip_id="h100-sxm-80gb", bytes=1e10, bandwidth_bytes_per_s=2e12),

@@ -100,6 +100,13 @@ def test_collectives_of_an_sxm_machine_over_pcie_are_told_with_what_to_try() -> 
     assert check_rows(rows).severity == "fault"
 
 
+def test_two_cards_without_their_bridge_are_no_fault() -> None:
+    row = Row(op="all_reduce", status="ok", chip_id="h100-pcie-80gb", size_bytes=2**30, group_size=2, backend="nccl", node_count=1,
+              busbw_bytes_per_s=30e9, time_median_s=2**30 / 30e9)  # fmt: skip
+    assert check_rows([row]).severity == "ok"
+    assert check_rows([replace(row, fabric="nvlink")]).severity == "fault"
+
+
 def test_a_rank_whose_links_are_all_slow_is_one_finding_not_five() -> None:
     rows = []
     for a in range(6):
