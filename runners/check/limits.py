@@ -21,7 +21,7 @@ from .table import Table
 from .transport import carrier, named_fabric, node_carrier
 
 NARROW_TIMES = 2.0
-"""Sums in fewer bits run at most at twice the dense peak (NVIDIA Ada whitepaper, appendix A: fp16 and fp8 with fp16 accumulate)."""
+"""Sums in fewer bits run at most at twice the dense peak (recalled: NVIDIA Ada whitepaper, appendix A, fp16 and fp8 with fp16 sums)."""
 SURELY_BEYOND = 4.0
 """Where nothing tells whether a cache was warm, so many times more bytes are needed than where it was evicted."""
 REREAD = ("gather",)
