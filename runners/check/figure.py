@@ -14,8 +14,8 @@ from chipassay.results.schema import Row
 
 RATE, BANDWIDTH, BUSBW = "rate_flops_per_s", "bandwidth_bytes_per_s", "busbw_bytes_per_s"
 LAST_CACHE_BYTES = {"rocm": 256 * 2**20}
-"""Where neither row nor catalogue knows the last-level cache: the MI300X has 256 MB of Infinity Cache behind its L2, and no known chip of its
-kind has more."""
+"""Where neither row nor catalogue knows the last-level cache: the MI300X has 256 MB of Infinity Cache behind its L2, and no other known
+chip of its kind has more."""
 
 
 @dataclass(frozen=True)
