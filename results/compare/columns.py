@@ -122,10 +122,14 @@ def joined(*parts: Columns, name: str | None = None) -> Columns:
 
 
 def _joined_column(parts: Sequence[pandas.Series]) -> pandas.Series:
-    if isinstance(parts[0].dtype, pandas.CategoricalDtype):
-        known = pandas.Index(pandas.unique(pandas.Series([value for part in parts for value in part.cat.categories], dtype=object)))
-        return pandas.concat([part.cat.set_categories(known) for part in parts], ignore_index=True)
-    return pandas.concat(list(parts), ignore_index=True)
+    if not isinstance(parts[0].dtype, pandas.CategoricalDtype):
+        return pandas.concat(list(parts), ignore_index=True)
+    values = dict.fromkeys(value for part in parts for value in part.cat.categories)
+    known = pandas.Index(list(values), dtype=object)
+    # The last place of each table is that of code -1, an unknown value.
+    tables = [np.append(known.get_indexer(part.cat.categories), -1) for part in parts]
+    codes = np.concatenate([table[part.cat.codes.to_numpy()] for table, part in zip(tables, parts, strict=True)])
+    return pandas.Series(pandas.Categorical.from_codes(codes, categories=known))
 
 
 def _read_fast(path: Path) -> Columns | None:
@@ -177,7 +181,8 @@ def _header(path: Path) -> list[str] | None:
 
 
 def _rectangular(content: mmap.mmap, width: int) -> bool:
-    """Whether every line has as many cells as the header: pandas fills up a line that has fewer, and says nothing."""
+    """Whether all lines together have the cells that so many lines have: pandas fills up a line with fewer and says nothing, but it does
+    not take one with more."""
     begin, size = 0, len(content)
     while begin < size:
         end = content.rfind(b"\n", begin, begin + BLOCK_BYTES) + 1
@@ -189,10 +194,7 @@ def _rectangular(content: mmap.mmap, width: int) -> bool:
             outside = np.cumsum(block == ord('"'), dtype=np.int32) % 2 == 0
             commas &= outside
             ends &= outside
-        lines = np.flatnonzero(ends)
-        if not len(lines) or lines[-1] != len(block) - 1:
-            return False
-        if (np.add.reduceat(commas, np.concatenate([[0], lines[:-1] + 1]), dtype=np.int64) != width - 1).any():
+        if not ends[-1] or np.count_nonzero(commas) != np.count_nonzero(ends) * (width - 1):
             return False
         begin = end
     return True
