@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from typing import Any
 
 from chipassay.kernels.backends import torch_runs_on_cuda
@@ -11,6 +12,7 @@ from chipassay.results.catalogue import Chip, identify
 from chipassay.results.profile import Quantity
 
 from .facts import DeviceFacts, slug
+from .nvml import fabric_inside
 
 CACHE_IF_UNKNOWN_BYTES = 256 * 2**20
 """Largest last-level cache of the listed GPUs (MI300X's Infinity Cache): assumed where the driver does not tell."""
@@ -37,6 +39,7 @@ def _facts(kind: str, name: str, count: int, memory_bytes: int, cache_bytes: int
         peak_bandwidth_bytes_per_s=catalogue_bandwidth(chip) if chip else None,
         native_dtypes=frozenset(chip.peak_flops_per_s) if chip else None,
         peak_clock_hz=chip.boost_clock_hz if chip else None,
+        fabric=fabric_inside(os.environ.get("CUDA_VISIBLE_DEVICES")) if kind == "cuda" and count > 1 else None,
         notes=notes,
         **more,
     )

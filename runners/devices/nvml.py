@@ -80,3 +80,44 @@ class Nvml:
         """Energy since the driver was loaded; None before Volta."""
         energy_mj = self._ask(self._library.nvmlDeviceGetTotalEnergyConsumption)
         return None if energy_mj is None else energy_mj / 1e3
+
+
+MOST_LINKS = 18
+"""NVLinks of one GPU at most (Hopper and Blackwell: 18)."""
+
+
+def fabric_inside(visible: str | None) -> str | None:
+    """What joins this machine's NVIDIA GPUs: ``nvlink`` where each has a link that is up, ``pcie`` where none has; None: unknown, or some
+    only. ``visible``: what CUDA_VISIBLE_DEVICES holds, which NVML does not heed.
+
+    One GPU of eight without a link is told by what its collectives reach, not here.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        if visible:
+            named = [part.strip() for part in visible.split(",") if part.strip()]
+            handles = [
+                pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else pynvml.nvmlDeviceGetHandleByUUID(name)
+                for name in named
+            ]
+        else:
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        linked = [_links_up(pynvml, handle) for handle in handles]
+    except Exception:  # the binding raises its own types and is optional: then nothing is known of the links
+        return None
+    if len(linked) < 2:
+        return None
+    return "nvlink" if all(linked) else None if any(linked) else "pcie"
+
+
+def _links_up(library: Any, handle: Any) -> bool:
+    """Whether any NVLink of this GPU is up. A GPU without NVLink answers each question with an error."""
+    for link in range(MOST_LINKS):
+        try:
+            if library.nvmlDeviceGetNvLinkState(handle, link):
+                return True
+        except library.NVMLError:
+            continue
+    return False

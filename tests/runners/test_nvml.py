@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chipassay.runners.devices.nvml import Nvml
+from chipassay.runners.devices.nvml import Nvml, fabric_inside
 
 POWER_CAP, IDLE, CLOCKS_SET, HARDWARE_THERMAL = 0x4, 0x1, 0x2, 0x40  # nvml.h
 
@@ -98,3 +98,39 @@ def test_reasons_are_asked_for_by_the_name_that_binding_and_driver_know(binding,
         question = answer if answer is unsupported else lambda gpu, mask=answer: mask
         setattr(binding, f"nvmlDeviceGetCurrentClocks{name}Reasons", None if answer is None else question)
     assert Nvml.open("1234").condition().throttle_reasons == ("power_cap",)
+
+
+def joined(binding, links, monkeypatch):
+    """``links``: of each GPU which of its NVLinks are up; None: it has none."""
+
+    def state(gpu, link):
+        if links[gpu] is None or link >= len(links[gpu]):
+            raise NVMLError("Not Supported")
+        return links[gpu][link]
+
+    monkeypatch.setattr(binding, "nvmlDeviceGetCount", lambda: len(links), raising=False)
+    monkeypatch.setattr(binding, "nvmlDeviceGetHandleByIndex", lambda index: index, raising=False)
+    monkeypatch.setattr(binding, "nvmlDeviceGetHandleByUUID", lambda uuid: int(uuid[-1]), raising=False)
+    monkeypatch.setattr(binding, "nvmlDeviceGetNvLinkState", state, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("links", "visible", "fabric"),
+    [
+        ([[0, 1], [1, 1]], None, "nvlink"),
+        ([None, None], None, "pcie"),
+        ([[0, 0], [0, 0]], "", "pcie"),
+        ([[1], None], None, None),
+        ([[1], None, None], "1,2", "pcie"),
+        ([[1], [1], None], "GPU-0,GPU-1", "nvlink"),
+        ([[1]], None, None),
+    ],
+)
+def test_what_joins_the_gpus_is_what_their_links_say(binding, monkeypatch, links, visible, fabric):
+    joined(binding, links, monkeypatch)
+    assert fabric_inside(visible) == fabric
+
+
+def test_without_a_binding_nothing_is_known_of_the_links(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert fabric_inside(None) is None
