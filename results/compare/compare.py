@@ -41,7 +41,10 @@ def compare(base: Columns, new: Columns, settings: Settings | None = None) -> Co
     found = effects(samples, _told(frame, offset), visits, np.where(used, matched.pair, -1), matched.is_new, kind)
     thresholds = np.array([settings.thresholds.get(name, max(settings.thresholds.values())) for name in kind], dtype=float)
     clock = _clock_ratio(matched, used)
-    judged = judge(found, thresholds, clock, kind, why_not(matched, used, settings), settings)
+    chip = frame["chip_id"].cat.codes.to_numpy()
+    # Another chip has another clock, and does other work in a cycle: only of one and the same is it the clock that changed.
+    own_clock = np.where(chip[matched.base_row] == chip[matched.new_row], clock, np.nan)
+    judged = judge(found, thresholds, own_clock, kind, why_not(matched, used, settings), settings)
     pairs = _pairs(matched, found, judged, kind, thresholds, clock, settings.normalised)
     sides = _side(base), _side(new)
     return Comparison(*sides, pairs, _unmatched(matched), settings, _notes(*sides, judged, thresholds, settings, frame))
@@ -159,7 +162,7 @@ def _unmatched(matched: Matched) -> pandas.DataFrame:
 
 def _notes(base: Side, new: Side, judged: Judged, thresholds: Floats, settings: Settings, frame: pandas.DataFrame) -> tuple[str, ...]:
     notes = []
-    if base.chips != new.chips:
+    if base.rows and new.rows and base.chips != new.chips:
         notes.append(f"The chips differ: {', '.join(base.chips) or 'unknown'} against {', '.join(new.chips) or 'unknown'}.")
     if settings.normalised:
         other = sorted({str(value) for value in frame["peak_evidence"].dropna().unique()} - {"published"})

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from .estimates import Z_95, Floats, Ints, Samples, least_p, log_medians, rank_test
+from .serial import FAR_FREEDOM, less_certain, serial_factors
 
 PRIOR_FREEDOM = 2.0
 """Degrees of freedom that the shift between runs, taken over all rows of a kind, is worth beside a row's own: two runs of one row tell
@@ -57,16 +58,21 @@ def effects(
     pooled = [_gathered(samples, own, size) for own in on_side]
     alone = all(count.max(initial=0) <= 1 for count in runs)
     part, row = _by_visit(samples, visits) if alone else (samples, np.arange(len(pair)))
-    logs, variances = _logs(part, tuple(values[row] for values in told))
+    logs, variances, serial = _logs(part, tuple(values[row] for values in told), pair[row], kind)
     base, new = (_Side.of(logs, variances, own[row], size) for own in on_side)
     shift, known = _shift_between_runs((base, new), kind)
     variance = base.variance(shift) + new.variance(shift)
     freedom = np.where(known, PRIOR_FREEDOM + base.parts + new.parts - 2, np.inf)
     error = np.sqrt(variance)
+    raw = rank_test(*pooled)
     with np.errstate(divide="ignore", invalid="ignore"):
-        by_mean = 2 * stats.t.sf(np.abs(new.log - base.log) / error, freedom)
-    by_rank = rank_test(*pooled)
-    sampled = ~np.isnan(by_rank)
+        size_in_errors = np.abs(new.log - base.log) / error
+        # Two sides of one value each, told without any error, do not differ.
+        by_mean = np.where(new.log == base.log, 1.0, 2 * stats.t.sf(size_in_errors, freedom))
+        far = np.fmax(raw, 2 * special.stdtr(FAR_FREEDOM, -size_in_errors))
+    # Few independent samples cannot order themselves clearly, but a change far beyond their drift needs no order.
+    by_rank = np.fmin(less_certain(raw, serial), far)
+    sampled = ~np.isnan(raw)
     p_value = np.where(sampled, np.where(known, np.fmax(by_rank, by_mean), by_rank), by_mean)
     counts = [side.counts for side in pooled]
     least = np.where(sampled, least_p(*counts), 0.0)
@@ -82,13 +88,20 @@ def _by_visit(samples: Samples, visits: Ints) -> tuple[Samples, Ints]:
     return Samples(samples.values, samples.begins[row] + begin, end - begin), row
 
 
-def _logs(samples: Samples, told: tuple[Floats, ...]) -> tuple[Floats, Floats]:
-    logs, variances = log_medians(samples)
+def _logs(samples: Samples, told: tuple[Floats, ...], pair: Ints, kind: NDArray[np.object_]) -> tuple[Floats, Floats, Floats]:
+    """Log median and its variance of each row or part of it; and of each pair by how much the variance of its ranks grows because
+    neighbouring samples are alike."""
+    found = log_medians(samples)
     unsampled = samples.counts == 0
+    counted = (pair >= 0) & ~unsampled
+    of_median, of_ranks = serial_factors(found.alike, samples.counts, np.where(counted, kind[pair], "") if len(kind) else kind[pair[:0]])
     median, low, high = told
     with np.errstate(invalid="ignore"):
         interval = ((high - low) / (2 * Z_95)) ** 2
-    return np.where(unsampled, median, logs), np.where(unsampled, interval, variances)
+        variances = np.fmax(found.independent * of_median, found.by_blocks)
+    own = pair[counted]
+    serial = np.bincount(own, of_ranks[counted], len(kind)) / np.maximum(np.bincount(own, minlength=len(kind)), 1)
+    return np.where(unsampled, median, found.log), np.where(unsampled, interval, variances), np.maximum(serial, 1.0)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ NORMAL_MEDIAN = float(np.sqrt(np.pi / 2))
 """Standard error of a median over that of the mean, of normal samples."""
 EXACT_UP_TO = 20
 """Samples a side up to which the rank test is exact where no two are equal."""
+SIGNS_FROM = 8
+"""With fewer samples the signs of neighbours tell nothing."""
 BATCH = 2_000_000
 """Samples looked at together."""
 
@@ -44,29 +46,46 @@ class Samples:
         return self.values[self.begins[rows][:, None] + np.arange(count)]
 
 
-def log_medians(samples: Samples) -> tuple[Floats, Floats]:
-    """Of each row the log of the median and its variance; NaN for rows without samples, variance NaN for a single one.
+@dataclass(frozen=True)
+class LogMedians:
+    """Of each row the log of its median; NaN for rows without samples.
 
-    Variance from two order statistics (McKean and Schrader, Communications in Statistics B13, 1984; c and its exact level as in Price and
-    Bonett, Journal of Statistical Computation and Simulation 68, 2001), widened where medians of consecutive blocks differ by more (batch
-    means). Shape: rows.
+    ``independent``: variance were its samples independent; NaN for a single sample. ``by_blocks``: variance by consecutive
+    blocks. ``alike``: mean product of the signs of neighbours' deviations from the median. Both are NaN with too few samples.
     """
-    medians, variances = np.full(len(samples.counts), np.nan), np.full(len(samples.counts), np.nan)
+
+    log: Floats
+    independent: Floats
+    by_blocks: Floats
+    alike: Floats
+
+
+def log_medians(samples: Samples) -> LogMedians:
+    """Variance from two order statistics (McKean and Schrader, Communications in Statistics B13, 1984; c and its exact level as in Price
+    and Bonett, Journal of Statistical Computation and Simulation 68, 2001), and from medians of consecutive blocks (batch means).
+
+    How alike: medial correlation at lag 1 (Blomqvist, Annals of Mathematical Statistics 21, 1950), plus 1 / count, since deviations from a
+    median of their own are that much less alike.
+    """
+    log, independent, by_blocks, alike = (np.full(len(samples.counts), np.nan) for _ in range(4))
     for count, rows in _alike(samples.counts):
         values = np.log(samples.of(rows, count))
         ordered = np.sort(values, axis=1)
-        medians[rows] = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
+        log[rows] = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
         if count >= ORDERED_FROM:
             low, z = _order(count)
-            variances[rows] = ((ordered[:, count - 1 - low] - ordered[:, low]) / (2 * z)) ** 2
+            independent[rows] = ((ordered[:, count - 1 - low] - ordered[:, low]) / (2 * z)) ** 2
         elif count > 1:
             half = stats.t.ppf(0.975, count - 1) / Z_95
-            variances[rows] = (half * NORMAL_MEDIAN) ** 2 * values.var(axis=1, ddof=1) / count
+            independent[rows] = (half * NORMAL_MEDIAN) ** 2 * values.var(axis=1, ddof=1) / count
+        if count >= SIGNS_FROM:
+            signs = np.sign(values - log[rows, None])
+            alike[rows] = (signs[:, 1:] * signs[:, :-1]).sum(axis=1) / np.maximum((signs**2).sum(axis=1), 1) + 1 / count
         if count // BLOCKS >= BLOCK_SAMPLES:
             edges = [round(i * count / BLOCKS) for i in range(BLOCKS + 1)]
             blocks = np.stack([np.median(values[:, begin:end], axis=1) for begin, end in itertools.pairwise(edges)], axis=1)
-            variances[rows] = np.maximum(variances[rows], (T_BLOCKS / Z_95) ** 2 * blocks.var(axis=1, ddof=1) / BLOCKS)
-    return medians, variances
+            by_blocks[rows] = (T_BLOCKS / Z_95) ** 2 * blocks.var(axis=1, ddof=1) / BLOCKS
+    return LogMedians(log, independent, by_blocks, alike)
 
 
 def _order(count: int) -> tuple[int, float]:

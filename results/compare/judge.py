@@ -48,7 +48,9 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     size = np.abs(log_ratio)
     certain = known & (p_adjusted < settings.alpha) & (size > found.half)
     moved = certain & (size > limit)
-    by_clock = moved & (kind == CLOCK_LIMITED) & _by_clock(log_ratio, np.log(clock_ratio), limit)
+    log_cycles = log_ratio + np.log(np.where(kind == CLOCK_LIMITED, clock_ratio, np.nan))
+    # A change of time is one of the clock where in cycles it is not beyond the threshold in the same direction (nvbench's rule).
+    by_clock = moved & (log_cycles * np.sign(log_ratio) < limit)
     verdict = np.full(len(kind), "UNCLEAR", dtype=object)
     verdict[known & (size + found.half < limit)] = "SAME"
     verdict[moved & ~by_clock & (log_ratio > 0)] = "SLOWER"
@@ -58,7 +60,16 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     unclear = verdict == "UNCLEAR"
     _tell(reason, unclear & ~np.isfinite(log_ratio), "a side tells no time")
     _tell(reason, unclear & ~known, "no samples and no interval: several runs a side, or a tool that keeps samples, would tell")
-    _tell(reason, by_clock, "the clock changed by {:+.1f} %: in cycles nothing changed", 100 * (clock_ratio - 1))
+    nothing = by_clock & (np.abs(log_cycles) < limit)
+    _tell(reason, nothing, "the clock changed by {:+.1f} %: in cycles nothing changed", 100 * (clock_ratio - 1))
+    both = by_clock | ((verdict == "SLOWER") | (verdict == "FASTER")) & (np.abs(log_cycles - log_ratio) > limit)
+    _tell(
+        reason,
+        both,
+        "the clock changed by {:+.1f} %: in cycles the change is {:+.1f} %",
+        100 * (clock_ratio - 1),
+        100 * np.expm1(log_cycles),
+    )
     _tell(reason, unclear & certain, "a change of {:+.1f} % is certain, but not that it is over the threshold", 100 * np.expm1(log_ratio))
     pairs = int(known.sum())
     floor = (found.p_value <= found.least_p * (1 + 1e-9)) & (p_adjusted >= settings.alpha)
@@ -67,12 +78,6 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     noisy = "too noisy: +-{:.1f} % at a threshold of {:g} %; take more samples or runs"
     _tell(reason, unclear, noisy, np.round(100 * np.expm1(found.half), 1), np.round(100 * thresholds, 2))
     return Judged(log_ratio, p_adjusted, verdict, reason, comparable)
-
-
-def _by_clock(log_ratio: Floats, log_clock: Floats, limit: Floats) -> Marks:
-    """Where a change of time is one of the clock: in cycles it is not beyond the threshold in the same direction (nvbench's rule)."""
-    cycles = (log_ratio + log_clock) * np.sign(log_ratio)
-    return np.isfinite(log_clock) & (cycles < limit)
 
 
 def _tell(reason: Words, where: Marks, template: str, *values: NDArray[np.float64] | NDArray[np.int64]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from ..schema import KEY_NAMES
+from ..best import impossible
+from ..schema import KEY_NAMES, Row
 from .columns import Columns, joined
 
 Ints = NDArray[np.int64]
@@ -96,7 +97,8 @@ def _kept(frame: pandas.DataFrame, case: Ints, run: Ints, is_new: NDArray[np.boo
         {"case": case, "run": run, "new": is_new, "chip": frame["chip_id"].cat.codes, "device": frame["device_index"].cat.codes}
     )
     if fastest:
-        failed = (frame["status"] != "ok").to_numpy()
+        above = [flags for flags in frame["flags"].cat.categories if impossible(Row(flags=str(flags)))]
+        failed = (frame["status"] != "ok").to_numpy() | frame["flags"].isin(above).to_numpy()
         time = frame["time_median_s"].to_numpy()
         place = np.lexsort((-np.arange(len(frame)), np.where(np.isnan(time), np.inf, time), failed))
         first = ~order.iloc[place].duplicated(keep="first").to_numpy()
