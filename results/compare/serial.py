@@ -1,7 +1,8 @@
 """Neighbouring samples are alike: how much less a row's samples tell than as many independent ones would.
 
 A clock, a cache and a neighbour stay as they are for longer than a call. In chipassay's run on a CPU that is shipped, neighbouring samples
-of one visit have a correlation of 0.2 to 0.5 for most operations. Tests that take them for independent then find a difference between two halves of the same visit.
+of one visit have a correlation of 0.2 to 0.5 for most operations. Tests that take them for independent then find a difference between two
+halves of the same visit.
 """
 
 from __future__ import annotations
