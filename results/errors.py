@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from os import PathLike
 
+NEAREST_AT_MOST = 6
+"""Names that an error offers: as many as there are forms of one chip."""
+
 
 class ChipassayError(Exception):
     """Base of every error that chipassay raises on purpose. ``exit_code`` is what the command line ends with."""
@@ -43,16 +46,21 @@ class FileError(InputError):
 
 
 class UnknownName(InputError):
-    """A name that is in no catalogue; offers the nearest ones.
+    """A name that is in no catalogue; offers those that begin with it, then the nearest ones.
 
     >>> print(UnknownName("chip", "h100sxm", ["h100-sxm-80gb", "t4-pcie-16gb"]))
     unknown chip 'h100sxm'; did you mean h100-sxm-80gb?
+    >>> print(UnknownName("chip", "A100", ["a100-pcie-40gb", "a100-pcie-80gb", "a100-sxm-80gb", "br100"]))
+    unknown chip 'A100'; did you mean a100-pcie-40gb, a100-pcie-80gb, a100-sxm-80gb, br100?
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-        near += [other for other in names if name.lower() in other and other not in near][: 3 - len(near)]
+        written = name.lower()
+        near = [other for other in names if written and other.lower().startswith(written)][:NEAREST_AT_MOST]
+        near += [other for other in difflib.get_close_matches(written, names, n=3, cutoff=0.5) if other not in near]
+        near += [other for other in names if written in other and other not in near][: max(0, 3 - len(near))]
+        near = near[:NEAREST_AT_MOST]
         if near:
             mend = f"did you mean {', '.join(near)}?"
         elif len(names) <= 20:

@@ -171,7 +171,10 @@ class Run:
         from chipassay.collectives.pattern import patterns
         from chipassay.kernels.kernel import cases
 
-        suite = select(load_suite(self.options.suite, facts.kind, facts.native_dtypes), self.options.only, [*cases(), *patterns()])
+        suite = load_suite(self.options.suite, facts.kind, facts.native_dtypes)
+        if not suite.wanted:
+            raise InputError(f"suite {suite.name} has nothing for a {facts.kind}; what is measured here is {facts.name}")
+        suite = select(suite, self.options.only, [*cases(), *patterns()])
         suite = with_states(suite, caches=self.options.cache, launches=self.options.launch)
         for wanted in suite.wanted:
             known = cases() if wanted.ranks is None else patterns()

@@ -125,7 +125,8 @@ def _rules(path: Path, tables: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
 def _rule(table: Mapping[str, Any], earlier: Mapping[str, Rule]) -> Rule:
     severity = table.get("severity")
     if severity not in SEVERITIES:
-        raise ValueError(f"severity is {severity!r}; one of {', '.join(SEVERITIES)} (ok: the rule is off)")
+        given = "no severity" if severity is None else f"severity is {severity!r}"
+        raise ValueError(f"{given}; one of {', '.join(SEVERITIES)} (ok: the rule is off)")
     forms = [form for form, given in (("above or below", "above" in table or "below" in table), ("missing", "missing" in table)) if given]
     forms += ["all_of"] if "all_of" in table else []
     if len(forms) != 1:

@@ -104,6 +104,8 @@ def _importer(kind: str | None, path: Path) -> Any:
         return find_importer(kind)
     importer = recognise(path)
     if importer is None:
+        if path.stat().st_size == 0:
+            raise FileError(path, "is empty", mend="give the output of a run that printed something")
         problem = "is a results CSV already" if is_ours(path) else f"is no known kind of file; known: {', '.join(sorted(importers()))}"
         raise FileError(path, problem, mend="leave it out" if is_ours(path) else "name its KIND before it if you know it")
     return importer

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from ..comparison.words import counted
     from ..normalise import choose_chip, normalise
     from ..reading import read_any
     from ..report import write_report
@@ -56,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"report": str(arguments.out), "rows": len(rows), "comparisons": len(comparisons), "check": severity}))
     else:
         beside = f", compared with {' and '.join(arguments.base)}" if comparisons else ""
-        say(f"{len(rows)} rows shown in {arguments.out}{beside}")
+        say(f"{counted(len(rows), 'row')} shown in {arguments.out}{beside}")
     return 0
 
 

@@ -50,7 +50,7 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
     """The lines in the order of telling, chip by chip."""
     groups: dict[tuple[str, tuple[int, str], str, str, str], list[Row]] = {}
     for row in rows:
-        if row.status == "ok" and row.beside is None and row.time_median_s:
+        if row.status == "ok" and row.beside is None and (row.time_median_s or FIGURES[limited_by(row)].of(row)):
             key = (row.chip_id or "unknown chip", place(row.op or ""), row.op or "unknown", _kind(row), row.dtype or "")
             groups.setdefault(key, []).append(row)
     order = {chip: position for position, chip in enumerate(dict.fromkeys(key[0] for key in groups))}
@@ -69,7 +69,9 @@ def _kind(row: Row) -> str:
     launch = row.launch if limited_by(row) == "overhead" else None
     transport = row.backend if limited_by(row) == "collective" else None
     path = None if row.path is None else row.path.replace("_", " ")
-    return " ".join(filter(None, (backward, scaling, unusual_arithmetic(row), path, row.host_memory, launch, transport, row.tool)))
+    # Where there is no time there is no case to be fastest in: a tool that tells bandwidths alone (nvbandwidth) has a line for each test.
+    measured_by = row.tool if row.time_median_s else row.kernel
+    return " ".join(filter(None, (backward, scaling, unusual_arithmetic(row), path, row.host_memory, launch, transport, measured_by)))
 
 
 def _best(group: Sequence[Row]) -> Row | None:
@@ -83,7 +85,7 @@ def _best(group: Sequence[Row]) -> Row | None:
     else:
         group = cold_first(group)
     figure = FIGURES[kind].of
-    known = [row for row in best_rows(group) if figure(row)]
+    known = [row for row in best_rows(group) or group if figure(row)]
     if not known:
         return min(best_rows(group), key=lambda row: row.time_median_s or 0.0, default=None)
     choose = min if kind == "overhead" else max

@@ -39,7 +39,9 @@ class Picture:
 
 
 def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, str, list[Plot | Heat]]]:
-    """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them."""
+    """The charts in the order of the page, as (heading, one line to read first, plots). Some stand only where there are rows for them;
+    where all rows are other tools', every one: what they do not measure is no gap.
+    """
     profiles = profiles_of(rows, profile)
     each: list[Profile | None] = [*profiles] or [None]
     waiting, transfer = charts_memory.waiting_for_memory(rows), charts_memory.transfer(rows)
@@ -48,7 +50,7 @@ def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, st
         return overlaid([make(rows, one) for one in each], profiles)
 
     between = [charts_between.collectives(rows, one) for one in each]
-    return [
+    found: list[tuple[str, str, list[Plot | Heat]]] = [
         (
             "Compute",
             "How near arithmetic comes to what the chip and its memory allow.",
@@ -65,6 +67,10 @@ def sections(rows: Sequence[Row], profile: Profile | None) -> list[tuple[str, st
             [*(overlaid(plots, profiles) for plots in zip(*between, strict=True)), *pair_heats(rows)],
         ),
     ]
+    if any(row.tool is None for row in rows):
+        return found
+    drawn = [(title, lead, [plot for plot in plots if plot.missing is None]) for title, lead, plots in found]
+    return [section for section in drawn if section[2]]
 
 
 def picture(plot: Plot | Heat) -> Picture:

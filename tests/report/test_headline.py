@@ -75,6 +75,13 @@ def test_kinds_that_mean_something_else_have_lines_of_their_own_in_the_order_of_
     ]
 
 
+def test_a_tool_that_tells_bandwidths_and_no_times_has_a_line_for_each_of_its_tests() -> None:
+    both = Row(op="transfer", status="ok", path="device_to_device", tool="nvbandwidth", kernel="both ways", bandwidth_bytes_per_s=7.6e11)
+    slow, fast = (replace(both, kernel="one way", variant=f"from={n};to=1", bandwidth_bytes_per_s=n * 1e11) for n in (3, 4))
+    lines = [(line.operation, line.achieved) for line in headlines([both, slow, fast])]
+    assert lines == [("transfer device to device both ways", "760.0 GB/s"), ("transfer device to device one way", "400.0 GB/s")]
+
+
 def test_collectives_are_told_of_the_largest_group() -> None:
     assert one(replace(REDUCE, group_size=2, busbw_bytes_per_s=9e11), REDUCE).achieved == "470.0 GB/s"
 

@@ -119,6 +119,13 @@ def test_versions_and_method_are_told(page: Page) -> None:
     assert page.says("method version1")
 
 
+def test_what_another_tool_does_not_measure_is_no_gap_of_its_results() -> None:
+    page = Page(render([replace(r, tool="nccl-tests") for r in sample.rows() if r.op == "all_reduce"], None, None))
+    assert page.says("bus bandwidth against message size")
+    assert not page.says("No matmul was measured")
+    assert not page.says("No attention was measured")
+
+
 def test_parts_that_are_missing_say_why() -> None:
     rows = [r for r in sample.rows() if r.op == "matmul"]
     rows += [replace(r, op="all_reduce", status="skipped", reason="one rank only") for r in rows[:2]]

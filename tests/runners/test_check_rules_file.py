@@ -86,6 +86,7 @@ def test_all_of_needs_each_rule_on_its_share_of_rows(tmp_path: Path) -> None:
         (GOOD + "beyond = 3\n", "unknown key 'beyond'"),
         (GOOD.replace('"spread"', '"spred"'), "unknown quantity 'spred'; did you mean spread?"),
         (GOOD.replace('"warning"', '"bad"'), "severity is 'bad'"),
+        (GOOD.replace('severity = "warning"\n', ""), "no severity; one of ok, note, warning"),
         (GOOD.replace("above = 1.2", ""), "no operator"),
         (GOOD + "missing = true\n", "above or below and missing"),
         (GOOD + 'all_of = ["spread"]\n', "above or below and all_of"),

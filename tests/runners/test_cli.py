@@ -88,6 +88,7 @@ def test_every_command_has_help_that_names_the_exit_codes(capsys):
     [
         (["report", "nowhere.csv"], "nowhere.csv: cannot be read (No such file or directory)"),
         (["profile", "nowhere.csv"], "nowhere.csv: cannot be read"),
+        (["profiles", "h100"], "unknown chip 'h100'; did you mean h100-nvl-94gb, h100-pcie-80gb, h100-sxm-80gb"),
         (["profiles", "h100sxm"], "unknown chip 'h100sxm'; did you mean"),
         (["predict", "--model", "lama3-8b", "--cluster", "8xh100-sxm-80gb"], "'lama3-8b'"),
         (["predict", "--model", "llama3-8b", "--cluster", "8xh100-smx-80gb"], "did you mean h100-sxm-80gb"),

@@ -85,6 +85,12 @@ def test_a_cpu_has_no_siblings_to_measure(measure):
         measure("all", facts=CPU_INSTEAD)
 
 
+def test_the_suite_of_siblings_says_that_it_has_nothing_for_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew_module, "start_worker", lambda *_: FakeWorkers({}, CPU_INSTEAD))
+    with pytest.raises(InputError, match="suite siblings has nothing for a cpu; what is measured here is A CPU"):
+        Run(RunOptions(suite="siblings", out=tmp_path / "out.csv"), lambda *_: None, lambda *_: None).execute()
+
+
 def test_a_gpu_that_is_not_there_is_named(measure):
     with pytest.raises(InputError, match="--gpus 4: there are 4, counted from 0"):
         measure((0, 4))

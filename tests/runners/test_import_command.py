@@ -122,6 +122,7 @@ def test_the_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["results.txt", "-o", "x.csv", "--nodes", "0"], "--nodes 0"),
         (["missing.txt", "-o", "x.csv"], "missing.txt: cannot be read"),
         (["notes.txt", "-o", "x.csv"], "is no known kind of file; known: aiconfigurator"),
+        (["empty.txt", "-o", "x.csv"], "empty.txt: is empty; give the output of a run"),
         (["ours.csv", "-o", "x.csv"], "is a results CSV already"),
     ],
 )
@@ -130,6 +131,7 @@ def test_what_cannot_be_meant_is_said(
 ) -> None:
     monkeypatch.chdir(saved.parent)
     Path("notes.txt").write_text("milk, bread", encoding="utf-8")
+    Path("empty.txt").touch()
     Path("ours.csv").write_text("op,status\ncopy,ok\n", encoding="utf-8")
     code, _, err = told(capsys, *arguments)
     assert code == 2

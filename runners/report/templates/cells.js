@@ -23,7 +23,12 @@ function remarks(text) {
 
 // Each writer gets the td, the values of its columns in this row, and the full number for the tooltip.
 const WRITERS = {
-  text(cell, [value]) { if (value !== null) cell.append(printable(String(value))); },
+  text(cell, [value]) {
+    if (value === null) return;
+    const words = printable(String(value));
+    cell.append(words);
+    if (words.length > 30) cell.classList.add("long");
+  },
   case(cell, values) { WRITERS.text(cell, values); cell.classList.add("case"); },
   number(cell, [value]) { if (value !== null) cell.append(String(value)); },
   seconds(cell, [value]) { if (value !== null) { cell.append(seconds(value)); cell.title = value + " s"; } },
