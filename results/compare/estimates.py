@@ -125,8 +125,9 @@ def least_p(base: NDArray[np.int64], new: NDArray[np.int64]) -> Floats:
 def rank_test(base: Samples, new: Samples) -> Floats:
     """Two-sided p of Mann and Whitney's test for each pair of rows; NaN where a side has no samples. Shape: pairs.
 
-    Exact up to EXACT_UP_TO samples a side without ties, else the normal approximation with corrections for ties and continuity (Hollander
-    and Wolfe, Nonparametric Statistical Methods, section 4.1). Never below what the exact test could give.
+    Exact up to EXACT_UP_TO samples a side without ties, and where all samples of one side are below all of the other: of all orders just
+    two are so. Else the normal approximation with corrections for ties and continuity (Hollander and Wolfe, Nonparametric Statistical
+    Methods, section 4.1), never below what the exact test could give.
     """
     p_values = np.full(len(base.counts), np.nan)
     kinds = base.counts * (new.counts.max(initial=0) + 1) + new.counts
@@ -149,4 +150,6 @@ def _rank_p(x: Floats, y: Floats) -> Floats:
         # Where all values are the same there is no order at all: SciPy divides by zero and says NaN.
         with np.errstate(invalid="ignore", divide="ignore"):
             p[~exact] = np.nan_to_num(stats.mannwhitneyu(x[~exact], y[~exact], axis=1, method="asymptotic").pvalue, nan=1.0)
-    return np.maximum(p, least_p(np.array([n]), np.array([m])))
+    apart = (x.max(axis=1) < y.min(axis=1)) | (y.max(axis=1) < x.min(axis=1))
+    least = least_p(np.array([n]), np.array([m]))
+    return np.where(apart, least, np.maximum(p, least))

@@ -66,23 +66,31 @@ def match(base: Columns, new: Columns, ignored: Sequence[str] = ()) -> Matched:
     frame = both.frame
     is_new = np.arange(len(frame)) >= len(base)
     several = any(part.frame["chip_id"].nunique() > 1 for part in (base, new))
-    told = all(part.frame["device_index"].notna().all() for part in (base, new))
-    identity = ["chip_id"] * several + ["device_index"] * told
-    names = [name for name in KEY_NAMES if name not in ignored]
+    names = [name for name in KEY_NAMES if name not in ignored] + ["chip_id"] * several
     run = _runs(frame)
-    case = codes(frame, [*names, *identity])
+    case = _by_device(frame, codes(frame, names))
     kept = _kept(frame, case, run, is_new, fastest=bool(ignored))
     pair, base_row, new_row = _partners(case, is_new, kept)
     strange = np.zeros(len(base_row), dtype=bool)
     alone = kept & (pair < 0)
     if alone.any():
-        looser = codes(frame, [*(name for name in names if name not in CONDITION_NAMES), *identity])
+        looser = _by_device(frame, codes(frame, [name for name in names if name not in CONDITION_NAMES]))
         later, more_base, more_new = _partners(looser, is_new, alone)
         pair = np.where(later >= 0, later + len(base_row), pair)
         strange = np.concatenate([strange, np.ones(len(more_base), dtype=bool)])
         base_row, new_row = np.concatenate([base_row, more_base]), np.concatenate([new_row, more_new])
     pair = np.where(kept, pair, -2)
     return Matched(both, is_new, pair, run, base_row, new_row, strange, several)
+
+
+def _by_device(frame: pandas.DataFrame, case: Ints) -> Ints:
+    """Cases told apart by the machine's chip where all rows of the case tell it: collectives, beside rows of single chips, do not."""
+    device = frame["device_index"].cat.codes.to_numpy().astype(np.int64)
+    if (device < 0).all():
+        return case
+    untold = np.bincount(case, device < 0) > 0
+    device = np.where(untold[case], -1, device) + 1
+    return np.unique(case * (device.max(initial=0) + 1) + device, return_inverse=True)[1].astype(np.int64)
 
 
 def _runs(frame: pandas.DataFrame) -> Ints:

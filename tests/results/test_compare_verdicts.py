@@ -280,3 +280,53 @@ def test_sides_tell_their_chips_runs_and_rows():
     )
     assert (found.pairs["base_runs"].tolist(), found.pairs["new_runs"].tolist()) == ([2], [1])
     assert comparison.new.rows == 1
+
+
+@pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 2), (3, 1), (3, 3)])
+def test_a_single_row_knows_no_more_of_what_lies_between_runs_than_its_own_runs_tell(base_runs, new_runs):
+    rng = np.random.default_rng(14)
+    false = 0
+    for _ in range(100):
+        sides = [
+            noisy(rng, 1, 20, noise=0.01, run=f"{side}{run}", shift=0.02 * rng.standard_normal())
+            for side, runs in (("a", base_runs), ("b", new_runs))
+            for run in range(runs)
+        ]
+        found = verdicts([one for one in sides[:base_runs] for one in one], [one for one in sides[base_runs:] for one in one])[0]
+        false += found[0] in OPPOSITE
+    assert false <= 2
+
+
+def test_visits_count_for_the_kinds_that_have_one_run_although_another_kind_has_several():
+    rng = np.random.default_rng(15)
+    copies = [[replace(one, op="copy", flops=None) for one in noisy(rng, 1, run=run)] for run in ("a", "a2", "b", "b2")]
+    false = 0
+    for _ in range(20):
+        sides = [[*visited(rng, 10, "a", 0.02), *copies[0], *copies[1]], [*visited(rng, 10, "b", 0.02), *copies[2], *copies[3]]]
+        found = verdicts(*sides)[1].pairs
+        false += bool(set(OPPOSITE) & set(found.loc[found["op"] == "matmul", "verdict"]))
+    assert false <= 1
+
+
+def test_the_rank_test_knows_that_sides_wholly_apart_are_as_rare_as_can_be():
+    """Of the C(131, 3) ways to choose three of 131 samples one has the three highest: ties or a normal approximation change nothing."""
+    rng = np.random.default_rng(16)
+    base = [row(case, 1e-3 * np.exp(0.002 * rng.standard_normal(3))) for case in range(50)]
+    new = [row(case, (1.3 if case == 0 else 1.0) * 1e-3 * np.exp(0.002 * rng.standard_normal(128)), run_id="b") for case in range(50)]
+    found, comparison = verdicts(base, new)
+    assert found[0] == "SLOWER"
+    assert comparison.pairs["p_value"][0] >= 2 / math.comb(131, 3)
+    tied = verdicts([row(samples=[1.0, 1.1] * 6)], [row(samples=[1.2, 1.3] * 6)])[1]
+    assert tied.pairs["p_value"][0] == pytest.approx(2 / math.comb(24, 12))
+
+
+def test_chips_of_one_machine_stay_apart_beside_rows_of_all_of_them():
+    def side(run):
+        chips = [row(0, (1e-3 * (1 + index),) * 12, device_index=index, run_id=run) for index in range(3)]
+        return [*chips, row(None, op="all_reduce", size_bytes=8, group_size=3, run_id=run)]
+
+    pairs = verdicts(side("a"), side("b"))[1].pairs
+    assert pairs["base_time_s"].tolist() == pytest.approx([1e-3, 2e-3, 3e-3, 1e-3])
+    assert pairs["base_runs"].tolist() == [1, 1, 1, 1]
+    told_on_one = verdicts(side("a"), [row(0, run_id="b")])[1].pairs
+    assert len(told_on_one) == 1
