@@ -6,8 +6,8 @@ the fast reading is read again by ``table.iterate_rows``, whose error names line
 
 from __future__ import annotations
 
+import io
 import mmap
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ NUMBERS = (
 STRICT_BELOW_BYTES = 2**22
 """Smaller files are read row by row: that takes a second at most."""
 CHUNK_ROWS = 100_000
+BATCH_CELLS = 10_000
+"""Cells of samples parsed at once: with 128 samples each that is 30 MB of text."""
 BLOCK_BYTES = 2**24
 """Of a file looked at at once."""
 EXACT: dict[str, Any] = {} if int(pandas.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
@@ -240,12 +242,20 @@ def _of_codes(typed: NDArray[Any], codes: NDArray[Any]) -> pandas.Categorical:
 def _samples(cells: list[str]) -> tuple[Floats, Ints]:
     """All samples of the cells in a row, and how many each has. Raises ValueError for what is no number."""
     counts = np.array([cell.count(" ") + 1 if cell else 0 for cell in cells], dtype=np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # where a text is no number, NumPy warns and stops
-        try:
-            values = np.fromstring(" ".join(filter(None, cells)), dtype=np.float64, sep=" ")
-        except DeprecationWarning as error:
-            raise ValueError("a sample is not a number") from error
+    parts = [_numbers(list(filter(None, cells[begin : begin + BATCH_CELLS]))) for begin in range(0, len(cells), BATCH_CELLS)]
+    values = np.concatenate(parts) if parts else np.zeros(0)
     if len(values) != counts.sum() or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError("a sample is not a number")
     return values, counts
+
+
+def _numbers(cells: list[str]) -> Floats:
+    """The numbers in cells of numbers: pandas parses text more than twice as fast as NumPy does."""
+    if not cells:
+        return np.zeros(0)
+    text = io.StringIO("\n".join(cells).replace(" ", "\n"))
+    read_csv: Any = pandas.read_csv
+    column = read_csv(text, header=None, dtype=np.float64, engine="c", skip_blank_lines=False, **EXACT)
+    if column.shape[1] != 1:
+        raise ValueError("a sample is not a number")
+    return np.asarray(column[0], dtype=np.float64)
