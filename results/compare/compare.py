@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas
 from numpy.typing import NDArray
@@ -38,14 +40,15 @@ def compare(base: Columns, new: Columns, settings: Settings | None = None) -> Co
     offset = _offset(frame, settings.normalised)
     samples = _samples(matched.columns, used, offset)
     visits = frame["round_count"].astype(object).fillna(1).to_numpy().astype(np.int64)
-    found = effects(samples, _told(frame, offset), visits, np.where(used, matched.pair, -1), matched.is_new, kind)
+    found = effects(samples, _told(frame, offset, settings.normalised), visits, np.where(used, matched.pair, -1), matched.is_new, kind)
     thresholds = np.array([settings.thresholds.get(name, max(settings.thresholds.values())) for name in kind], dtype=float)
     clock = _clock_ratio(matched, used)
     chip = frame["chip_id"].cat.codes.to_numpy()
     # Another chip has another clock, and does other work in a cycle: only of one and the same is it the clock that changed.
     own_clock = np.where(chip[matched.base_row] == chip[matched.new_row], clock, np.nan)
     judged = judge(found, thresholds, own_clock, kind, why_not(matched, used, settings), settings)
-    pairs = _pairs(matched, found, judged, kind, thresholds, clock, settings.normalised)
+    logs = None if settings.normalised else (found.base_log, found.new_log)
+    pairs = _pairs(matched, found, judged, kind, thresholds, clock, _times(matched, used, logs))
     sides = _side(base), _side(new)
     return Comparison(*sides, pairs, _unmatched(matched), settings, _notes(*sides, judged, thresholds, settings, frame))
 
@@ -72,34 +75,36 @@ def _offset(frame: pandas.DataFrame, normalised: bool) -> Floats:
     if not normalised:
         return np.zeros(len(frame))
     with np.errstate(divide="ignore"):
-        return np.asarray(-np.log(frame["peak_fraction"].to_numpy()) - np.log(frame["time_median_s"].to_numpy()))
+        offset = -np.log(frame["peak_fraction"].to_numpy()) - np.log(frame["time_median_s"].to_numpy())
+    return np.where(np.isfinite(offset), offset, np.nan)
 
 
 def _samples(columns: Columns, used: NDArray[np.bool_], offset: Floats) -> Samples:
-    counts = np.where(used, np.diff(columns.starts), 0)
+    counts = np.where(used & ~np.isnan(offset), np.diff(columns.starts), 0)
     values = columns.samples_s
     if offset.any():
         values = values * np.exp(np.repeat(np.nan_to_num(offset), np.diff(columns.starts)))
-    # A sample of no time at all has no logarithm; a row that holds one is taken as it is told.
-    broken = np.unique(np.searchsorted(columns.starts, np.flatnonzero(~(values > 0)), side="right") - 1)
+    # A sample of no time at all, or of no end, has no logarithm; a row that holds one is taken as it is told.
+    broken = np.unique(np.searchsorted(columns.starts, np.flatnonzero(~((values > 0) & (values < np.inf))), side="right") - 1)
     counts[broken] = 0
     return Samples(values, columns.starts[:-1], counts)
 
 
-def _told(frame: pandas.DataFrame, offset: Floats) -> tuple[Floats, Floats, Floats]:
+def _told(frame: pandas.DataFrame, offset: Floats, normalised: bool) -> tuple[Floats, Floats, Floats]:
     """Log of each row's own median, and of the ends of its interval. A row with a bandwidth alone tells the time of a byte."""
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.log(frame["time_low_s"].to_numpy()), np.log(frame["time_high_s"].to_numpy())
+        if normalised:
+            return -np.log(frame["peak_fraction"].to_numpy()), low + offset, high + offset
         median = np.log(frame["time_median_s"].to_numpy())
-        median = np.where(np.isnan(median), -np.log(frame["bandwidth_bytes_per_s"].to_numpy()), median)
-    return median + offset, low + offset, high + offset
+        return np.where(np.isnan(median), -np.log(frame["bandwidth_bytes_per_s"].to_numpy()), median), low, high
 
 
 def _clock_ratio(matched: Matched, used: NDArray[np.bool_]) -> Floats:
     """New over base clock of each pair; NaN where either is unknown."""
     frame = matched.columns.frame
-    read = used & frame["clock_method"].isin(CLOCK_METHODS).to_numpy()
     clock = frame["clock_hz"].to_numpy()
+    read = used & frame["clock_method"].isin(CLOCK_METHODS).to_numpy() & (clock > 0)
     means = []
     for side in (False, True):
         rows = np.flatnonzero(used & (matched.is_new == side))
@@ -110,16 +115,29 @@ def _clock_ratio(matched: Matched, used: NDArray[np.bool_]) -> Floats:
         return np.asarray(means[1] / means[0])
 
 
+def _times(matched: Matched, used: NDArray[np.bool_], logs: tuple[Floats, Floats] | None) -> list[Floats]:
+    """Time of each side of each pair, NaN where no row tells one: bandwidths and shares of peak stand in for a time, but are none.
+
+    ``logs``: logs of the times that are compared; None where they are of something else, and what the rows tell is shown."""
+    told = matched.columns.frame["time_median_s"].to_numpy()
+    times = []
+    for side in (False, True):
+        rows = np.flatnonzero(used & (matched.is_new == side) & ~np.isnan(told))
+        count = np.bincount(matched.pair[rows], minlength=len(matched))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = logs[side] if logs is not None else np.bincount(matched.pair[rows], np.log(told[rows]), len(matched)) / count
+        times.append(np.where(count > 0, np.exp(log), np.nan))
+    return times
+
+
 def _pairs(
-    matched: Matched, found: Effects, judged: Judged, kind: Words, thresholds: Floats, clock: Floats, normalised: bool
+    matched: Matched, found: Effects, judged: Judged, kind: Words, thresholds: Floats, clock: Floats, times: Sequence[Floats]
 ) -> pandas.DataFrame:
     frame = matched.columns.frame
     base, new = matched.base_row, matched.new_row
-    told = frame["time_median_s"].to_numpy()
-    times = [np.exp(log) if not normalised else told[row] for log, row in ((found.base_log, base), (found.new_log, new))]
-    # Only shares of peak and bandwidths can stand in for a time; what is shown is a time or nothing.
-    times = [np.where(np.isnan(told[row]), np.nan, time_s) for time_s, row in zip(times, (base, new), strict=True)]
     ratio = np.exp(judged.log_ratio)
+    with np.errstate(over="ignore"):
+        ends = [np.exp(judged.log_ratio + half) for half in (-found.half, found.half)]
     columns: dict[str, object] = {name: frame[name].iloc[base].array for name in KEY_NAMES}
     columns |= {
         "base_chip": frame["chip_id"].iloc[base].array,
@@ -129,8 +147,8 @@ def _pairs(
         "base_time_s": times[0],
         "new_time_s": times[1],
         "ratio": ratio,
-        "ratio_low": np.exp(judged.log_ratio - found.half),
-        "ratio_high": np.exp(judged.log_ratio + found.half),
+        "ratio_low": ends[0],
+        "ratio_high": ends[1],
         "p_value": found.p_value,
         "p_adjusted": judged.p_adjusted,
         "base_samples": found.base_samples,

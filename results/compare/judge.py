@@ -51,18 +51,25 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     log_cycles = log_ratio + np.log(np.where(kind == CLOCK_LIMITED, clock_ratio, np.nan))
     # A change of time is one of the clock where in cycles it is not beyond the threshold in the same direction (nvbench's rule).
     by_clock = moved & (log_cycles * np.sign(log_ratio) < limit)
+    same = known & (size + found.half < limit)
+    # Samples without spread tell how coarse the timer is, not how exact they are; and a new clock may hide that the code changed.
+    untold = same & (found.half == 0)
+    hidden = same & (np.abs(log_cycles) - found.half > limit)
     verdict = np.full(len(kind), "UNCLEAR", dtype=object)
-    verdict[known & (size + found.half < limit)] = "SAME"
+    verdict[same & ~untold & ~hidden] = "SAME"
     verdict[moved & ~by_clock & (log_ratio > 0)] = "SLOWER"
     verdict[moved & ~by_clock & (log_ratio < 0)] = "FASTER"
     verdict[~comparable] = "NOT-COMPARABLE"
     reason = why_not.copy()
     unclear = verdict == "UNCLEAR"
     _tell(reason, unclear & ~np.isfinite(log_ratio), "a side tells no time")
+    single = unclear & ~known & ((found.base_samples == 1) | (found.new_samples == 1))
+    _tell(reason, single, "a single sample tells no spread: take more, or several runs a side")
     _tell(reason, unclear & ~known, "no samples and no interval: several runs a side, or a tool that keeps samples, would tell")
     nothing = by_clock & (np.abs(log_cycles) < limit)
     _tell(reason, nothing, "the clock changed by {:+.1f} %: in cycles nothing changed", 100 * (clock_ratio - 1))
-    both = by_clock | ((verdict == "SLOWER") | (verdict == "FASTER")) & (np.abs(log_cycles - log_ratio) > limit)
+    _tell(reason, unclear & untold, "the samples show no spread: so coarse a timer cannot prove that nothing changed")
+    both = by_clock | hidden | ((verdict == "SLOWER") | (verdict == "FASTER")) & (np.abs(log_cycles - log_ratio) > limit)
     _tell(
         reason,
         both,
@@ -72,11 +79,15 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     )
     _tell(reason, unclear & certain, "a change of {:+.1f} % is certain, but not that it is over the threshold", 100 * np.expm1(log_ratio))
     pairs = int(known.sum())
+    among = f"{pairs:,} pair{'' if pairs == 1 else 's'}"
     floor = (found.p_value <= found.least_p * (1 + 1e-9)) & (p_adjusted >= settings.alpha)
-    few = f"too few samples: {{:.0f}} and {{:.0f}} cannot tell among {pairs:,} pairs; take {_enough(settings.alpha / max(pairs, 1))} a side"
+    few = f"too few samples: {{:.0f}} and {{:.0f}} cannot tell among {among}; take {_enough(settings.alpha / max(pairs, 1))} a side"
     _tell(reason, unclear & floor, few, found.base_samples, found.new_samples)
-    noisy = "too noisy: +-{:.1f} % at a threshold of {:g} %; take more samples or runs"
-    _tell(reason, unclear, noisy, np.round(100 * np.expm1(found.half), 1), np.round(100 * thresholds, 2))
+    likely = f"a change of {{:+.1f}} % is likely, not certain: p is {{:.2g}} after correction among {among}; take more samples or runs"
+    _tell(reason, unclear & (size > found.half), likely, 100 * np.expm1(log_ratio), p_adjusted)
+    noisy = "too noisy: +-{:.3g} % at a threshold of {:g} %; take more samples or runs"
+    with np.errstate(over="ignore"):
+        _tell(reason, unclear, noisy, np.round(100 * np.expm1(found.half), 1), np.round(100 * thresholds, 2))
     return Judged(log_ratio, p_adjusted, verdict, reason, comparable)
 
 

@@ -282,11 +282,11 @@ def test_sides_tell_their_chips_runs_and_rows():
     assert comparison.new.rows == 1
 
 
-@pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 2), (3, 1), (3, 3)])
+@pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 2), (3, 1)])
 def test_a_single_row_knows_no_more_of_what_lies_between_runs_than_its_own_runs_tell(base_runs, new_runs):
     rng = np.random.default_rng(14)
     false = 0
-    for _ in range(100):
+    for _ in range(60):
         sides = [
             noisy(rng, 1, 20, noise=0.01, run=f"{side}{run}", shift=0.02 * rng.standard_normal())
             for side, runs in (("a", base_runs), ("b", new_runs))
@@ -294,7 +294,7 @@ def test_a_single_row_knows_no_more_of_what_lies_between_runs_than_its_own_runs_
         ]
         found = verdicts([one for one in sides[:base_runs] for one in one], [one for one in sides[base_runs:] for one in one])[0]
         false += found[0] in OPPOSITE
-    assert false <= 2
+    assert false <= 1
 
 
 def test_visits_count_for_the_kinds_that_have_one_run_although_another_kind_has_several():
@@ -330,3 +330,57 @@ def test_chips_of_one_machine_stay_apart_beside_rows_of_all_of_them():
     assert pairs["base_runs"].tolist() == [1, 1, 1, 1]
     told_on_one = verdicts(side("a"), [row(0, run_id="b")])[1].pairs
     assert len(told_on_one) == 1
+
+
+def test_samples_without_spread_prove_nothing_the_same_but_may_show_a_change():
+    found, comparison = verdicts([row(samples=(1e-5,) * 20)], [row(samples=(1e-5,) * 20)])
+    assert (found, comparison.pairs["reason"][0][:27]) == (["UNCLEAR"], "the samples show no spread:")
+    assert verdicts([row(samples=(1e-5,) * 20)], [row(samples=(2e-5,) * 20)])[0] == ["SLOWER"]
+
+
+def test_code_that_a_faster_clock_makes_up_for_is_not_the_same():
+    found, comparison = verdicts([at_clock(1.7e9, 1.0)], [at_clock(1.9e9, 1.0)])
+    assert found == ["UNCLEAR"]
+    assert comparison.pairs["reason"][0] == "the clock changed by +11.8 %: in cycles the change is +11.8 %"
+    assert verdicts([at_clock(1.7e9, 1.0)], [at_clock(1.71e9, 1.0)])[0] == ["SAME"]
+    assert math.isnan(verdicts([at_clock(0.0, 1.0)], [at_clock(1.9e9, 1.0)])[1].pairs["clock_ratio"][0])
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "reason"),
+    [
+        ((1.0,), (2.0,), "a single sample tells no spread: take more, or several runs a side"),
+        ((1.0, 1.01, 1.02, 1.03), (1.5, 1.51, 1.52, 1.53), "too few samples: 4 and 4 cannot tell among 1 pair; take 5 a side"),
+        # Of the C(10, 5) orders, U of 2 or less on either side is as strange in 2 * 4: p = 8 / 252 = 0.03.
+        (
+            (1.0, 1.01, 1.02, 1.03, 1.25),
+            (1.2, 1.21, 1.26, 1.27, 1.28),
+            "a change of +23.5 % is likely, not certain: p is 0.03 after correction among 1 pair; take more samples or runs",
+        ),
+    ],
+)
+def test_the_reason_for_unclear_says_what_is_missing(base, new, reason):
+    found, comparison = verdicts([row(samples=base)], [row(samples=new)])
+    assert (found, comparison.pairs["reason"].tolist()) == (["UNCLEAR"], [reason])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_share_of_peak_needs_no_time_and_one_of_nothing_is_none():
+    bare = {"samples": None, "time_median_s": None}
+    _, comparison = verdicts([row(**bare, peak_fraction=0.4)], [row(**bare, peak_fraction=0.5)], Settings(normalised=True))
+    assert comparison.pairs["ratio"][0] == pytest.approx(0.8)
+    found, comparison = verdicts([row(peak_fraction=0.0)], [row(peak_fraction=0.5)], Settings(normalised=True))
+    assert (found, comparison.pairs["reason"].tolist()) == (["UNCLEAR"], ["a side tells no time"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sample_without_end_is_no_sample():
+    found, comparison = verdicts([row(samples=(math.inf,) * 6)], [row()])
+    assert (found, comparison.pairs["base_samples"].tolist()) == (["UNCLEAR"], [0])
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_run_that_failed_takes_nothing_from_the_times_of_the_others(normalised):
+    base = [row(peak_fraction=0.5), row(samples=None, status="error", run_id="b")]
+    _, comparison = verdicts(base, [row(peak_fraction=0.5)], Settings(normalised=normalised))
+    assert comparison.pairs["base_time_s"].tolist() == pytest.approx([1e-3])
