@@ -16,7 +16,7 @@ def evidence_words(evidence: Evidence) -> str:
 def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
     share = f", {100 * curve.rate / peak:.0f} % of peak" if peak else ""
     spread = f", residuals {100 * curve.spread:.1f} %" if curve.spread is not None else ""
-    points = f", {curve.points} points" if curve.points else ""
+    points = f", {curve.points} point{'' if curve.points == 1 else 's'}" if curve.points else ""
     return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
 
 

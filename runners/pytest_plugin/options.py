@@ -88,6 +88,8 @@ class Options:
             raise InputError(f"chip_benchmark.options(device={self.device!r}): write cpu or chip; --chipassay-device says which chip")
         if self.reference is not None and self.tolerance is None:
             raise InputError("chip_benchmark.options(reference=...): say how far off is right with tolerance=1e-5, or as the dtype demands")
+        if self.max_time_s is not None and not self.max_time_s > 0:
+            raise InputError(f"chip_benchmark.options(max_time_s={self.max_time_s!r}): write seconds, more than 0")
         if not self.op:
             raise InputError("chip_benchmark.options(op=''): an operation has a name")
 

@@ -63,7 +63,7 @@ def label(groups: Mapping[tuple[str, tuple[Any, ...]], object], chip: str, name:
 
 def fit_words(name: str, fit: Curve | Link) -> str:
     """What was fitted, to how many points, and how well."""
-    details = [f"{fit.points} points"] if fit.points else []
+    details = [f"{fit.points} point{'' if fit.points == 1 else 's'}"] if fit.points else []
     details += [f"spread {share(fit.spread)}"] if fit.spread is not None else []
     details += [fit.evidence.level] if fit.evidence.level != "measured" else []
     return name + (f" ({', '.join(details)})" if details else "")

@@ -214,6 +214,7 @@ def test_a_second_use_in_a_test_is_refused(make):
         ({"cache": "hot"}, "write cold or warm"),
         ({"device": "cuda:1"}, "--chipassay-device"),
         ({"reference": 1.0}, "tolerance=1e-5"),
+        ({"max_time_s": -1.0}, "write seconds, more than 0"),
         ({"op": ""}, "has a name"),
     ],
     ids=str,
