@@ -15,7 +15,7 @@ from chipassay.results.units import share
 
 from .plot import Plot, Point, Series, failures, limited, why_missing
 
-BARS = "Dots: medians of the fastest correct implementation of each case; bars: 5th to 95th percentile."
+BARS = "Dots: the fastest correct implementation of each case (its median, or what its tool tells instead); bars: 5th to 95th percentile."
 WIDE_RANGE = 20
 """Values further apart than this need a logarithmic axis."""
 
