@@ -131,18 +131,32 @@ def compared_count(comparison: Comparison) -> int:
     return int((comparison.pairs["verdict"] != "NOT-COMPARABLE").sum())
 
 
+def told_count(comparison: Comparison) -> int:
+    """Pairs that tell how exact they are, so that a change can be found in them at all."""
+    pairs = comparison.pairs
+    return int(((pairs["verdict"] != "NOT-COMPARABLE") & pairs["ratio_high"].notna()).sum())
+
+
+def silent(comparison: Comparison, fail_on: Sequence[str]) -> str:
+    """Why a gate cannot say anything of a comparison, and the mend; empty where it can."""
+    if not fail_on:
+        return ""
+    if not compared_count(comparison):
+        what = "only pairs that are NOT-COMPARABLE" if len(comparison.pairs) else "not a single pair"
+        return f"{what}; compare files with the same cases, measured the same way"
+    if "slower" in fail_on and not told_count(comparison):
+        return "no pair with samples or an interval on both sides; save samples (pytest-benchmark: --benchmark-json), or pool several runs"
+    return ""
+
+
 def exit_code(comparisons: Sequence[Comparison], fail_on: Sequence[str]) -> int:
     """0, or 1 where something of ``fail_on`` is there.
 
-    Raises InputError where a gate was asked for and a side has nothing that could be compared: what compared nothing must not pass.
+    Raises InputError where a gate was asked for and a side has nothing to find it in: what can fail on nothing must not pass.
     """
     if any(failures(comparison, fail_on) for comparison in comparisons):
         return 1
-    for comparison in comparisons if fail_on else ():
-        if not compared_count(comparison):
-            what = "only pairs that are NOT-COMPARABLE" if len(comparison.pairs) else "not a single pair"
-            raise InputError(
-                f"--fail-on cannot say anything: {comparison.base.name} and {comparison.new.name} have {what}; "
-                "compare files with the same cases, measured the same way"
-            )
+    for comparison in comparisons:
+        if why := silent(comparison, fail_on):
+            raise InputError(f"--fail-on cannot say anything: {comparison.base.name} and {comparison.new.name} have {why}")
     return 0

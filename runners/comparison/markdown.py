@@ -18,6 +18,8 @@ CELL_LIMIT = 300
 FOLDED_FROM = 5
 """Lines from which on a table of single rows is folded."""
 SPECIAL = re.compile(r"([\\`*_\[\]~!|])")
+DOLLAR = "<span>$</span>"
+"""As GitHub's docs write one that opens no formula ("Writing mathematical expressions")."""
 LINKING = re.compile(r"(@|#|://|\bwww(?=\.)|\bGH(?=-\d))")
 """What GitHub makes a mention, a reference or a link of, even where Markdown's own escapes are used."""
 SPLIT = "&#8203;"
@@ -25,16 +27,17 @@ SPLIT = "&#8203;"
 
 
 def escaped(text: str, limit: int | None = CELL_LIMIT) -> str:
-    """Untrusted text as plain words in a cell: no table border, HTML, code, emphasis, link, mention or reference.
+    """Untrusted text as plain words in a cell: no table border, HTML, code, emphasis, formula, link, mention or
+    reference.
 
-    >>> escaped("a|b <i> `c` @me #1")
-    'a\\\\|b &lt;i&gt; \\\\`c\\\\` @&#8203;me #&#8203;1'
+    >>> escaped("a|b <i> `c` @me #1 $x$")
+    'a\\\\|b &lt;i&gt; \\\\`c\\\\` @&#8203;me #&#8203;1 <span>$</span>x<span>$</span>'
     """
     text = printable(text, limit)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # After the entities, whose own # must stay whole.
     text = SPECIAL.sub(r"\\\1", text)
-    return LINKING.sub(rf"\1{SPLIT}", text)
+    return LINKING.sub(rf"\1{SPLIT}", text).replace("$", DOLLAR)
 
 
 def markdown(views: Sequence[View]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chipassay.results.compare.comparison import VERDICTS, Comparison, Settings, Verdict
 
-from .asked import broken_count, compared_count, failures, threshold_words
+from .asked import broken_count, failures, silent, threshold_words
 from .words import (
     case_words,
     change,
@@ -85,8 +85,9 @@ def view(comparison: Comparison, top: int, fail_on: Sequence[str] = ()) -> View:
         _changes("Slower", slowest[:top], found.get("SLOWER", 0)),
         _changes("Faster", fastest[:top], found.get("FASTER", 0)),
     )
-    others = (_why(comparison, "UNCLEAR"), _why(comparison, "NOT-COMPARABLE"), _unmatched(comparison))
-    failing = failures(comparison, fail_on)
+    open_ = comparison.pairs[comparison.pairs["verdict"] == "UNCLEAR"]
+    others = (_apart(open_, top), _why(comparison, "UNCLEAR"), _why(comparison, "NOT-COMPARABLE"), _unmatched(comparison))
+    failing, why = failures(comparison, fail_on), silent(comparison, fail_on)
     return View(
         head=(
             ("base", f"{comparison.base.name}: {side_words(comparison.base)}"),
@@ -100,8 +101,8 @@ def view(comparison: Comparison, top: int, fail_on: Sequence[str] = ()) -> View:
         others=tuple(section for section in others if section.lines),
         notes=_notes(comparison.notes),
         closing=closing(found, broken, slowest),
-        gate=gate_words(failing, fail_on, compared_count(comparison)) if fail_on else "",
-        failed=bool(fail_on) and (bool(failing) or not compared_count(comparison)),
+        gate=gate_words(failing, fail_on, why) if fail_on else "",
+        failed=bool(failing or why),
     )
 
 
@@ -165,6 +166,16 @@ def _changes(title: str, pairs: Sequence[Mapping[str, Any]], total: int) -> Sect
         numeric=(1, 2, 3, 4),
         total=total,
     )
+
+
+def _apart(pairs: pandas.DataFrame, top: int) -> Section:
+    """Of those that are UNCLEAR the ones that differ by more than matters, the farthest apart first: a tool that tells no samples may have
+    slowed down by half, and nobody can prove it."""
+    import numpy as np
+
+    size = np.abs(np.log(pairs["ratio"].astype(float)))
+    over = size[size > np.log1p(pairs["threshold"].astype(float))].sort_values(ascending=False, kind="stable")
+    return _changes("Unclear, but apart by more than the threshold", _dicts(pairs.loc[over.index[:top]]), len(over))
 
 
 def _where(pair: Mapping[str, Any]) -> str:

@@ -150,7 +150,8 @@ def closing(counts: Mapping[Verdict, int], broken: int, worst: Sequence[Mapping[
         most = f", most of all {case_words(worst[0])} ({change(worst[0]['ratio'])})" if worst else ""
         told.append(f"{slower:,} of {counted(compared, 'compared pair')} {'is' if slower == 1 else 'are'} slower{most}")
     elif compared:
-        told.append(f"no slowdown was found in {counted(compared, 'compared pair')}")
+        found = "is certain" if unclear else "was found"
+        told.append(f"no slowdown {found} in {counted(compared, 'compared pair')}")
     else:
         told.append("nothing could be compared" + (": no case is on both sides" if not total else ""))
     if broken:
@@ -161,22 +162,22 @@ def closing(counts: Mapping[Verdict, int], broken: int, worst: Sequence[Mapping[
         if same == compared:
             told.append("all are the same within their thresholds" if same > 1 else "it is the same within its threshold")
         elif unclear:
-            told.append(f"{unclear:,} {'is' if unclear == 1 else 'are'} unclear: more samples or more runs would tell")
+            told.append(f"{unclear:,} {'is' if unclear == 1 else 'are'} unclear, neither proved to have changed nor to be the same")
     sentence = "; ".join(told) + "."
     return sentence[0].upper() + sentence[1:]
 
 
-def gate_words(found: Mapping[str, int], fail_on: Sequence[str], compared: int) -> str:
-    """What ``--fail-on`` came to.
+def gate_words(found: Mapping[str, int], fail_on: Sequence[str], silent: str) -> str:
+    """What ``--fail-on`` came to. ``silent``: why it cannot say anything, else empty.
 
-    >>> gate_words({"slower": 2, "broken": 1}, ("slower",), 10)
+    >>> gate_words({"slower": 2, "broken": 1}, ("slower",), "")
     'FAILED on slower: 2 slower, 1 broken.'
-    >>> gate_words({}, ("slower",), 0)
-    'FAILED: what compared nothing does not pass.'
+    >>> gate_words({}, ("slower",), "not a single pair")
+    'FAILED: not a single pair.'
     """
     names = ", ".join(fail_on)
-    if not found and not compared:
-        return "FAILED: what compared nothing does not pass."
+    if not found and silent:
+        return f"FAILED: {silent}."
     if not found:
         return f"Passed: nothing of {names}."
     return f"FAILED on {names}: {', '.join(f'{count:,} {name}' for name, count in found.items())}."

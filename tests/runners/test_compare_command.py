@@ -92,9 +92,10 @@ def test_a_case_that_only_some_of_the_pooled_runs_measured_is_not_broken(capsys,
 
 
 def test_pytest_benchmark_s_json_is_a_side_beside_our_own_files(capsys, tmp_path):
-    def saved(name, time_s):
+    def saved(name, time_s, samples=True):
         data = [time_s * (1 + 0.005 * ((7 * i) % 11 - 5) / 5) for i in range(30)]
-        stats = {"min": min(data), "max": max(data), "mean": time_s, "median": time_s, "stddev": time_s / 200, "rounds": 30, "data": data}
+        stats = {"min": min(data), "max": max(data), "mean": time_s, "median": time_s, "stddev": time_s / 200, "rounds": 30}
+        stats |= {"data": data} if samples else {}
         one = {"name": "test_mm", "fullname": "test_x.py::test_mm", "group": None, "params": None, "param": None, "extra_info": {},
                "options": {}, "stats": stats}  # fmt: skip
         machine = {"node": "n", "machine": "x86_64", "cpu": {"brand_raw": "X"}}
@@ -108,6 +109,14 @@ def test_pytest_benchmark_s_json_is_a_side_beside_our_own_files(capsys, tmp_path
     assert code == 1
     assert "1 of 1 compared pair is slower" in out
     assert "only in the base: copy" in out
+    bare = [saved(name, time_s, samples=False) for name, time_s in (("old.json", 1e-3), ("new.json", 1.5e-3))]
+    code, out, err = command(capsys, *bare, "--fail-on", "slower")
+    assert code == 2
+    assert "No slowdown is certain in 1 compared pair; 1 is unclear" in out
+    assert "+50.0 %" in out.split("Unclear, but apart by more than the threshold (1)")[1]
+    assert "no pair with samples or an interval on both sides; save samples (pytest-benchmark: --benchmark-json)" in err
+    assert command(capsys, *bare, "--fail-on", "unclear")[0] == 1
+    assert command(capsys, *bare, "--fail-on", "unmatched")[0] == 0
 
 
 def test_each_further_side_is_compared_with_the_first(capsys, files, tmp_path):
@@ -148,7 +157,7 @@ def test_a_gate_without_a_common_case_ends_with_2_after_showing_why(capsys, file
     code, out, err = command(capsys, files[0], other, "--fail-on", "slower")
     assert code == 2
     assert "Without a partner (6)" in out
-    assert out.splitlines()[-1] == "FAILED: what compared nothing does not pass."
+    assert out.splitlines()[-1] == "FAILED: not a single pair; compare files with the same cases, measured the same way."
     assert f"--fail-on cannot say anything: {files[0]} and {other} have not a single pair" in err
     code, out, _ = command(capsys, files[0], other, "--fail-on", "slower", "--json")
     assert (code, json.loads(out)["kind"]) == (2, "InputError")

@@ -78,7 +78,7 @@ def test_the_terminal_shows_sides_counts_rows_reasons_and_one_closing_sentence(k
     assert "note: Everything moved together." in text
     assert text.splitlines()[-1] == (
         "1 of 4 compared pairs is slower, most of all matmul 256 x 512 x 128 bf16 torch.copy_ (+25.0 %); "
-        "1 row that was ok is no longer; 1 is faster; 1 is unclear: more samples or more runs would tell."
+        "1 row that was ok is no longer; 1 is faster; 1 is unclear, neither proved to have changed nor to be the same."
     )
 
 
@@ -97,7 +97,10 @@ def test_the_terminal_keeps_to_its_width_and_a_pipe_gets_whole_lines(known):
         ([pair("FASTER", 0.5)], "No slowdown was found in 1 compared pair; 1 is faster."),
         ([pair("NOT-COMPARABLE")], "Nothing could be compared."),
         ([], "Nothing could be compared: no case is on both sides."),
-        ([pair("UNCLEAR")] * 2, "No slowdown was found in 2 compared pairs; 2 are unclear: more samples or more runs would tell."),
+        (
+            [pair("UNCLEAR")] * 2,
+            "No slowdown is certain in 2 compared pairs; 2 are unclear, neither proved to have changed nor to be the same.",
+        ),
         ([pair("NOT-COMPARABLE", broken=True)] * 2, "Nothing could be compared; 2 rows that were ok are no longer."),
     ],
 )
