@@ -37,13 +37,13 @@ BATCH = 2_000_000
 class Samples:
     """Raw samples of many rows: row i has ``values[begins[i]:begins[i] + counts[i]]``, in time order."""
 
-    values: Floats
+    values: Floats | NDArray[np.float32]
     begins: Ints
     counts: Ints
 
     def of(self, rows: Ints, count: int) -> Floats:
         """Those of ``rows``, which have ``count`` each. Shape: rows, count."""
-        return self.values[self.begins[rows][:, None] + np.arange(count)]
+        return self.values[self.begins[rows][:, None] + np.arange(count)].astype(np.float64)
 
 
 @dataclass(frozen=True)
