@@ -90,7 +90,7 @@ def columns_of_rows(rows: Iterable[Row], name: str) -> Columns:
     """Rows as columns."""
     words: dict[str, list[Any]] = {column: [] for column in WORDS}
     numbers: dict[str, list[float]] = {column: [] for column in NUMBERS}
-    samples: list[Floats] = []
+    samples: list[Singles] = []
     counts = [0]
     for row in rows:
         for column, values in words.items():
@@ -103,7 +103,7 @@ def columns_of_rows(rows: Iterable[Row], name: str) -> Columns:
     frame = {column: pandas.Series(pandas.Categorical(pandas.Series(values, dtype=object))) for column, values in words.items()}
     frame |= {column: pandas.Series(values, dtype=np.float64) for column, values in numbers.items()}
     frame["file"] = pandas.Series(np.zeros(len(samples), dtype=np.int64))
-    flat = np.concatenate(samples) if samples else np.zeros(0, dtype=np.float32)
+    flat: Singles = np.concatenate(samples) if samples else np.zeros(0, dtype=np.float32)
     return Columns(name, (name,), pandas.DataFrame(frame), flat, np.cumsum(counts, dtype=np.int64))
 
 

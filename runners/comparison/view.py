@@ -172,8 +172,9 @@ def _apart(pairs: pandas.DataFrame, top: int) -> Section:
     """Of those that are UNCLEAR the ones that differ by more than matters, the farthest apart first: a tool that tells no samples may have
     slowed down by half, and nobody can prove it."""
     import numpy as np
+    import pandas
 
-    size = np.abs(np.log(pairs["ratio"].astype(float)))
+    size = pandas.Series(np.abs(np.log(pairs["ratio"].to_numpy(dtype=float))), index=pairs.index)
     over = size[size > np.log1p(pairs["threshold"].astype(float))].sort_values(ascending=False, kind="stable")
     return _changes("Unclear, but apart by more than the threshold", _dicts(pairs.loc[over.index[:top]]), len(over))
 
