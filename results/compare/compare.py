@@ -138,11 +138,13 @@ def _pairs(
     ratio = np.exp(judged.log_ratio)
     with np.errstate(over="ignore"):
         ends = [np.exp(judged.log_ratio + half) for half in (-found.half, found.half)]
+    device = frame["device_index"].iloc[base].array
+    device[frame["device_index"].cat.codes.to_numpy()[base] != frame["device_index"].cat.codes.to_numpy()[new]] = np.nan
     columns: dict[str, object] = {name: frame[name].iloc[base].array for name in KEY_NAMES}
     columns |= {
         "base_chip": frame["chip_id"].iloc[base].array,
         "new_chip": frame["chip_id"].iloc[new].array,
-        "device_index": frame["device_index"].iloc[base].array,
+        "device_index": device,
         "kind": pandas.Categorical(kind),
         "base_time_s": times[0],
         "new_time_s": times[1],
