@@ -29,6 +29,10 @@ class Effects:
     new_log: Floats
     half: Floats
     p_value: Floats
+    rank_p: Floats
+    """Of the rank test alone; NaN where a side has no samples."""
+    within: Floats
+    """Variance of ``log_ratio`` by the samples inside runs and visits."""
     least_p: Floats
     base_samples: Ints
     new_samples: Ints
@@ -80,7 +84,8 @@ def effects(
     p_value = np.where(sampled, np.where(known, np.fmax(by_rank, by_mean), by_rank), by_mean)
     counts = [side.counts for side in pooled]
     least = np.where(sampled, least_p(*counts), 0.0)
-    return Effects(base.log, new.log, stats.t.ppf(0.975, freedom) * error, p_value, least, *counts, *runs)
+    half = stats.t.ppf(0.975, freedom) * error
+    return Effects(base.log, new.log, half, p_value, by_rank, base.within + new.within, least, *counts, *runs)
 
 
 def _by_visit(samples: Samples, visits: Ints) -> tuple[Samples, Ints]:

@@ -11,6 +11,7 @@ from scipy import stats
 from .comparison import Settings
 from .effects import Effects
 from .estimates import Floats, least_p
+from .relative import relative
 
 Words = NDArray[np.object_]
 Marks = NDArray[np.bool_]
@@ -33,7 +34,8 @@ class Judged:
 def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, why_not: Words, settings: Settings) -> Judged:
     """``why_not``: why a pair cannot be compared, empty where it can.
 
-    FASTER and SLOWER: p after correction below alpha, an interval without zero, and a change beyond the threshold. SAME: the whole
+    FASTER and SLOWER: p after correction below alpha, an interval without zero, and a change beyond the threshold; of the change itself,
+    or of what it is beside the others of its kind (``relative``), each at half of alpha. SAME: the whole
     interval within the threshold (two one-sided tests at 2.5 %: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987).
     Correction by Benjamini and Hochberg (JRSS B 57, 1995): where nothing changed at all, any false alarm among all pairs is as rare as
     alpha; where much changed, power is kept.
@@ -42,11 +44,14 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     log_ratio = np.where(np.isfinite(found.log_ratio), found.log_ratio, np.nan)
     comparable = why_not == ""
     known = comparable & np.isfinite(log_ratio) & np.isfinite(found.half) & np.isfinite(found.p_value)
-    p_adjusted = np.full(len(kind), np.nan)
-    if known.any():
-        p_adjusted[known] = stats.false_discovery_control(np.clip(found.p_value[known], 0.0, 1.0), method="bh")
+    apart = relative(log_ratio, found.within, found.rank_p, kind, known)
+    ways = np.where(np.isfinite(apart.p_value), 2.0, 1.0)  # to be certain, which share alpha
+    p_itself, p_apart = _adjusted(ways * found.p_value, known), _adjusted(ways * apart.p_value, known & (ways > 1))
+    p_adjusted = np.fmin(p_itself, p_apart)
     size = np.abs(log_ratio)
-    certain = known & (p_adjusted < settings.alpha) & (size > found.half)
+    certain = known & (p_itself < settings.alpha) & (size > found.half)
+    alone = (p_apart < settings.alpha) & (np.abs(apart.log) > np.maximum(apart.half, limit)) & (apart.log * log_ratio > 0)
+    certain |= known & alone
     moved = certain & (size > limit)
     log_cycles = log_ratio + np.log(np.where(kind == CLOCK_LIMITED, clock_ratio, np.nan))
     # A change of time is one of the clock where in cycles it is not beyond the threshold in the same direction (nvbench's rule).
@@ -81,7 +86,8 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     pairs = int(known.sum())
     among = f"{pairs:,} pair{'' if pairs == 1 else 's'}"
     floor = (found.p_value <= found.least_p * (1 + 1e-9)) & (p_adjusted >= settings.alpha)
-    few = f"too few samples: {{:.0f}} and {{:.0f}} cannot tell among {among}; take {_enough(settings.alpha / max(pairs, 1))} a side"
+    enough = _enough(settings.alpha / max(pairs, 1) / ways.max(initial=1.0))
+    few = f"too few samples: {{:.0f}} and {{:.0f}} cannot tell among {among}; take {enough} a side"
     _tell(reason, unclear & floor, few, found.base_samples, found.new_samples)
     likely = f"a change of {{:+.1f}} % is likely, not certain: p is {{:.2g}} after correction among {among}; take more samples or runs"
     _tell(reason, unclear & (size > found.half), likely, 100 * np.expm1(log_ratio), p_adjusted)
@@ -89,6 +95,14 @@ def judge(found: Effects, thresholds: Floats, clock_ratio: Floats, kind: Words, 
     with np.errstate(over="ignore"):
         _tell(reason, unclear, noisy, np.round(100 * np.expm1(found.half), 1), np.round(100 * thresholds, 2))
     return Judged(log_ratio, p_adjusted, verdict, reason, comparable)
+
+
+def _adjusted(p_value: Floats, known: Marks) -> Floats:
+    """p after correction over all that are known; NaN for the others."""
+    adjusted = np.full(len(p_value), np.nan)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(np.clip(p_value[known], 0.0, 1.0), method="bh")
+    return adjusted
 
 
 def _tell(reason: Words, where: Marks, template: str, *values: NDArray[np.float64] | NDArray[np.int64]) -> None:

@@ -384,3 +384,33 @@ def test_a_run_that_failed_takes_nothing_from_the_times_of_the_others(normalised
     base = [row(peak_fraction=0.5), row(samples=None, status="error", run_id="b")]
     _, comparison = verdicts(base, [row(peak_fraction=0.5)], Settings(normalised=normalised))
     assert comparison.pairs["base_time_s"].tolist() == pytest.approx([1e-3])
+
+
+def test_a_case_that_moved_while_the_rest_stood_together_is_certain_beside_a_drifting_machine():
+    """Visits shift by 0.5 %, which two visits a side know too badly for any single row's change to be certain beside it."""
+    rng = np.random.default_rng(12)
+    found = []
+    for _ in range(10):
+        base, new = (
+            [
+                row(case, np.concatenate(visits), run_id=run, round_count=2)
+                for case, visits in enumerate(
+                    zip(
+                        *([one.samples_s for one in noisy(rng, 60, noise=0.005, shift=0.005 * rng.standard_normal())] for _ in "12"),
+                        strict=True,
+                    )
+                )
+            ]
+            for run in "ab"
+        )
+        new[7] = row(7, 1.1 * np.asarray(new[7].samples_s), run_id="b", round_count=2)
+        found.append(verdicts(base, new)[0])
+    assert sum(one[7] == "SLOWER" for one in found) >= 9
+    assert not {verdict for one in found for place, verdict in enumerate(one) if place != 7} & {"SLOWER", "FASTER"}
+
+
+def test_a_change_that_all_have_in_common_makes_none_of_them_stand_apart():
+    rng = np.random.default_rng(13)
+    moved = noisy(rng, 60, noise=0.002, change=math.log(1.2), run="b")
+    moved[7] = row(7, np.asarray(moved[7].samples_s) / 1.2, run_id="b")  # the one that did not move is not faster
+    assert verdicts(noisy(rng, 60, noise=0.002), moved)[0][7] == "SAME"

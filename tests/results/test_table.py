@@ -89,7 +89,7 @@ def broken(path, column, text):
     lines = written(path, Row(op="copy", status="ok", time_median_s=1.0)).read_text().splitlines()
     cells = lines[1].split(",")
     cells[NAMES.index(column)] = text
-    path.write_text("\n".join([lines[0], lines[1], ",".join(cells)]) + "\n")
+    path.write_text("\n".join([lines[0], lines[1], ",".join(cells)]) + "\n", encoding="utf-8")
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,7 @@ def test_a_run_on_a_gpu_compiles_first_in_the_way_that_it_will_tune(
     )
     fake, log, started = FakeWorkers({}, facts), tmp_path / "log", []
 
-    def start(kind: str | None, tuned: Path, tuning: str) -> object:
+    def start(kind: str | None, tuned: Path, tuning: str, environment: Mapping[str, str]) -> object:
         started.append(tuning)
         return fake if len(started) == 1 else children(log)()
 
