@@ -14,8 +14,9 @@ VERDICTS: tuple[Verdict, ...] = ("SLOWER", "FASTER", "UNCLEAR", "SAME", "NOT-COM
 """In the order in which a reader wants to see them."""
 
 THRESHOLDS: Mapping[str, float] = {"compute": 0.03, "memory": 0.03, "link": 0.05, "collective": 0.05, "overhead": 0.10}
-"""Practical threshold by what limits an operation (``operations.limited_by``): a smaller change is nobody's concern. Healthy chips of one
-node differ by 5 % in links and launches by more; one chip repeats its arithmetic within 1 to 2 %."""
+"""Practical threshold by what limits an operation (``operations.limited_by``): a smaller change is nobody's concern. Judgement, not
+measured: GPUs of one node differ by 5 % and more (ml-engineering), links and launches by more than arithmetic. What a machine allows,
+`chipassay compare --self-test` measures."""
 ALPHA = 0.01
 """Of comparisons in which nothing changed, at most this share has a false FASTER or SLOWER anywhere in it."""
 

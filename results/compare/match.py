@@ -21,36 +21,29 @@ CONDITION_NAMES = ("math_mode", "cache", "launch")
 
 @dataclass(frozen=True)
 class Matched:
-    """All rows of both sides (``columns``: base first), each with the pair it belongs to; -1: none.
+    """All rows of both sides (``columns``: base first), each with the pair it belongs to.
 
-    ``pairs`` has for each pair a row of the base and one of the new side that stand for it; ``strange`` marks those that differ in
-    CONDITION_NAMES.
+    ``base_row`` and ``new_row`` hold for each pair a row a side that stands for it; ``strange`` marks pairs whose rows differ in
+    CONDITION_NAMES. Rows of no pair have -1, those for which another row of their case and run stands -2.
     """
 
     columns: Columns
     is_new: NDArray[np.bool_]
     pair: Ints
-    run: Ints
     base_row: Ints
     new_row: Ints
     strange: NDArray[np.bool_]
-    by_chip: bool
 
     def __len__(self) -> int:
         return len(self.base_row)
 
 
 def codes(frame: pandas.DataFrame, names: Sequence[str]) -> Ints:
-    """One number a line: the same for lines that agree in all ``names``, unknown values being alike."""
+    """One number a line: the same for lines that agree in all ``names`` (of ``columns.WORDS``), unknown values being alike."""
     found = np.zeros(len(frame), dtype=np.int64)
     for name in names:
-        column = frame[name]
-        if isinstance(column.dtype, pandas.CategoricalDtype):
-            values, count = column.cat.codes.to_numpy().astype(np.int64) + 1, len(column.cat.categories) + 1
-        else:
-            values, _ = pandas.factorize(column)
-            count = int(values.max(initial=0)) + 2
-            values = values + 1
+        column = frame[name].cat
+        values, count = column.codes.to_numpy().astype(np.int64) + 1, len(column.categories) + 1
         if count == 1 or (len(values) and (values == values[0]).all()):
             continue
         found, _ = pandas.factorize(found * count + values)
@@ -80,7 +73,7 @@ def match(base: Columns, new: Columns, ignored: Sequence[str] = ()) -> Matched:
         strange = np.concatenate([strange, np.ones(len(more_base), dtype=bool)])
         base_row, new_row = np.concatenate([base_row, more_base]), np.concatenate([new_row, more_new])
     pair = np.where(kept, pair, -2)
-    return Matched(both, is_new, pair, run, base_row, new_row, strange, several)
+    return Matched(both, is_new, pair, base_row, new_row, strange)
 
 
 def _by_device(frame: pandas.DataFrame, case: Ints) -> Ints:
