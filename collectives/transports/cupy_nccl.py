@@ -131,8 +131,8 @@ class CupyNccl(OwnGroup):
 
     def _made(self, members: tuple[int, ...]) -> NcclGroup:
         rank = members.index(self._site.rank)
-        identity = self._site.share(_as_bytes(self._nccl.get_unique_id()) if rank == 0 else None, members)
-        communicator = self._nccl.NcclCommunicator(len(members), _as_chars(identity), rank)
+        identity = self._site.share(_shared(self._nccl.get_unique_id()) if rank == 0 else None, members)
+        communicator = self._nccl.NcclCommunicator(len(members), _received(identity), rank)
         return NcclGroup(self._nccl, communicator, rank, len(members), self._site.device)
 
     def versions(self) -> dict[str, str]:
@@ -146,13 +146,19 @@ def _bytes(tensor: Any) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _as_bytes(identity: Sequence[int]) -> bytes:
-    """cupy's unique id, characters as numbers, two bytes each: C's ``char`` has a sign on x86 and none on ARM, and cupy takes its own."""
-    return array.array("h", identity).tobytes()
+IDENTITY_BYTES = 128
+"""NCCL's ncclUniqueId."""
 
 
-def _as_chars(identity: bytes) -> tuple[int, ...]:
-    return tuple(array.array("h", identity))
+def _shared(identity: bytes | Sequence[int]) -> bytes:
+    """cupy's unique id as bytes that go to the other ranks: since cupy 14 it is bytes, before it was a tuple of characters as numbers,
+    which take two bytes each here, because C's ``char`` has a sign on x86 and none on ARM."""
+    return identity if isinstance(identity, bytes) else array.array("h", identity).tobytes()
+
+
+def _received(identity: bytes) -> bytes | tuple[int, ...]:
+    """The id as this cupy takes it, the same version on all ranks."""
+    return identity if len(identity) == IDENTITY_BYTES else tuple(array.array("h", identity))
 
 
 def _missing(device_kind: str) -> str | None:
