@@ -11,9 +11,11 @@ from typing import Any
 from .errors import FileError
 from .evidence import LEVELS, Evidence, Level
 from .link import Link, Load, Overlap, Segment
+from .shape_models.attention import AttentionModel
+from .shape_models.product import HeldOut, ProductModel, Tile
 
-PROFILE_VERSION = 1
-"""Links got segments, loads and overlaps without a new version: a file without them is read as one line a link."""
+PROFILE_VERSION = 2
+"""2: models by shape (``products``, ``attentions``), memory-bound operations one by one, launches, host links and power."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,18 @@ class Profile:
     """dtype -> time of the forward pass by FLOPs (4 b h s_q s_kv d, halved if causal)."""
     memory: Curve | None = None
     """Time by bytes read plus written."""
+    products: Mapping[str, ProductModel] = field(default_factory=dict)
+    """dtype -> time of a matrix product by its shape; ``matmul`` is the one line through the same rows."""
+    attentions: Mapping[str, AttentionModel] = field(default_factory=dict)
+    """dtype -> time of attention by its shape."""
+    memory_ops: Mapping[str, Curve] = field(default_factory=dict)
+    """Operation, and its direction where it has two (``rms_norm backward``) -> time by the bytes that it must move."""
+    launch_s: Mapping[str, Quantity] = field(default_factory=dict)
+    """``stream``, ``graph`` -> seconds from one empty kernel to the next."""
+    host_link_bytes_per_s: Mapping[str, Quantity] = field(default_factory=dict)
+    """``host_to_device pinned``, ... -> bandwidth of large copies."""
+    sustained_power_w: Mapping[str, Quantity] = field(default_factory=dict)
+    """Operation and dtype -> what the board draws while it runs back to back."""
     links: tuple[Link, ...] = ()
     loads: tuple[Load, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
@@ -91,10 +105,31 @@ def _with_evidence(kind: type, data: Mapping[str, Any] | None) -> Any:
     return None if data is None else kind(**{**data, "evidence": _evidence(data["evidence"])})
 
 
+def _quantities(data: Mapping[str, Any]) -> dict[str, Quantity]:
+    return {name: _with_evidence(Quantity, quantity) for name, quantity in data.items()}
+
+
 def _link(data: Mapping[str, Any]) -> Link:
     segments = tuple(Segment(**segment) for segment in data.get("segments", ()))
     link: Link = _with_evidence(Link, {**data, "segments": segments})
     return link
+
+
+def _product(data: Mapping[str, Any]) -> ProductModel:
+    tiles = tuple(Tile(**tile) for tile in data.get("tiles", ()))
+    model: ProductModel = _with_evidence(ProductModel, {**data, "tiles": tiles, "splits": tuple(data.get("splits", (1,))), **_fitted(data)})
+    return model
+
+
+def _attention_model(data: Mapping[str, Any]) -> AttentionModel:
+    model: AttentionModel = _with_evidence(AttentionModel, {**data, **_fitted(data)})
+    return model
+
+
+def _fitted(data: Mapping[str, Any]) -> dict[str, Any]:
+    held_out = data.get("held_out")
+    ranges = {name: (float(low), float(high)) for name, (low, high) in data.get("fitted_range", {}).items()}
+    return {"held_out": None if held_out is None else HeldOut(**held_out), "fitted_range": ranges}
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -122,10 +157,16 @@ def load_profile(path: str | Path) -> Profile:
             matmul={dtype: _with_evidence(Curve, curve) for dtype, curve in data["matmul"].items()},
             attention={dtype: _with_evidence(Curve, curve) for dtype, curve in data["attention"].items()},
             memory=_with_evidence(Curve, data["memory"]),
+            products={dtype: _product(model) for dtype, model in data["products"].items()},
+            attentions={dtype: _attention_model(model) for dtype, model in data["attentions"].items()},
+            memory_ops={op: _with_evidence(Curve, curve) for op, curve in data["memory_ops"].items()},
+            launch_s=_quantities(data["launch_s"]),
+            host_link_bytes_per_s=_quantities(data["host_link_bytes_per_s"]),
+            sustained_power_w=_quantities(data["sustained_power_w"]),
             links=tuple(_link(link) for link in data["links"]),
             loads=tuple(_with_evidence(Load, load) for load in data.get("loads", ())),
             overlaps=tuple(_with_evidence(Overlap, overlap) for overlap in data.get("overlaps", ())),
-            peak_flops_per_s={dtype: _with_evidence(Quantity, peak) for dtype, peak in data["peak_flops_per_s"].items()},
+            peak_flops_per_s=_quantities(data["peak_flops_per_s"]),
             peak_bandwidth_bytes_per_s=_with_evidence(Quantity, data["peak_bandwidth_bytes_per_s"]),
             memory_bytes=_with_evidence(Quantity, data["memory_bytes"]),
             power_w=_with_evidence(Quantity, data["power_w"]),
@@ -137,14 +178,18 @@ def load_profile(path: str | Path) -> Profile:
 __all__ = [
     "LEVELS",
     "PROFILE_VERSION",
+    "AttentionModel",
     "Curve",
     "Evidence",
+    "HeldOut",
     "Level",
     "Link",
     "Load",
     "Overlap",
+    "ProductModel",
     "Profile",
     "Quantity",
     "Segment",
+    "Tile",
     "load_profile",
 ]

@@ -1,0 +1,1 @@
+"""From measured times to the models by shape of a profile."""
