@@ -14,12 +14,16 @@ ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 CODE_SUFFIXES = {".py", ".pyc", ".pyo"}
 SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "README.md", "SCHEMA.md", "WISHES.md"}
 """Directly in a room lies also what users make, such as the CSVs that `make bench` writes to results/: not shipped."""
-MADE_BY_USERS = {"results/gpu"}
-"""Folders in a room that runs write to: not shipped either."""
+SHIPPED_FROM_RESULTS = {"data", "profiles", "tuned"}
+"""Folders of data in results/ that are shipped. Others without code hold rows that were measured, `results/gpu` or `results/<chip>`: not."""
 
 
 def visible(path: Path) -> bool:
     return not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(HERE).parts)
+
+
+def measured(room: str, folder: str) -> bool:
+    return room == "results" and folder not in SHIPPED_FROM_RESULTS and not any((HERE / room / folder).glob("*.py"))
 
 
 def packages(room: str) -> list[str]:
@@ -29,9 +33,12 @@ def packages(room: str) -> list[str]:
 
 def data_files(room: str) -> list[str]:
     files = (file for file in (HERE / room).rglob("*") if file.is_file() and visible(file) and file.suffix not in CODE_SUFFIXES)
-    files = (file for file in files if not any(file.is_relative_to(HERE / folder) for folder in MADE_BY_USERS))
     inside = (file.relative_to(HERE / room) for file in files)
-    return sorted(file.as_posix() for file in inside if len(file.parts) > 1 or file.name in SHIPPED_FROM_A_ROOM_ITSELF)
+    return sorted(
+        file.as_posix()
+        for file in inside
+        if (not measured(room, file.parts[0]) if len(file.parts) > 1 else file.name in SHIPPED_FROM_A_ROOM_ITSELF)
+    )
 
 
 setup(
