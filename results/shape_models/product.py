@@ -117,7 +117,7 @@ class ProductModel:
         return any(not low <= values[name] <= high for name, (low, high) in self.fitted_range.items() if name in values)
 
     def _times(self, m: Array, n: Array, k: Array, groups: Array) -> Array:
-        return self._joined(self._arithmetic_s(m, n, k, groups), m, n, k, groups)
+        return self.joined_s(self._arithmetic_s(m, n, k, groups), m, n, k, groups)
 
     def _arithmetic_s(self, m: Array, n: Array, k: Array, groups: Array) -> Array:
         if not self.tiles:
@@ -151,11 +151,11 @@ class ProductModel:
         """Seconds that adding up the parts takes: each is written and read again."""
         return self.split_s + SUM_BYTES * split / self.bandwidth_bytes_per_s * m * n * groups
 
-    def _joined(self, arithmetic_s: Array, m: Array, n: Array, k: Array, groups: Array) -> Array:
+    def joined_s(self, arithmetic_s: Array, m: Array, n: Array, k: Array, groups: Array) -> Array:
         operands, outputs = self.element_bytes * (m * k + k * n) * groups, self.output_bytes * m * n * groups
         memory_s = (operands + outputs) / self.bandwidth_bytes_per_s
-        if self.cache_bytes and self.cache_speedup > 1:
-            kept = 1 / (1 + ((operands + outputs) / self.cache_bytes) ** CACHE_STEEPNESS)
+        if self.cache_speedup > 1:
+            kept = 1 / (1 + ((operands + outputs) / self.cache_bytes) ** CACHE_STEEPNESS) if self.cache_bytes else 0.0
             saved = kept * (operands + outputs)
             if self.output_cache_bytes:
                 saved = saved + (1 - kept) * outputs / (1 + (outputs / self.output_cache_bytes) ** CACHE_STEEPNESS)

@@ -1,0 +1,363 @@
+"""Fit of a ProductModel: the most likely parameters given measured shapes and what is believed beforehand of each parameter.
+
+Residuals are logs of time ratios with a robust loss; beliefs are normal in the log of each parameter, so that one row moves the rate alone
+and thousands decide everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from chipassay.results.evidence import Evidence
+from chipassay.results.shape_models.product import ProductModel, Tile
+
+from .hold_out import PRIOR_SPREAD, held_out_error, spread_of, sweeps
+from .shapes import ProductShapes
+from .silicon import Silicon
+
+Array = NDArray[np.float64]
+
+NOISE = 0.05
+"""Residuals beyond this many nats count less: about the median error that such models reach."""
+SHAPES_AT_MOST = 2500
+"""More shapes of one table move no parameter: a sample, half of it of large products, is fitted."""
+LARGE_FLOPS = 1e9
+"""Products of at least so much are what training is made of."""
+STEP_K = 64.0
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64), (128, 256), (256, 128))
+"""Tiles that cuBLAS' kernels have names of; a tile that never is the best does not matter."""
+WIDE_TILES = ((256, 256),)
+"""Of pairs of multiprocessors that share a tile, on Blackwell."""
+ELEMENT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "int8": 1.0, "fp4": 0.5}
+OUTPUT_BYTES = {**{dtype: size for dtype, size in ELEMENT_BYTES.items() if size >= 2}, "int8": 4.0}
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A parameter before any row: its likely value, the standard deviation of its log, and what it cannot leave."""
+
+    value: float
+    sigma: float
+    low: float
+    high: float
+
+
+GPU_BELIEFS: Mapping[str, Belief] = {
+    "launch_s": Belief(4e-6, 0.7, 3e-7, 5e-5),
+    "bandwidth": Belief(0.85, 0.2, 0.2, 1.02),
+    "tile_start_s": Belief(8e-7, 1.0, 1e-8, 2e-5),
+    "tile_start_k": Belief(64.0, 1.0, 1.0, 2000.0),
+    "sharpness": Belief(3.0, 0.5, 1.1, 20.0),
+    "split_s": Belief(1.5e-6, 1.0, 5e-8, 5e-5),
+    "slowdown": Belief(0.1, 0.8, 1e-3, 0.6),
+    "slowdown_after_s": Belief(1e-3, 1.0, 1e-5, 0.1),
+}
+"""Shares are of the datasheet's figure. Values are typical of fits to full tables of Ampere to Blackwell, sigmas of their differences;
+bounds are what a chip cannot be."""
+CACHE_BELIEFS: Mapping[str, Belief] = {
+    "cache_bytes": Belief(0.8, 0.5, 0.1, 2.0),
+    "cache_speedup": Belief(2.0, 0.4, 1.0001, 8.0),
+    "output_cache_bytes": Belief(0.5, 0.7, 0.02, 2.0),
+}
+"""Sizes as shares of the last-level cache."""
+CPU_BELIEFS: Mapping[str, Belief] = {
+    "launch_s": Belief(4e-6, 1.0, 1e-8, 1e-3),
+    "bandwidth": Belief(0.8, 0.5, 0.05, 1.5),
+    "sharpness": Belief(3.0, 0.5, 1.1, 20.0),
+    "slowdown": Belief(0.02, 0.8, 1e-3, 0.6),
+    "slowdown_after_s": Belief(1e-2, 1.0, 1e-5, 10.0),
+}
+QUANTISE_BELIEFS: Mapping[str, Belief] = {
+    "quantise_s": Belief(1.5e-6, 1.0, 1e-8, 3e-5),
+    "quantise_bytes": Belief(3.0, 0.7, 0.01, 30.0),
+}
+"""Bytes that converting an element of A moves."""
+SHARE_BELIEFS = {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.75, 256: 0.8}
+"""Share of the peak by the smaller side of a tile, times what the larger adds; sigma SHARE_SIGMA."""
+SHARE_SIGMA = 0.35
+LAYOUT_SIGMA = 0.05
+RELATED = 0.4
+"""How much surer a relative's fitted value is than the general belief."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What shares are shares of."""
+
+    rate_flops_per_s: float
+    bandwidth_bytes_per_s: float
+    cache_bytes: float
+
+
+class _Parameters:
+    """The parameters of one fit as a vector of logs: names, beliefs, and the model that a vector means."""
+
+    def __init__(self, template: ProductModel, scales: Scales, beliefs: Mapping[str, Belief], layouts: tuple[str, ...]) -> None:
+        self.template, self.scales, self.layouts = template, scales, layouts
+        self.names = [*beliefs, *(f"layout {name}" for name in layouts)]
+        shares = [(tile.share, SHARE_SIGMA, 0.02, 1.05) for tile in template.tiles] or [(template.rate_flops_per_s, 0.5, 1e-4, 1.3)]
+        rows = [
+            *((b.value, b.sigma, b.low, b.high) for b in beliefs.values()),
+            *((1.0, LAYOUT_SIGMA, 0.5, 2.0) for _ in layouts),
+            *shares,
+        ]
+        value, self.sigma, low, high = (np.array(column) for column in zip(*rows, strict=True))
+        self.low, self.high = np.log(low), np.log(high)
+        self.mean = np.clip(np.log(value), self.low + 1e-6, self.high - 1e-6)
+
+    def model(self, vector: Array) -> ProductModel:
+        values = np.exp(vector)
+        named = dict(zip(self.names, values.tolist(), strict=False))
+        shares = values[len(self.names) :]
+        best = float(shares.max())
+        scales = self.scales
+        bandwidth = named["bandwidth"] * scales.bandwidth_bytes_per_s
+        return replace(
+            self.template,
+            rate_flops_per_s=best * scales.rate_flops_per_s,
+            bandwidth_bytes_per_s=bandwidth,
+            launch_s=named["launch_s"],
+            tiles=tuple(replace(tile, share=float(share) / best) for tile, share in zip(self.template.tiles, shares, strict=False)),
+            tile_start_s=named.get("tile_start_s", 0.0),
+            tile_start_k=named.get("tile_start_k", 0.0),
+            split_s=named.get("split_s", 0.0),
+            sharpness=named["sharpness"],
+            cache_bytes=named.get("cache_bytes", 0.0) * scales.cache_bytes,
+            cache_speedup=named.get("cache_speedup", 1.0),
+            output_cache_bytes=named.get("output_cache_bytes", 0.0) * scales.cache_bytes,
+            slowdown=named["slowdown"],
+            slowdown_after_s=named["slowdown_after_s"],
+            quantise_s=named.get("quantise_s", 0.0),
+            quantise_s_per_byte=named.get("quantise_bytes", 0.0) / scales.bandwidth_bytes_per_s,
+            layouts={name: named[f"layout {name}"] for name in self.layouts},
+        )
+
+
+class _Candidates:
+    """Every tile and split for every shape: waves and depths, which no parameter changes."""
+
+    def __init__(self, model: ProductModel, m: Array, n: Array, k: Array, groups: Array) -> None:
+        self.m, self.n, self.k, self.groups = m, n, k, groups
+        pairs = [(tile, split) for split in model.splits for tile in range(len(model.tiles))]
+        rows = np.array([model.tiles[tile].rows for tile, _ in pairs], dtype=float)[:, None]
+        columns = np.array([model.tiles[tile].columns for tile, _ in pairs], dtype=float)[:, None]
+        self.tile = np.array([tile for tile, _ in pairs], dtype=int)
+        self.split = np.array([split for _, split in pairs], dtype=float)
+        self.area = (2.0 * rows * columns)[:, 0]
+        self.waves = np.ceil(np.ceil(m / rows) * np.ceil(n / columns) * groups * (self.split[:, None] / model.multiprocessors))
+        self.depth = np.ceil(k / self.split[:, None] / model.step_k) * model.step_k
+
+    def arithmetic_s(self, model: ProductModel) -> tuple[Array, NDArray[np.int_] | None]:
+        """The best candidate's seconds for each shape, and which it is."""
+        if not len(self.tile):
+            return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s, None
+        shares = np.array([tile.share for tile in model.tiles])
+        per_k = self.area / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile])
+        seconds = self.waves * (model.tile_start_s + per_k[:, None] * (self.depth + model.tile_start_k))
+        seconds += np.where(self.split > 1, model.split_s, 0.0)[:, None]
+        seconds += np.where(self.split > 1, self.split, 0.0)[:, None] * (4.0 / model.bandwidth_bytes_per_s * self.m * self.n * self.groups)
+        best = seconds.argmin(axis=0)
+        return seconds[best, np.arange(len(self.m))], best
+
+    def chosen_s(self, model: ProductModel, best: NDArray[np.int_] | None) -> Array:
+        """Seconds of the given candidates under another model: what the slope of the minimum is the slope of."""
+        if best is None:
+            return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s
+        each = np.arange(len(self.m))
+        shares = np.array([tile.share for tile in model.tiles])
+        per_k = self.area[best] / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile[best]])
+        seconds = self.waves[best, each] * (model.tile_start_s + per_k * (self.depth[best, each] + model.tile_start_k))
+        split = np.where(self.split[best] > 1, self.split[best], 0.0)
+        return seconds + np.sign(split) * model.split_s + split * (4.0 / model.bandwidth_bytes_per_s * self.m * self.n * self.groups)
+
+    def times_s(self, model: ProductModel, arithmetic_s: Array) -> Array:
+        return model.joined_s(arithmetic_s, self.m, self.n, self.k, self.groups)
+
+
+def fit_product(
+    shapes: ProductShapes,
+    silicon: Silicon,
+    dtype: str,
+    evidence: Evidence,
+    *,
+    start: ProductModel | None = None,
+    quantised: bool = False,
+    warm: bool = False,
+    hold_out: bool = True,
+) -> ProductModel:
+    """The model of these shapes (seconds; all of one dtype). Raises ValueError without a row, or with one that is not positive.
+
+    ``start``: a relative's model, whose parameters are believed more than the general ones. ``quantised``: times include converting A to
+    the dtype. ``warm``: operands may have been in the cache. ``hold_out``: also find ``spread`` and ``held_out`` by leaving shapes out.
+    """
+    if len(shapes.time_s) == 0:
+        raise ValueError("no row to fit")
+    if not all(np.all(np.asarray(x) > 0) for x in (shapes.m, shapes.n, shapes.k, shapes.time_s)):
+        raise ValueError("m, n, k and times must be positive")
+    parameters = _parameters(shapes, silicon, dtype, evidence, start, quantised, warm)
+    everything = np.arange(len(shapes.time_s))
+    model = _fitted(parameters, shapes, _sample(shapes, everything))
+    logs = _residuals(model, shapes, everything)
+    spread, held_out = None, None
+    if hold_out and len(everything) >= 5:
+        logs = np.full(len(everything), np.nan)
+        for fitted, left in sweeps(_same_shape(shapes), len(everything)):
+            logs[left] = _residuals(_fitted(parameters, shapes, _sample(shapes, fitted)), shapes, left)
+        flops = _flops(shapes)
+        held_out = held_out_error(logs, flops, LARGE_FLOPS)
+    spread = spread_of(logs)
+    return replace(model, points=len(everything), spread=spread, held_out=held_out, fitted_range=_range(shapes))
+
+
+def _flops(shapes: ProductShapes) -> Array:
+    flops: Array = 2.0 * shapes.m * shapes.n * shapes.k * (1.0 if shapes.groups is None else shapes.groups)
+    return flops
+
+
+def _range(shapes: ProductShapes) -> dict[str, tuple[float, float]]:
+    columns = {"m": shapes.m, "n": shapes.n, "k": shapes.k, "flops": _flops(shapes)}
+    return {name: (float(np.min(x)), float(np.max(x))) for name, x in columns.items()}
+
+
+def _same_shape(shapes: ProductShapes) -> NDArray[np.int_]:
+    """A number for each row, the same for rows of the same shape: they are left out together."""
+    groups = np.ones_like(shapes.m) if shapes.groups is None else shapes.groups
+    return np.unique(np.stack([shapes.m, shapes.n, shapes.k, groups]), axis=1, return_inverse=True)[1].ravel()
+
+
+def _parameters(
+    shapes: ProductShapes,
+    silicon: Silicon,
+    dtype: str,
+    evidence: Evidence,
+    start: ProductModel | None,
+    quantised: bool,
+    warm: bool,
+) -> _Parameters:
+    reached = float(np.max(_flops(shapes) / shapes.time_s))
+    rate = silicon.peak_flops_per_s or 1.25 * reached
+    element, output = ELEMENT_BYTES.get(dtype, 2.0), OUTPUT_BYTES.get(dtype, 2.0)
+    moved = element * (shapes.m * shapes.k + shapes.k * shapes.n) + output * shapes.m * shapes.n
+    bandwidth = silicon.bandwidth_bytes_per_s or 1.2 * float(np.max(moved / shapes.time_s))
+    scales = Scales(rate, bandwidth, silicon.cache_bytes or 0.0)
+    layouts = () if shapes.layout is None else tuple(sorted(set(shapes.layout.tolist()) - {"nt"}))
+    # A chip that is beyond its datasheet in a dtype it emulates or boosts in is believed, too.
+    tiles: tuple[Tile, ...] = ()
+    if silicon.multiprocessors:
+        known = TILES + (WIDE_TILES if "Blackwell" in silicon.architecture else ())
+        tiles = tuple(Tile(rows, columns, _share(rows, columns)) for rows, columns in known)
+    template = ProductModel(
+        rate_flops_per_s=0.7,
+        bandwidth_bytes_per_s=bandwidth,
+        launch_s=0.0,
+        evidence=evidence,
+        element_bytes=element,
+        output_bytes=output,
+        multiprocessors=silicon.multiprocessors or 1,
+        tiles=tiles,
+        splits=SPLITS if tiles else (1,),
+        step_k=int(STEP_K) if tiles else 1,
+    )
+    beliefs = dict(GPU_BELIEFS if tiles else CPU_BELIEFS)
+    if warm and scales.cache_bytes:
+        beliefs |= CACHE_BELIEFS
+    if quantised:
+        beliefs |= QUANTISE_BELIEFS
+    if start is not None:
+        beliefs = {name: _related(belief, start, name) for name, belief in beliefs.items()}
+        shares = {(tile.rows, tile.columns): tile.share for tile in start.tiles}
+        peak_share = start.rate_flops_per_s / rate if rate else 0.7
+        template = replace(
+            template,
+            tiles=tuple(replace(t, share=min(1.0, peak_share * shares.get((t.rows, t.columns), 0.7))) for t in template.tiles),
+        )
+    return _Parameters(template, scales, beliefs, layouts)
+
+
+def _share(rows: int, columns: int) -> float:
+    """What is believed of a tile before any row: small tiles fetch more for each FLOP."""
+    small, large = min(rows, columns), max(rows, columns)
+    return min(0.85, SHARE_BELIEFS[small] * (1.1 if large > small else 1.0))
+
+
+def _related(belief: Belief, start: ProductModel, name: str) -> Belief:
+    """The belief around a relative's value, where it has one that is its own and not a share of its datasheet."""
+    value = getattr(start, name, None)
+    if name in ("bandwidth", "cache_bytes", "output_cache_bytes", "quantise_bytes") or not value or not belief.low < value < belief.high:
+        return belief
+    return replace(belief, value=value, sigma=RELATED * belief.sigma)
+
+
+def _sample(shapes: ProductShapes, rows: NDArray[np.int_]) -> NDArray[np.int_]:
+    """At most SHAPES_AT_MOST of the rows, three quarters of them large products."""
+    if len(rows) <= SHAPES_AT_MOST:
+        return rows
+    random = np.random.default_rng(0)
+    large = _flops(shapes)[rows] >= LARGE_FLOPS
+    wanted = min(int(0.75 * SHAPES_AT_MOST), int(large.sum()))
+    chosen = [random.choice(rows[large], wanted, replace=False)]
+    rest = rows[~large]
+    chosen.append(random.choice(rest, min(SHAPES_AT_MOST - wanted, len(rest)), replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def _fitted(parameters: _Parameters, shapes: ProductShapes, rows: NDArray[np.int_]) -> ProductModel:
+    groups = np.ones(len(rows)) if shapes.groups is None else shapes.groups[rows]
+    candidates = _Candidates(parameters.template, shapes.m[rows], shapes.n[rows], shapes.k[rows], groups)
+    target = np.log(shapes.time_s[rows])
+    layout = np.full(len(rows), "nt") if shapes.layout is None else shapes.layout[rows]
+
+    def logs(model: ProductModel, arithmetic_s: Array) -> Array:
+        times_s = candidates.times_s(model, arithmetic_s)
+        for name, factor in model.layouts.items():
+            times_s = np.where(layout == name, times_s * factor, times_s)
+        return np.log(times_s)
+
+    def residuals(vector: Array) -> Array:
+        model = parameters.model(vector)
+        data = (logs(model, candidates.arithmetic_s(model)[0]) - target) / NOISE
+        return np.concatenate([data, (vector - parameters.mean) / parameters.sigma])
+
+    def slopes(vector: Array) -> Array:
+        model = parameters.model(vector)
+        seconds, best = candidates.arithmetic_s(model)
+        base = logs(model, seconds)
+        columns = []
+        for i in range(len(vector)):
+            moved = vector.copy()
+            step = 1e-5 if vector[i] + 1e-5 < parameters.high[i] else -1e-5
+            moved[i] += step
+            other = parameters.model(moved)
+            columns.append((logs(other, candidates.chosen_s(other, best)) - base) / (step * NOISE))
+        return np.concatenate([np.stack(columns, axis=1), np.diag(1 / parameters.sigma)])
+
+    found = least_squares(
+        residuals,
+        parameters.mean,
+        jac=slopes,
+        bounds=(parameters.low, parameters.high),
+        loss="soft_l1",
+        max_nfev=150,
+        x_scale="jac",
+        ftol=1e-5,
+    )
+    return parameters.model(found.x)
+
+
+def _residuals(model: ProductModel, shapes: ProductShapes, rows: NDArray[np.int_]) -> Array:
+    """log(measured / model) of some rows."""
+    groups = 1.0 if shapes.groups is None else shapes.groups[rows]
+    times_s = model.time_s(shapes.m[rows], shapes.n[rows], shapes.k[rows], groups)
+    if shapes.layout is not None:
+        times_s = times_s * np.array([model.layouts.get(name, 1.0) for name in shapes.layout[rows].tolist()])
+    logs: Array = np.log(shapes.time_s[rows] / times_s)
+    return logs
+
+
+__all__ = ["PRIOR_SPREAD", "fit_product"]
