@@ -3,7 +3,11 @@
 The search (``search``) prunes early: candidates are ordered by a predicted cost and the hopeless ones are never compiled; those left
 are timed by successive halving (Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
 AISTATS 2016): all of them shortly, the better third longer, the last few longest. Choices (``Choices``) are kept as JSON by kernel,
-key and Triton version: another version of the compiler makes other code, so it searches anew. Not yet run on a GPU.
+key and Triton version: another version of the compiler makes other code, so it searches anew.
+
+The search times and does not check: a configuration that the compiler got wrong may be the fastest for the work it leaves out. So who
+checks the result (``runners/measure_kernel.py``) asks what was chosen (``taken``), and of a wrong one says so (``distrust``): the next
+call of ``tuned`` searches among the others. Searches have run on an H200 with Triton 3.6; ``distrust`` has not.
 """
 
 from __future__ import annotations
@@ -16,10 +20,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -56,6 +60,8 @@ class Choice:
     """Candidates that did not compile or run."""
     triton: str
     searched_at_utc: str
+    wrong: list[dict[str, int]] = field(default_factory=list)
+    """Configurations that were faster, or were chosen before, and whose results were wrong."""
 
 
 def name_of(kernel: str, key: Key) -> str:
@@ -81,6 +87,8 @@ class Choices:
     compiling: bool = False
     """True: nothing is searched or kept, but every candidate is compiled, for another process that searches later."""
     problem: str | None = None
+    wrong: dict[str, list[dict[str, int]]] = field(default_factory=dict)
+    """By name, what ``distrust`` was told of: no candidates any more."""
     _own: dict[str, Choice] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -112,9 +120,23 @@ class Choices:
         fits = choice is not None and choice.triton == triton and any(dict(candidate) == choice.config for candidate in candidates)
         return choice if fits else None
 
+    def right(self, name: str, candidates: Sequence[Config]) -> list[Config]:
+        """The candidates that were not found to be wrong."""
+        return [candidate for candidate in candidates if dict(candidate) not in self.wrong.get(name, [])]
+
     def keep(self, name: str, choice: Choice) -> None:
         """Remember the choice, and write the file whole or not at all."""
         self.known[name] = self._own[name] = choice
+        self._write()
+
+    def drop(self, name: str, config: Config) -> None:
+        """Forget the choice, for this configuration of it computes something else."""
+        self.wrong.setdefault(name, []).append(dict(config))
+        self.known.pop(name, None)
+        if self._own.pop(name, None) is not None:
+            self._write()
+
+    def _write(self) -> None:
         if self.path is None:
             return
         data = {"version": FORMAT_VERSION, "choices": {name: asdict(found) for name, found in sorted(self._own.items())}}
@@ -139,6 +161,26 @@ def use(choices: Choices) -> None:
     _choices = choices
 
 
+_taken: dict[str, dict[str, int]] = {}
+
+
+@contextlib.contextmanager
+def taken() -> Iterator[dict[str, dict[str, int]]]:
+    """Collects what ``tuned`` gives inside: name of the choice -> configuration."""
+    global _taken
+    before, _taken = _taken, {}
+    try:
+        yield _taken
+    finally:
+        _taken = before
+
+
+def distrust(choices: Mapping[str, Config]) -> None:
+    """The result of a call with these choices (of ``taken``) was wrong: they are not taken again by this process, nor kept."""
+    for name, config in choices.items():
+        _choices.drop(name, config)
+
+
 def tuned(
     kernel: str,
     key: Key,
@@ -158,12 +200,23 @@ def tuned(
         raise ValueError(f"{kernel} has no configuration for {dict(key)}")
     if interpreting():
         return dict(configs[0])
+    name = name_of(kernel, key)
+    _taken[name] = _chosen(name, configs, run, cost)
+    return dict(_taken[name])
+
+
+def _chosen(
+    name: str, configs: Sequence[Config], run: Callable[[Config], object], cost: Callable[[Config], float] | None
+) -> dict[str, int]:
     import triton
 
-    name, version = name_of(kernel, key), str(triton.__version__)
-    found = _choices.find(name, configs, version)
+    version = str(triton.__version__)
+    right = _choices.right(name, configs)
+    if not right:
+        raise NothingRuns(f"{name}: every configuration gave wrong results: {'; '.join(map(str, _choices.wrong[name]))}"[:300])
+    found = _choices.find(name, right, version)
     if found is None:
-        candidates = prune(configs, cost)
+        candidates = prune(right, cost)
         if not _choices.searching:
             return _first_that_runs(candidates, run)
         compile_all(candidates, run)
@@ -174,7 +227,7 @@ def tuned(
         if found.failed:
             # A candidate that broke the device makes all later ones fail: the last one standing won nothing, and raises now.
             time_s(found.config, 1)
-        _choices.keep(name, found)
+        _choices.keep(name, replace(found, wrong=_choices.wrong.get(name, [])))
     return dict(found.config)
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chipassay.kernels.arrays import Array, Arrays, Output
+from chipassay.kernels.arrays import Arrays
 from chipassay.kernels.backends import BACKENDS, library_versions, make_arrays, why_not
 from chipassay.kernels.case import Case
 from chipassay.kernels.kernel import Call, Kernel, Refused, cases, kernels
 
 from .devices.discover import Device
-from .devices.graphs import CaptureFailed, Replay, captured, refuses_graph
+from .devices.graphs import refuses_graph
 from .devices.memory import free_bytes, release_pools
 from .emulation import EmulationProbe
-from .plausibility import THROTTLED_LATER, flags, roofline_fraction
+from .plausibility import THROTTLED_LATER, WRONG_BEFORE, flags, roofline_fraction
+from .right_call import right_call
 from .timing.columns import result_columns
 from .timing.engine import measure
 from .timing.statistics import median
@@ -138,21 +138,14 @@ class KernelMeasurer:
                 "reason": f"needs {case.footprint_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are free",
             }
         versions = ";".join(f"{name}={version}" for name, version in library_versions(kernel.backend).items())
-        inputs, output = case.make_inputs(arrays, wish.seed), case.make_output(arrays)
         # Tuning happens here: it is in wall_s, not in measuring_s.
-        call = kernel.prepare(case, arrays, inputs, output)
-        # Tuned kernels say with which choices they run.
-        columns: dict[str, Any] = {"libraries": versions, "data": case.data, "config": getattr(call, "config", None)}
-        if wish.launch == "graph":
-            try:
-                call = captured(call, kernel.backend)
-            except CaptureFailed as error:
-                return {**columns, "status": "skipped", "reason": str(error)}
-        if not wish.checked:
-            columns |= _checked(case, arrays, inputs, call, wish.seed)
-            if "status" in columns:
-                return columns
-        columns |= self._timed(case, call, wish, lambda: case.refresh(arrays, output), {**known, **columns})
+        found = right_call(case, kernel, arrays, seed=wish.seed, graph=wish.launch == "graph", checked=wish.checked)
+        columns: dict[str, Any] = {"libraries": versions, "data": case.data, **found.columns}
+        if "status" in columns:
+            return columns
+        columns |= self._timed(case, found.call, wish, lambda: case.refresh(arrays, found.output), {**known, **columns})
+        if found.wrong:
+            columns["flags"] = ";".join(filter(None, (columns["flags"], WRONG_BEFORE)))
         return {**columns, "status": "ok"}
 
     def _refuses(self, case: Case, kernel: Kernel, wish: Wish) -> str | None:
@@ -232,23 +225,6 @@ class KernelMeasurer:
         except Exception as error:  # whatever it raises, the chip no longer answers
             return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
         return None
-
-
-def _checked(case: Case, arrays: Arrays, inputs: tuple[Array, ...], call: Call, seed: int) -> dict[str, Any]:
-    """The error of one call and its limit, with a status only where it is too large."""
-    if isinstance(call, Replay):
-        # Capturing ran the call before: only what the replay itself writes counts.
-        call.spoil(case.make_output(arrays))
-        # Where a call goes on from the state it finds (a step of Adam), that is the first one again.
-        case.begin(inputs, call.output)
-    output: Output = call()
-    check = case.check(arrays, inputs, output, seed)
-    # NaN in the output is an error without bound.
-    error = math.inf if math.isnan(check.error) else check.error
-    columns = {"error": error, "error_limit": check.limit}
-    if check.passed:
-        return columns
-    return {**columns, "status": "incorrect", "reason": f"error {error:.3g} above its limit {check.limit:.3g}; not timed"}
 
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "memory allocation", "alloc_failed")

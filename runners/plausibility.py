@@ -32,6 +32,7 @@ THROTTLED = "throttled"
 THROTTLED_LATER = "throttled while sustained"
 SLOW_CLOCK = "the clock is far below the peak's"
 NOT_QUEUED = "launch cost may be in the time"
+WRONG_BEFORE = "faster configurations gave wrong results"
 
 
 def roofline_fraction(facts: DeviceFacts, limited_by: str, columns: Mapping[str, Any]) -> float | None:

@@ -24,8 +24,10 @@ from chipassay.kernels.tuning import (
     Config,
     NothingRuns,
     compile_all,
+    distrust,
     prune,
     search,
+    taken,
     tuned,
 )
 
@@ -207,6 +209,26 @@ def test_without_a_search_the_best_prediction_that_runs_is_taken_and_not_kept(mo
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(NothingRuns, match="none of 2 configurations runs"):
         tuned("k", {}, CONFIGS[-2:], run)
+
+
+def test_a_choice_whose_results_were_wrong_is_never_taken_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not installed("triton"):
+        pytest.skip("triton is not installed, and choices are kept by its version")
+    monkeypatch.setattr(tuning, "_time_s", lambda run, config, milliseconds: fake_time_s(config, milliseconds))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    path = tmp_path / "h100.json"
+    monkeypatch.setattr(tuning, "_choices", Choices.of(path))
+    with taken() as first:
+        assert tuned("k", {}, CONFIGS, lambda config: None) == {"BLOCK": 64, "num_warps": 4}
+        tuned("other", {}, CONFIGS[:1], lambda config: None)
+    assert first == {"k": {"BLOCK": 64, "num_warps": 4}, "other": CONFIGS[0]}
+    distrust({"k": first["k"]})
+    assert list(json.loads(path.read_text())["choices"]) == ["other"], "a wrong choice does not stay in the file"
+    assert tuned("k", {}, CONFIGS, lambda config: None) == {"BLOCK": 64, "num_warps": 8}
+    kept = Choices.of(path).known["k"]
+    assert (kept.config, kept.wrong) == ({"BLOCK": 64, "num_warps": 8}, [{"BLOCK": 64, "num_warps": 4}])
+    with pytest.raises(NothingRuns, match="k: every configuration gave wrong results"):
+        tuned("k", {}, CONFIGS[2:3], lambda config: None)
 
 
 def test_the_interpreter_takes_the_first_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

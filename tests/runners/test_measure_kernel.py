@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
+from chipassay.kernels import tuning
 from chipassay.kernels.kernel import Kernel, Refused
 from chipassay.results.profile import Evidence, Quantity
 from chipassay.results.schema import Row
@@ -17,7 +19,8 @@ from chipassay.runners import emulation, measure_kernel
 from chipassay.runners.devices.discover import Device
 from chipassay.runners.devices.facts import DeviceFacts
 from chipassay.runners.measure_kernel import KernelMeasurer
-from chipassay.runners.plausibility import ABOVE_BANDWIDTH, PARTLY_CACHED
+from chipassay.runners.plausibility import ABOVE_BANDWIDTH, PARTLY_CACHED, WRONG_BEFORE
+from chipassay.runners.right_call import MOST_WRONG
 from chipassay.runners.timing.stopping import PreciseMedian
 
 from .fakes import FakeChip, steady
@@ -126,6 +129,49 @@ def test_tuning_counts_as_wall_time_and_not_as_measuring(measure, monkeypatch):
     assert row["config"] == "BLOCK=64"
     assert row["wall_s"] == pytest.approx(60.0)
     assert row["measuring_s"] < 1.0
+
+
+def tuned_copies(wrong_blocks, distrusted):
+    """A kernel with three configurations of which some leave the output as it was; the search finds the smallest block fastest."""
+
+    def prepare(case, arrays, inputs, output):
+        left = [block for block in (32, 64, 128) if block not in distrusted]
+        if not left:
+            raise tuning.NothingRuns("every configuration gave wrong results")
+        block = tuning._taken["copy"] = left[0]
+        call = copies(case, arrays, inputs, output) if block not in wrong_blocks else lambda: output
+        call = partial(call)
+        call.config = f"BLOCK={block}"
+        return call
+
+    return prepare
+
+
+@pytest.mark.parametrize(("wrong_blocks", "config"), [([], 32), ([32], 64), ([32, 64], 128)])
+def test_where_the_fastest_configuration_is_wrong_the_next_one_is_timed_and_the_row_says_so(measure, monkeypatch, wrong_blocks, config):
+    distrusted = []
+    monkeypatch.setattr(tuning, "distrust", lambda choices: distrusted.extend(choices.values()))
+    row = measure(tuned_copies(wrong_blocks, distrusted))
+    assert (row["status"], row["config"], row["error"], row["time_median_s"]) == ("ok", f"BLOCK={config}", 0.0, 1e-3)
+    assert distrusted == wrong_blocks
+    assert (WRONG_BEFORE in (row["flags"] or "").split(";")) is bool(wrong_blocks)
+    assert [f"BLOCK={block}" in row.get("reason", "") for block in wrong_blocks] == [True] * len(wrong_blocks)
+
+
+def test_where_every_configuration_is_wrong_so_is_the_row(measure, monkeypatch):
+    distrusted = []
+    monkeypatch.setattr(tuning, "distrust", lambda choices: distrusted.extend(choices.values()))
+    row = measure(tuned_copies([32, 64, 128], distrusted))
+    assert (row["status"], row["config"], row["error"]) == ("incorrect", "BLOCK=128", 8.0)
+    assert "time_median_s" not in row
+
+
+def test_a_kernel_that_is_wrong_whatever_its_configuration_is_given_up(measure, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tuning, "distrust", seen.append)
+    row = measure(tuned_copies([32], []))
+    assert row["status"] == "incorrect"
+    assert len(seen) == MOST_WRONG
 
 
 def test_a_row_reads_back_with_all_that_was_seen_of_the_chip(measure, tmp_path):
