@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from chipassay.results import units
+from chipassay.results.schema import Row
 
 from ..collective.straggler import ONE_SLOW
 from .expected_links import FROM_PROFILE
@@ -15,6 +16,9 @@ from .quantity import Quantity, Seen, by_name, of_rows
 from .table import Table
 
 BROKEN = ("error", "timeout")
+FULL_POWER = 0.85
+"""Share of the maker's power from which on a chip that is held by a limit is held by its own: drivers average the last second, so that
+short rows show less (an H200 of 700 W: 675 to 699 in some row of a run of a minute or more)."""
 OWN_TRANSPORTS = ("cuda", "rocm")
 """Kinds of device that have a collective library of their own."""
 
@@ -100,20 +104,55 @@ def spread(table: Table) -> Iterator[Seen]:
 
 
 def throttled(table: Table) -> Iterator[Seen]:
-    """1 where the chip reported a slowdown, or its clock fell, while it was measured; 0 where it did not."""
+    """1 where the chip reported a slowdown for more than its power limit, or its clock fell, while it was measured; 0 where it did not."""
     for index, row in enumerate(table.rows):
         if row.status == "ok" and row.throttled is not None:
             why = row.throttle_reasons or "no reason is told"
-            yield Seen(float(row.throttled), index, table.names[index], partial(dict, reason=why))
+            yield Seen(float(row.throttled and not at_power_limit(row)), index, table.names[index], partial(dict, reason=why))
+
+
+def power_limited(table: Table) -> Iterator[Seen]:
+    """1 where the power limit alone slowed the chip down, as it does healthy ones in large products; 0 where it did not, or where the
+    clock was the one that the peaks hold at or above: drivers tell the limit for a second after the row that met it."""
+    for index, row in enumerate(table.rows):
+        if row.status == "ok" and row.throttled is not None:
+            chip, clock = table.chips[index], f" at {row.clock_hz / 1e6:.0f} MHz" if row.clock_hz else ""
+            slow = chip is None or not chip.boost_clock_hz or not row.clock_hz or row.clock_hz < chip.boost_clock_hz
+            yield Seen(float(row.throttled and at_power_limit(row) and slow), index, table.names[index], partial(dict, clock=clock))
+
+
+def at_power_limit(row: Row) -> bool:
+    """Whether a cap on power is all that is told to have slowed the chip down.
+
+    >>> at_power_limit(Row(throttle_reasons="power_cap")), at_power_limit(Row(throttle_reasons="power_cap;thermal"))
+    (True, False)
+    """
+    reasons = [reason.lower() for reason in (row.throttle_reasons or "").split(";") if reason.strip()]
+    return bool(reasons) and all("power" in reason and "cap" in reason for reason in reasons)
+
+
+def drew_full_power(table: Table, chip_id: str) -> bool:
+    """Whether the chip drew in some row what its maker lets it draw: then the limit that it is held to is its own."""
+
+    def find() -> bool:
+        indices = table.by_chip.get(chip_id, [])
+        chip = table.chips[indices[0]] if indices else None
+        most = max((table.rows[index].power_w or 0.0 for index in indices), default=0.0)
+        return chip is not None and bool(chip.power_w) and most >= FULL_POWER * (chip.power_w or 0.0)
+
+    return table.once(f"drew_full_power {chip_id}", find)
 
 
 def clock_share(table: Table) -> Iterator[Seen]:
-    """The chip's clock over the one that its peaks hold at."""
+    """The chip's clock over the one that its peaks hold at; not where its own full power limit set the clock."""
     for index, row in enumerate(table.rows):
         chip = table.chips[index]
-        if row.status == "ok" and row.clock_hz and chip is not None and chip.boost_clock_hz:
-            words = {"clock": f"{row.clock_hz / 1e6:.0f} MHz", "limit": f"{chip.boost_clock_hz / 1e6:.0f} MHz"}
-            yield Seen(row.clock_hz / chip.boost_clock_hz, index, table.names[index], partial(dict, words))
+        if row.status != "ok" or not row.clock_hz or chip is None or not chip.boost_clock_hz:
+            continue
+        if row.throttled and at_power_limit(row) and drew_full_power(table, table.names[index]):
+            continue
+        words = {"clock": f"{row.clock_hz / 1e6:.0f} MHz", "limit": f"{chip.boost_clock_hz / 1e6:.0f} MHz"}
+        yield Seen(row.clock_hz / chip.boost_clock_hz, index, table.names[index], partial(dict, words))
 
 
 def straggler_ratio(table: Table) -> Iterator[Seen]:
@@ -153,6 +192,7 @@ QUANTITIES: Mapping[str, Quantity] = by_name(
     of_rows(error_share),
     of_rows(spread),
     of_rows(throttled, "reason"),
+    of_rows(power_limited, "clock"),
     of_rows(clock_share, "clock", "limit"),
     of_rows(straggler_ratio, "rank"),
     of_rows(rank_ratio, "rank"),

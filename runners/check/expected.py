@@ -75,7 +75,9 @@ def expected_of_chip(row: Row, chip: Chip) -> Expectation | None:
         return _memory(row, chip) if beyond_cache(row, chip) else None
     if row.op == "transfer":
         if row.path == "device_to_device":
-            return _memory(row, chip) if row.variant is None else copy_between(row, chip) if chips_of_copy(row) else None
+            if row.variant is None:
+                return _memory(row, chip) if beyond_cache(row, chip) else None
+            return copy_between(row, chip) if chips_of_copy(row) else None
         return host_link(row, chip)
     return None
 

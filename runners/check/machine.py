@@ -13,6 +13,7 @@ from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.pairs import PairMatrix, Worse, faults, pairs_of, sentence
 
 from ..collective.straggler import ONE_SLOW
+from .conditions import drew_full_power
 from .expected import expected_of_chip
 from .figure import BUSBW
 from .limits import pcie_bytes_per_s
@@ -149,8 +150,8 @@ def throttled_share(table: Table) -> Iterator[Seen]:
 
 
 def power_capped_share(table: Table) -> Iterator[Seen]:
-    """Share of the rows during which the driver named power as the reason of a slowdown."""
-    yield from _throttled(table, lambda reasons: "power" in reasons.lower())
+    """Share of the rows during which the driver named power as the reason of a slowdown, of chips that never drew their full power."""
+    yield from (seen for seen in _throttled(table, lambda reasons: "power" in reasons.lower()) if not drew_full_power(table, seen.chip))
 
 
 def _throttled(table: Table, counts: Callable[[str], bool]) -> Iterator[Seen]:

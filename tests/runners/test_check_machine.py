@@ -16,6 +16,7 @@ from chipassay.results.table import read_rows
 from chipassay.runners.check.check import check_rows
 from chipassay.runners.check.siblings import baseline
 
+H200 = sorted((Path(__file__).parents[2] / "results" / "h200-sxm-141gb").glob("*.csv"))
 OWN = sorted((Path(__file__).parents[2] / "results").glob("cpu-*.csv"))
 WITHOUT_BASELINE = {"dip", "time-falls", "off-its-neighbours", "slower-than-siblings", "slow-chip", "slower-chip", "bad-link", "weak-link"}
 
@@ -200,3 +201,12 @@ def any_row(draw: st.DrawFn) -> Row:
 def test_whatever_stands_in_the_cells_the_check_comes_to_a_verdict(rows: list[Row]) -> None:
     verdict = check_rows(rows)
     assert verdict.rows == len(rows) >= verdict.checked
+
+
+@pytest.mark.parametrize("path", H200, ids=lambda path: path.stem)
+def test_nothing_is_said_against_a_healthy_h200_but_its_wrong_kernels(path: Path) -> None:
+    """Among its rows: warm ones far too small for any expectation, and large products that the power limit holds at 0.7 of the clock."""
+    verdict = check_rows(read_rows(path))
+    assert verdict.machine == ()
+    assert {finding.rule for finding in verdict.findings if finding.severity not in ("note", "warning")} <= {"wrong-result"}
+    assert {finding.rule for finding in verdict.findings if finding.severity == "warning"} <= {"dip", "not-measured"}

@@ -138,8 +138,22 @@ CASES: dict[str, tuple[list[Row], list[Row]]] = {
     "copy-far-below": ([transfer(13.0)], [transfer(25.5), transfer(13.0, host_memory="pageable")]),
     "copy-slow": ([transfer(20.0)], [transfer(25.5)]),
     "better-than-expected": ([memory(2000.0, A100)], [memory(1650.0, A100)]),
-    "throttled": ([product(760.0, throttled=True, throttle_reasons="power cap")], [product(760.0, throttled=False)]),
-    "low-clock": ([product(700.0, clock_hz=1.1e9)], [product(740.0, clock_hz=1.7e9), product(700.0, CPU, clock_hz=1e9, device_kind="cpu")]),
+    "throttled": (
+        [product(760.0, throttled=True, throttle_reasons="power_cap;thermal")],
+        [product(760.0, throttled=True, throttle_reasons="power_cap")],
+    ),
+    "power-limited": (
+        [product(760.0, throttled=True, throttle_reasons="power_cap")],
+        [product(760.0, throttled=True, throttle_reasons="thermal")],
+    ),
+    "low-clock": (
+        [product(700.0, clock_hz=1.1e9, power_w=400.0, throttled=True, throttle_reasons="power_cap")],
+        [
+            product(740.0, clock_hz=1.7e9),
+            product(700.0, CPU, clock_hz=1e9, device_kind="cpu"),
+            product(700.0, clock_hz=1.3e9, power_w=690.0, throttled=True, throttle_reasons="power_cap"),
+        ],
+    ),
     "wide-spread": ([product(760.0, time_p05_s=1.0, time_p95_s=2.0)], [product(760.0, time_p05_s=1.0, time_p95_s=1.2)]),
     "slower-kernel": ([product(760.0), product(200.0, kernel="triton.naive")], [product(760.0), product(700.0, kernel="triton.mm")]),
     "gloo-on-gpu": ([collective(2.0, backend="gloo")], [collective(460.0), collective(2.0, CPU, backend="gloo", device_kind="cpu")]),
