@@ -66,7 +66,7 @@ def read(path: Path, hints: Hints) -> Imported:
     return Imported(tuple(rows), unmapped.sentences())
 
 
-def _data() -> Path | None:
+def data_folder() -> Path | None:
     """Where the installed package keeps its tables; it is not imported for that."""
     spec = importlib.util.find_spec(PACKAGE)
     return Path(spec.submodule_search_locations[0]) / "systems" / "data" if spec and spec.submodule_search_locations else None
@@ -82,7 +82,7 @@ def _files(path: Path) -> list[Path]:
         return files
     if path.suffix == ".parquet" or path.is_absolute():
         raise FileError(path, "does not exist", mend=MEND)
-    data = _data()
+    data = data_folder()
     if data is None:
         raise InputError(f"{path}: no such file, and no package with such a chip; pip install chipassay[aiconfigurator]")
     system, *rest = path.parts
@@ -97,7 +97,7 @@ def _files(path: Path) -> list[Path]:
 
 def _where(file: Path) -> str:
     """The part of a path that names a table: ``h200_sxm/gemm/vllm/0.24.0/gemm_perf.parquet``."""
-    data = _data()
+    data = data_folder()
     return str(file.relative_to(data)) if data is not None and file.is_relative_to(data) else str(file)
 
 

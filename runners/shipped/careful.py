@@ -1,0 +1,107 @@
+"""From a table that was timed warm, back to back, on data that is not told, to what a product costs a program: cold, launched, random.
+
+Three things are known of the tables, all from one H200 that was measured both ways, shape by shape (results/h200-sxm-141gb): their rates of
+large products are those of random data within 2 %; their small ones lack the gap between two launches of a stream; and fp8 includes
+converting the activations, which is an operation of its own. Where careful figures of random data are published of another chip, its table
+is held against them in the same way, and a rate above theirs is lowered.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chipassay.results.evidence import Evidence
+from chipassay.results.published_cases import load_published_kernels
+from chipassay.results.shape_models.product import ProductModel
+
+from ..fitting.shapes import ProductShapes
+
+CAREFUL_SOURCES = ("Azure/AI-benchmarking-guide", "stas00/ml-engineering")
+"""Published figures of which it is told that the data were random and the timing was repeated."""
+LARGE_FLOPS = 1e10
+"""Products where the rate decides, not the launch."""
+SMALL_FLOPS = 2e9
+"""Products where the launch decides."""
+UNKNOWN_SIGMA = 0.07
+"""Standard deviation of log(table / careful) where nobody measured a chip both ways: root mean square of what A100, H100, H200, B200, B300 and
+GB200 show (1.04, 1.02, 0.99, 0.94, 0.89, 0.96 in bf16; 1.03, 1.02, 0.87 for H100, H200, B200 in fp8). Below 1 the table's kernels are worse
+than the best ones, which is a choice of kernels, not of data."""
+
+
+@dataclass(frozen=True)
+class Careful:
+    """How a table's rates stand to careful ones. ``factor`` 1.03: 3 % too fast."""
+
+    factor: float | None
+    shapes: int
+    source: str
+
+
+def published_careful(chip_id: str, dtype: str) -> tuple[ProductShapes | None, str]:
+    """The published careful shapes of a chip, and their sources."""
+    rows = [
+        row
+        for row in load_published_kernels()
+        if (row.chip_id, row.op, row.dtype, row.suspect) == (chip_id, "matmul", dtype, "")
+        and row.source.startswith(CAREFUL_SOURCES)
+        and row.rate_flops_per_s
+        and (row.flops or 0) >= LARGE_FLOPS
+    ]
+    if not rows:
+        return None, ""
+    m, n, k, rate = (np.array([getattr(row, name) for row in rows], dtype=float) for name in ("m", "n", "k", "rate_flops_per_s"))
+    sources = "; ".join(dict.fromkeys(row.source for row in rows))
+    return ProductShapes(m, n, k, 2 * m * n * k / rate), sources
+
+
+def careful(model: ProductModel, shapes: ProductShapes | None, source: str) -> Careful:
+    """The median of careful time over the table model's time, over large shapes."""
+    if shapes is None:
+        return Careful(None, 0, "no careful figure of this chip is known")
+    large = 2 * shapes.m * shapes.n * shapes.k >= LARGE_FLOPS
+    if not large.any():
+        return Careful(None, 0, "no careful figure of a large product of this chip is known")
+    ratios = shapes.time_s[large] / cold(model).time_s(shapes.m[large], shapes.n[large], shapes.k[large])
+    return Careful(float(np.median(ratios)), int(large.sum()), source)
+
+
+def cold(model: ProductModel) -> ProductModel:
+    """The product alone, its operands in memory."""
+    return replace(
+        model,
+        cache_bytes=0.0,
+        cache_speedup=1.0,
+        output_cache_bytes=0.0,
+        quantise_s=0.0,
+        quantise_s_per_byte=0.0,
+    )
+
+
+def launch_gap_s(model: ProductModel, shapes: ProductShapes) -> float:
+    """What launching takes in a stream beyond the table's launches: the median over small products of their own times less the model's."""
+    small = 2 * shapes.m * shapes.n * shapes.k < SMALL_FLOPS
+    gaps = shapes.time_s[small] - cold(model).time_s(shapes.m[small], shapes.n[small], shapes.k[small])
+    return max(0.0, statistics.median(gaps.tolist()))
+
+
+def corrected(model: ProductModel, found: Careful, launch_s: float, gap_source: str) -> ProductModel:
+    """The table's model as a careful one; its evidence keeps what the table was and what was done to it. ``launch_s``: of a product alone."""
+    factor = 1.0 if found.factor is None else max(1.0, found.factor)
+    if found.factor is None:
+        said = f"{found.source}, so its rates are taken as they are and the spread is widened by {UNKNOWN_SIGMA:g}"
+    else:
+        verb = f"divided by {factor:.3f}" if factor > 1 else "taken as they are"
+        said = f"its rates are {found.factor:.3f} of careful random-data figures ({found.source}; {found.shapes} shapes) and are {verb}"
+    sigma = UNKNOWN_SIGMA if found.factor is None else 0.0
+    text = f"{model.evidence.source}; {said}; made cold; launch {launch_s * 1e6:.1f} us: {gap_source}"
+    return replace(
+        cold(model),
+        rate_flops_per_s=model.rate_flops_per_s / factor,
+        launch_s=launch_s,
+        spread=math.hypot(model.spread or 0.0, sigma),
+        evidence=Evidence(model.evidence.level, text, model.evidence.date),
+    )
