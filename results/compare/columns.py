@@ -31,7 +31,7 @@ METHOD_NAMES = ("tool", "method_version", "data", "time_statistic", "clock_sourc
 """Columns that two rows must agree in to be comparable at all."""
 WORDS = (
     *("schema_version", "run_id", "chip_id", "device_index", *KEY_NAMES, *METHOD_NAMES),
-    *("status", "reason", "flags", "throttled", "clock_method", "peak_evidence", "round_count"),
+    *("status", "reason", "flags", "throttled", "throttle_reasons", "clock_method", "peak_evidence", "round_count"),
 )
 """Columns of few different values."""
 NUMBERS = (

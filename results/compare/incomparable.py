@@ -17,6 +17,9 @@ from .match import CONDITION_NAMES, Matched, codes
 SLOW_CLOCK = "the clock is far below the peak's"
 """A flag of runners/plausibility.py: such a row tells of the clock, not of the code."""
 
+POWER_CAP = "power_cap"
+"""What runners/devices/ call a slowdown by the limit on power."""
+
 Words = NDArray[np.object_]
 
 
@@ -100,9 +103,13 @@ def _doubtful(frame: pandas.DataFrame) -> dict[str, NDArray[np.bool_]]:
         hit = [flag for flag in flags if any(part.strip().startswith(begins) for part in str(flag).split(";"))]
         return frame["flags"].isin(hit).to_numpy()
 
-    throttled = frame["throttled"].isin([True]).to_numpy()
+    # The power limit alone holds every large product of a healthy H100 or H200. Where the clock was read on the chip around each call,
+    # the verdict takes it into account (judge.py).
+    reasons = frame["throttle_reasons"].cat.categories
+    capped = frame["throttle_reasons"].isin([reason for reason in reasons if set(str(reason).split(";")) == {POWER_CAP}]).to_numpy()
+    known = capped & frame["clock_method"].isin(["device"]).to_numpy()
     return {
-        "the chip was throttled (clock-limited)": throttled,
-        "the clock was far below the peak's (clock-limited)": flagged(SLOW_CLOCK),
+        "the chip was throttled (clock-limited)": frame["throttled"].isin([True]).to_numpy() & ~known,
+        "the clock was far below the peak's (clock-limited)": flagged(SLOW_CLOCK) & ~known,
         "faster than is possible": flagged(IMPOSSIBLE),
     }

@@ -136,6 +136,8 @@ def _some(values: Sequence[str]) -> str:
 
 
 def _count(rows: Sequence[Row]) -> str:
+    # Collectives that were skipped for want of chips tell how many they would have needed.
+    rows = [row for row in rows if row.status == "ok"] or rows
     counts = sorted({row.chip_count for row in rows if row.chip_count is not None})
     nodes = max((row.node_count for row in rows if row.node_count is not None), default=1)
     if not counts:

@@ -110,6 +110,22 @@ def test_a_change_of_the_clock_is_no_change_of_the_code():
     assert comparison.pairs["cycles_ratio"][0] == pytest.approx(1.0)
 
 
+POWER = {"throttled": True, "throttle_reasons": "power_cap", "flags": "throttled;the clock is far below the peak's"}
+
+
+def test_at_the_power_limit_the_clock_that_was_read_on_the_chip_is_taken_out():
+    assert verdicts([at_clock(1.4e9, 1.0, **POWER)], [at_clock(1.4e9, 1.0, **POWER)])[0] == ["SAME"]
+    assert verdicts([at_clock(1.4e9, 1.0, **POWER)], [at_clock(1.4e9, 1.3, **POWER)])[0] == ["SLOWER"]
+    found, comparison = verdicts([at_clock(1.6e9, 1.0)], [at_clock(1.4e9, 1.6 / 1.4, **POWER)])
+    assert (found, comparison.pairs["reason"][0]) == (["UNCLEAR"], "the clock changed by -12.5 %: in cycles nothing changed")
+
+
+@pytest.mark.parametrize("more", [{"throttle_reasons": "power_cap;thermal"}, {"clock_method": "driver"}, {"throttle_reasons": None}])
+def test_at_other_limits_or_with_a_clock_asked_now_and_then_rows_are_not_compared(more):
+    one = replace(at_clock(1.4e9, 1.0, **POWER), **more)
+    assert verdicts([one], [one])[0] == ["NOT-COMPARABLE"]
+
+
 def test_code_that_became_slower_at_a_lower_clock_is_slower():
     assert verdicts([at_clock(1.98e9, 1.0)], [at_clock(1.755e9, 1.3 * 1.98 / 1.755)])[0] == ["SLOWER"]
 
