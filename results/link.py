@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -66,6 +67,10 @@ class Segment:
     points: int = 0
     freedom: float = 2.0
     """Degrees of freedom behind the errors."""
+
+    def time_s(self, bus_bytes: float) -> float:
+        """Seconds for so many bytes on the bus, wherever the line holds."""
+        return self.latency_s + (bus_bytes / self.busbw_bytes_per_s if bus_bytes else 0.0)
 
     @property
     def latency_interval_s(self) -> tuple[float, float] | None:
@@ -143,13 +148,20 @@ class Link:
     def time_s(self, size_bytes: float) -> float:
         """Seconds for a message of ``size_bytes``, by the field's definition of size (the total for all-gather and reduce-scatter).
 
+        A larger message never takes less: where the next line begins lower than the one before it ended, the time stays until the line
+        has caught up with it.
+
         >>> link = Link("all_reduce", "nccl", 2, 1e-5, 1e9, Evidence("assumed", "example"))
         >>> link.time_s(1e6)
         0.00101
         """
-        line = self.segment(size_bytes)
-        carried = size_bytes * self.bus_factor
-        return line.latency_s + (carried / line.busbw_bytes_per_s if carried else 0.0)
+        factor = self.bus_factor
+        time_s = self.segment(size_bytes).time_s(size_bytes * factor)
+        for line, following in itertools.pairwise(self.segments):
+            if following.first_bytes > size_bytes:
+                break
+            time_s = max(time_s, line.time_s(following.first_bytes * factor))
+        return time_s
 
     def doublings_beyond(self, size_bytes: float) -> float:
         """How many doublings of the size lie between it and the measured range; 0 inside."""

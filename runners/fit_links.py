@@ -244,10 +244,13 @@ def _noise(x: Array, times: Array) -> float:
 
 
 def _firsts(lines: list[_Line], sizes: Array, bounds: list[tuple[int, int]], bus_factor: float) -> list[float]:
-    """Where each line takes over: where it crosses the one before it, if that lies between their points, else with a jump halfway."""
+    """Where each line takes over: where it crosses the one before it, if that lies between their points; with a jump upwards halfway; and
+    where it begins lower than the other ended, at the other's last point, for what lies beyond that point nobody measured."""
     firsts = [float(sizes[0])]
     for before, after, (begin, _) in zip(lines, lines[1:], bounds[1:], strict=False):
         last, first = float(sizes[begin - 1]), float(sizes[begin])
         crossing = (after.a - before.a) / (before.b - after.b) / bus_factor if before.b != after.b else math.inf
-        firsts.append(crossing if last < crossing <= first else math.sqrt(last * first))
+        halfway = math.sqrt(last * first)
+        falls = after.a + after.b * halfway * bus_factor < before.a + before.b * halfway * bus_factor
+        firsts.append(crossing if last < crossing <= first else last if falls else halfway)
     return firsts

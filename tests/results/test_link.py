@@ -37,10 +37,17 @@ def test_the_quantile_is_students(freedom: float, quantile: float) -> None:
 def test_each_size_has_the_time_of_its_own_segment() -> None:
     assert LINK.time_s(8) == pytest.approx(1e-5 + 8 / 2e9)
     assert LINK.time_s(65535) == pytest.approx(1e-5 + 65535 / 2e9)
-    assert LINK.time_s(65536) == pytest.approx(3e-5 + 65536 / 1e10)
+    assert LINK.time_s(2.0**20) == pytest.approx(3e-5 + 2.0**20 / 1e10)
     assert LINK.time_s(1) == pytest.approx(1e-5 + 1 / 2e9)
     assert LINK.changes_bytes == (65536.0,)
     assert LINK.small_latency_s == 1e-5
+
+
+def test_a_larger_message_never_takes_less_where_the_next_line_begins_lower() -> None:
+    at_the_end_s = 1e-5 + 65536 / 2e9
+    assert 3e-5 + 65536 / 1e10 < at_the_end_s
+    assert LINK.time_s(65536) == LINK.time_s(100_000) == pytest.approx(at_the_end_s)
+    assert LINK.time_s(2.0**18) > at_the_end_s
 
 
 def test_a_link_without_segments_is_one_line_that_does_not_know_its_error() -> None:
