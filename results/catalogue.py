@@ -6,7 +6,6 @@ Peaks are dense and link bandwidths one way, per chip. A cell that is absent is 
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +14,9 @@ from types import MappingProxyType
 
 from .datafile import DATA, Line, read_lines
 from .errors import FileError, UnknownName
-from .profile import Evidence
+from .evidence import LEVELS, Evidence
 
 CHIPS_CSV = DATA / "chips.csv"
-PRICES_CSV = DATA / "prices.csv"
 
 TERA = 1e12
 GIGA = 1e9
@@ -64,8 +62,12 @@ class Chip:
     peak_flops_per_s: Mapping[str, float]
     """dtype -> dense peak. A dtype that is absent is unknown or not supported."""
     memory_bytes: float | None
+    memory_type: str
+    """HBM2, GDDR6, ...; empty is unknown."""
     memory_bandwidth_bytes_per_s: float | None
     l2_bytes: float | None
+    l3_bytes: float | None
+    """A cache between L2 and the memory (AMD's Infinity Cache); None where there is none or it is unknown."""
     link: str
     link_bytes_per_s_one_way: float | None
     link_domain_size: int | None
@@ -73,24 +75,17 @@ class Chip:
     pcie_bytes_per_s: float | None
     power_w: float | None
     export_note: str
+    """What export rules say of it, in words; empty where nothing is known."""
     sibling: str
     """The chip this one was cut or grown from, or empty."""
     evidence: Evidence
+    """Of the row; its source says which single cells are weaker."""
     notes: str
 
-
-@dataclass(frozen=True)
-class Price:
-    """The median of the quotes of one chip."""
-
-    chip_id: str
-    usd_per_chip_hour: float | None
-    purchase_usd_per_chip: float | None
-    quotes: int
-    """How many quotes stand behind the medians."""
-    date_first: str
-    date_last: str
-    evidence: Evidence
+    @property
+    def last_cache_bytes(self) -> float | None:
+        """The largest cache that shields the memory."""
+        return max(self.l2_bytes or 0.0, self.l3_bytes or 0.0) or None
 
 
 def normalise(device_name: str) -> str:
@@ -114,10 +109,10 @@ def _peaks(line: Line) -> Mapping[str, float]:
     return MappingProxyType(peaks)
 
 
-def _source_evidence(line: Line) -> Evidence:
-    """``published`` where an address was read; a row known only from memory is ``assumed``."""
-    source = line.required("source")
-    return Evidence("published" if "found" in source else "assumed", source)
+def row_evidence(line: Line, date: str | None = None) -> Evidence:
+    """What the columns ``evidence`` and ``source`` of a row say; both are required."""
+    level = next(known for known in LEVELS if known == line.one_of("evidence", LEVELS))
+    return Evidence(level, line.required("source"), date)
 
 
 def _chip(line: Line) -> Chip:
@@ -134,8 +129,10 @@ def _chip(line: Line) -> Chip:
         boost_clock_hz=line.number_or_none("boost_clock_mhz", 1e6),
         peak_flops_per_s=_peaks(line),
         memory_bytes=line.number_or_none("memory_gib", GIB),
+        memory_type=line.text("memory_type"),
         memory_bandwidth_bytes_per_s=line.number_or_none("memory_bandwidth_gb_per_s", GIGA),
         l2_bytes=line.number_or_none("l2_mib", MIB),
+        l3_bytes=line.number_or_none("l3_mib", MIB),
         link=line.text("link"),
         link_bytes_per_s_one_way=line.number_or_none("link_gb_per_s_one_way", GIGA),
         link_domain_size=line.whole_or_none("link_domain_size"),
@@ -143,7 +140,7 @@ def _chip(line: Line) -> Chip:
         power_w=line.number_or_none("power_w"),
         export_note=line.text("export_note"),
         sibling=line.text("sibling"),
-        evidence=_source_evidence(line),
+        evidence=row_evidence(line),
         notes=line.text("notes"),
     )
 
@@ -151,8 +148,8 @@ def _chip(line: Line) -> Chip:
 CHIP_COLUMNS = (
     *("id", "vendor", "name", "aliases", "form_factor", "architecture", "compute_capability", "year", "core_count", "boost_clock_mhz"),
     *sorted({column for _, columns in PEAK_COLUMNS for column in columns}),
-    *("memory_gib", "memory_bandwidth_gb_per_s", "l2_mib", "link", "link_gb_per_s_one_way", "link_domain_size"),
-    *("pcie_gb_per_s_one_way", "power_w", "export_note", "sibling", "source", "notes"),
+    *("memory_gib", "memory_type", "memory_bandwidth_gb_per_s", "l2_mib", "l3_mib", "link", "link_gb_per_s_one_way", "link_domain_size"),
+    *("pcie_gb_per_s_one_way", "power_w", "export_note", "sibling", "evidence", "source", "notes"),
 )
 
 
@@ -204,43 +201,3 @@ def identify(device_name: str, memory_bytes: float | None = None) -> Chip | None
         low, high = MEMORY_SHARE
         named = [chip for chip in named if chip.memory_bytes is not None and low <= memory_bytes / chip.memory_bytes <= high]
     return named[0] if len(named) == 1 else None
-
-
-@lru_cache(maxsize=1)
-def _quotes() -> tuple[Line, ...]:
-    columns = ("chip_id", "provider", "usd_per_chip_hour", "purchase_usd_per_chip", "date", "source")
-    lines = tuple(read_lines(PRICES_CSV, columns))
-    for line in lines:
-        if line.required("chip_id") not in load_chips():
-            raise FileError(PRICES_CSV, f"{line.text('chip_id')!r} is no chip of the catalogue", line=line.number, field="chip_id")
-    return lines
-
-
-def prices(chip_id: str) -> Price | None:
-    """Median price of a chip over the quotes of the latest two years that have any for it; None where nobody quoted one.
-
-    Undated quotes count only where there are no dated ones.
-    """
-    find_chip(chip_id)
-    quotes = [line for line in _quotes() if line.text("chip_id") == chip_id.lower()]
-    if not quotes:
-        return None
-    years = sorted({line.text("date")[:4] for line in quotes if line.text("date")})
-    recent = [line for line in quotes if line.text("date")[:4] in years[-2:]] if years else quotes
-    hourly = [value for line in recent if (value := line.number_or_none("usd_per_chip_hour")) is not None]
-    bought = [value for line in recent if (value := line.number_or_none("purchase_usd_per_chip")) is not None]
-    if not hourly:
-        hourly = [value for line in quotes if (value := line.number_or_none("usd_per_chip_hour")) is not None]
-    dates = sorted(line.text("date") for line in recent if line.text("date")) or [""]
-    providers = sorted({line.text("provider") for line in recent})
-    return Price(
-        chip_id=chip_id.lower(),
-        usd_per_chip_hour=statistics.median(hourly) if hourly else None,
-        purchase_usd_per_chip=statistics.median(bought) if bought else None,
-        quotes=len(recent),
-        date_first=dates[0],
-        date_last=dates[-1],
-        evidence=Evidence(
-            "published", f"median of {len(recent)} quotes (results/data/prices.csv): {', '.join(providers)}", dates[-1] or None
-        ),
-    )

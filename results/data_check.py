@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .catalogue import CHIPS_CSV, PRICES_CSV, load_chips, prices
+from .architectures import load_architectures
+from .catalogue import load_chips
 from .cells import FORMULA
+from .chips_check import chips_problems
 from .cpus import find_cpu
 from .datafile import DATA, Line, read_lines
 from .errors import FileError
 from .evidence import LEVELS, Evidence
 from .expected import load_expected
-from .fabrics import find_fabric, load_systems
+from .fabrics import find_fabric
 from .link import bus_factor
+from .prices import PRICES_CSV, load_quotes
 from .profile import load_profile
 from .published_cases import COLLECTIVES_CSV, KERNELS_CSV, PublishedCollective, load_published_collectives, load_published_kernels
 from .published_rows import PUBLISHED_CSV, load_published
 from .rows_check import rows_problems
 from .safe_text import printable
+from .systems import SYSTEMS_CSV, load_systems
 
 RESULTS = Path(__file__).parent
 
@@ -34,40 +37,8 @@ ABOVE_PEAK = 1.02
 """A rate may exceed the datasheet's peak by so much: clocks above the boost clock that it is for, rounded figures."""
 ROUNDING = 0.02
 """Figures that are printed with two or three digits agree no better."""
-
-PEAK_RATIOS = (
-    (("fp8_tflops", "int8_tops"), ("bf16_tflops", "fp16_tflops", "fp16_vector_tflops"), 2.0),
-    (("fp16_tflops", "bf16_tflops"), ("tf32_tflops",), 2.0),
-    (("fp4_tflops",), ("fp8_tflops",), 3.11),
-    (("tf32_tflops",), ("fp32_tflops",), 16.0),
-)
-"""A dense peak is at most so many times that of the next wider type: a sparse one, twice the dense, is found where it stands beside a
-dense one. 3.11: fp4 on Blackwell Ultra; 16: tf32 beside fp32 on the chips without fp32 matrix units."""
-RATIO_ROUNDING = 0.03
-"""Datasheets round peaks to two or three digits."""
-HALVED_SUMS = ("rtx-3090-24gb", "rtx-4090-24gb", "rtx-4090d-24gb", "rtx-5090-32gb")
-"""GeForce: products of 16 bit and fp8 with sums in fp32, which is what the catalogue gives, run at half of what the units could do."""
-OTHER_UNITS = {("mlu370-x4", "int8_tops"), ("mlu370-x8", "int8_tops"), ("gaudi3", "bf16_tflops")}
-"""Peaks whose ratio to the wider type's looks sparse and is taken for dense: units of other widths, as far as the sources tell."""
-DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?( \(.+\))?|\d{4}-\d{4}")
-"""YYYY, YYYY-MM or YYYY-MM-DD, with a remark; or from year to year."""
-
-RANGES: dict[str, tuple[float, float]] = {
-    "year": (2012, 2030),
-    "core_count": (1, 100_000),
-    "boost_clock_mhz": (300, 5_000),
-    "memory_gib": (4, 1_024),
-    "memory_bandwidth_gb_per_s": (100, 30_000),
-    "l2_mib": (0, 1_024),
-    "link_gb_per_s_one_way": (5, 2_000),
-    "link_domain_size": (1, 10_000),
-    "pcie_gb_per_s_one_way": (7, 130),
-    "power_w": (30, 3_000),
-}
-"""What a chip of these years can have: beyond it a unit was mistaken (GB for Gbit, both ways for one)."""
-
-USD_PER_HOUR = (0.05, 100.0)
-USD_BOUGHT = (200.0, 200_000.0)
+MOST_PER_CHIP = 200e9
+"""Bytes/s of network per chip, one way, that no node has yet: 1.6 Tbit/s."""
 
 
 def sources_problems() -> Iterator[str]:
@@ -80,37 +51,25 @@ def sources_problems() -> Iterator[str]:
                     yield _at(line, f"{name} is {cell!r}, not one of {', '.join(LEVELS)}")
 
 
-def chips_problems() -> Iterator[str]:
-    """Peaks that cannot be dense, figures in the wrong unit."""
-    load_chips()
-    peaks = sorted({name for narrow, wide, _ in PEAK_RATIOS for name in (*narrow, *wide)})
-    for line in read_lines(CHIPS_CSV, (*peaks, *RANGES, "id")):
-        halved = line.required("id") in HALVED_SUMS
-        for narrow, wide, most in PEAK_RATIOS:
-            base = max((line.number_or_none(name) or 0.0 for name in wide), default=0.0)
-            for name in narrow:
-                peak = line.number_or_none(name)
-                highest = most * base * (1 + RATIO_ROUNDING) * (2 if halved and name in ("int8_tops", "fp4_tflops") else 1)
-                if peak and base and peak > highest and (line.text("id"), name) not in OTHER_UNITS:
-                    yield _at(line, f"{name} is {peak / base:.2f} times {base:g}, the peak of the wider type: sparse?")
-        for name, (low, high) in RANGES.items():
-            value = line.number_or_none(name)
-            if value is not None and not low <= value <= high:
-                yield _at(line, f"{name} is {value:g}, outside {low:g} to {high:g}: another unit?")
+def systems_problems() -> Iterator[str]:
+    """Links of a node that are wider than their chip's, where the chip has any."""
+    for system in load_systems().values():
+        chip = load_chips()[system.chip_id]
+        own = chip.link_bytes_per_s_one_way or chip.pcie_bytes_per_s
+        if system.link_bytes_per_s_one_way is not None and own is not None and system.link_bytes_per_s_one_way != own:
+            told = f"{system.link_bytes_per_s_one_way / 1e9:g}, but {chip.id} has {own / 1e9:g}"
+            yield f"{SYSTEMS_CSV.name} ({system.id}): link_gb_per_s_one_way is {told}"
+        if system.node_bytes_per_s_one_way is not None and system.node_bytes_per_s_one_way > MOST_PER_CHIP * system.chips_per_node:
+            told = f"{system.node_bytes_per_s_one_way / system.chips_per_node / 1e9:g} GB/s per chip: bytes for bits?"
+            yield f"{SYSTEMS_CSV.name} ({system.id}): total_inter_node_gbit_per_s gives {told}"
 
 
 def prices_problems() -> Iterator[str]:
-    """Prices that are of another unit, dates that are none."""
-    for chip_id in load_chips():
-        prices(chip_id)
-    for line in read_lines(PRICES_CSV, ("usd_per_chip_hour", "purchase_usd_per_chip", "date", "source")):
-        line.required("source")
-        for name, (low, high) in (("usd_per_chip_hour", USD_PER_HOUR), ("purchase_usd_per_chip", USD_BOUGHT)):
-            value = line.number_or_none(name)
-            if value is not None and not low <= value <= high:
-                yield _at(line, f"{name} is {value:g}, outside {low:g} to {high:g}")
-        if line.text("date") and not DATE.fullmatch(line.text("date")):
-            yield _at(line, f"date is {line.text('date')!r}, not YYYY, YYYY-MM or YYYY-MM-DD")
+    """Quotes of what is dated before the chip was there."""
+    for quote in load_quotes():
+        year = load_chips()[quote.chip_id].year
+        if quote.date and year is not None and int(quote.date[:4]) < year:
+            yield f"{PRICES_CSV.name} ({quote.chip_id}, {quote.provider}): dated {quote.date}, but the chip is of {year}"
 
 
 def published_problems() -> Iterator[str]:
@@ -166,7 +125,7 @@ def other_tables_problems() -> Iterator[str]:
     """What the readers of the remaining tables find."""
     # A look for one reads the whole table.
     find_cpu("AuthenticAMD", 25, 97)
-    load_systems()
+    load_architectures()
     find_fabric("hdr200x8")
     for row in load_expected():
         if row.metric == "rate_flops_per_s":
@@ -218,6 +177,7 @@ CHECKS: tuple[Callable[[], Iterable[str]], ...] = (
     text_problems,
     sources_problems,
     chips_problems,
+    systems_problems,
     prices_problems,
     published_problems,
     kernels_problems,

@@ -1,4 +1,4 @@
-"""Nodes and the networks between them: the shipped systems, and the short names of fabrics such as ``hdr200x8``."""
+"""The networks between nodes: short names of fabrics such as ``hdr200x8``, and what collectives reach of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 
-from .catalogue import GIGA, load_chips
 from .datafile import DATA, read_lines
 from .errors import FileError, InputError, UnknownName
-from .profile import LEVELS, Evidence
+from .evidence import LEVELS, Evidence
+from .systems import GBIT, System
 
-SYSTEMS_CSV = DATA / "systems.csv"
 FABRICS_CSV = DATA / "fabrics.csv"
-GBIT = 1e9 / 8
 
 FABRIC_NAME = re.compile(r"(?P<kind>[a-z]+)(?P<gbit>\d+(?:\.\d+)?)x(?P<nics>\d+)")
 
@@ -53,51 +50,7 @@ class Fabric:
         return self.nics * self.nic_bytes_per_s_one_way * self.bus_share
 
 
-@dataclass(frozen=True)
-class System:
-    """One node type or rack as sold."""
-
-    id: str
-    chip_id: str
-    chips_per_node: int
-    topology: str
-    link_bytes_per_s_one_way: float | None
-    nics: int | None
-    nic_bytes_per_s_one_way: float | None
-    fabric: str
-    cpu: str
-    evidence: Evidence
-    notes: str
-
-
 NO_FABRIC = Fabric("none", 0, 0.0, 0.0, 0.0, Evidence("assumed", "no network between nodes was asked for"))
-
-
-@lru_cache(maxsize=1)
-def load_systems(path: Path = SYSTEMS_CSV) -> Mapping[str, System]:
-    """All systems by id, in the order of the table: the maker's reference node of a chip stands before the clouds' ones."""
-    columns = ("id", "chip_id", "chips_per_node", "topology", "link_gb_per_s_one_way", "nics", "nic_gbit_per_s_each", "fabric", "source")
-    systems: dict[str, System] = {}
-    for line in read_lines(path, columns):
-        chips_per_node = line.whole_or_none("chips_per_node")
-        if not chips_per_node:
-            raise FileError(path, "a system needs at least one chip per node", line=line.number, field="chips_per_node")
-        if line.required("chip_id") not in load_chips():
-            raise FileError(path, f"{line.text('chip_id')!r} is no chip of the catalogue", line=line.number, field="chip_id")
-        systems[line.required("id")] = System(
-            id=line.text("id"),
-            chip_id=line.text("chip_id"),
-            chips_per_node=chips_per_node,
-            topology=line.text("topology"),
-            link_bytes_per_s_one_way=line.number_or_none("link_gb_per_s_one_way", GIGA),
-            nics=line.whole_or_none("nics"),
-            nic_bytes_per_s_one_way=line.number_or_none("nic_gbit_per_s_each", GBIT),
-            fabric=line.text("fabric"),
-            cpu=line.text("cpu"),
-            evidence=Evidence("published" if "found" in line.required("source") else "assumed", line.text("source")),
-            notes=line.text("notes"),
-        )
-    return MappingProxyType(systems)
 
 
 @lru_cache(maxsize=1)
@@ -145,9 +98,3 @@ def fabric_of(system: System) -> Fabric | None:
     name = f"{kind}{system.nic_bytes_per_s_one_way / GBIT:g}x{system.nics}"
     source = f"{system.id}: {system.nics} x {system.nic_bytes_per_s_one_way / GBIT:g} Gbit/s ({system.fabric}); share: {evidence.source}"
     return Fabric(name, system.nics, system.nic_bytes_per_s_one_way, share, latency_s, Evidence(evidence.level, source))
-
-
-def default_system(chip_id: str) -> System | None:
-    """The first system of the table with this chip and known NICs, or the first with this chip; None where there is none."""
-    systems = [system for system in load_systems().values() if system.chip_id == chip_id]
-    return next((system for system in systems if system.nics), systems[0] if systems else None)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.errors import InputError
-from chipassay.results.fabrics import NO_FABRIC, Fabric, default_system, fabric_of, find_fabric
+from chipassay.results.fabrics import NO_FABRIC, Fabric, fabric_of, find_fabric
 from chipassay.results.profile import Evidence, Profile, load_profile
 from chipassay.results.published import profile_from_catalogue
+from chipassay.results.systems import default_system
 
 from .machine import SHARED_MEMORY_TRANSPORTS, Input
 

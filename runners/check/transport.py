@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from chipassay.results.catalogue import Chip
 from chipassay.results.errors import ChipassayError
-from chipassay.results.fabrics import FABRIC_NAME, find_fabric, load_systems
+from chipassay.results.fabrics import FABRIC_NAME, find_fabric
 from chipassay.results.schema import Row
+from chipassay.results.systems import load_systems
 
 from ..collective.link import link_bytes_per_s
 

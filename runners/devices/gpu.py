@@ -1,4 +1,4 @@
-"""GPUs: what they are. Through torch, or CuPy where torch is missing. Not yet run on a GPU."""
+"""GPUs: what they are. Through torch, or CuPy where torch is missing. Run on an H200 through torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gpu_facts(backend: str) -> DeviceFacts | None:
 def _facts(kind: str, name: str, count: int, memory_bytes: int, cache_bytes: int | None, driver: str, **more: Any) -> DeviceFacts:
     chip = identify(name, memory_bytes)
     notes = () if chip else (f"{name} with {memory_bytes / 1e9:.0f} GB is not in the catalogue: its peaks are unknown",)
-    cache_bytes = max(cache_bytes or 0, int(chip.l2_bytes or 0) if chip else 0) or CACHE_IF_UNKNOWN_BYTES
+    cache_bytes = max(cache_bytes or 0, int(chip.last_cache_bytes or 0) if chip else 0) or CACHE_IF_UNKNOWN_BYTES
     return DeviceFacts(
         kind=kind,
         name=name,

@@ -23,4 +23,5 @@ class Silicon:
         chip = load_chips().get(chip_id)
         if chip is None:
             return cls()
-        return cls(chip.peak_flops_per_s.get(dtype), chip.memory_bandwidth_bytes_per_s, chip.core_count, chip.l2_bytes, chip.architecture)
+        peak, bandwidth = chip.peak_flops_per_s.get(dtype), chip.memory_bandwidth_bytes_per_s
+        return cls(peak, bandwidth, chip.core_count, chip.last_cache_bytes, chip.architecture)

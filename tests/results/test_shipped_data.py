@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 from chipassay.results import data_check
-from chipassay.results.data_check import chips_problems, collectives_problems, kernels_problems, problems, text_problems
+from chipassay.results.data_check import collectives_problems, kernels_problems, problems, text_problems
 from chipassay.results.errors import FileError
 from chipassay.results.published_cases import (
     COLLECTIVES_CSV,
@@ -22,6 +21,8 @@ from chipassay.results.schema import Row
 from chipassay.results.table import TableWriter
 from chipassay.runners.suites import load_suite, names
 from chipassay.scaling.models import load_model, preset_names
+
+from .changed_tables import changed
 
 
 def test_all_shipped_data_is_in_order() -> None:
@@ -59,28 +60,6 @@ def test_reference_points_are_in_the_tables() -> None:
     busbw = {(row.chip_id or row.chip_name, row.busbw_bytes_per_s) for row in load_published_collectives() if row.group_size == 8}
     assert {("V100-SXM", 1.22e11), ("h200-sxm-141gb", 4.8e11), ("h800-sxm-80gb", 2.15e11)} <= busbw
     assert ("h100-sxm-80gb", "triad", 2.97e12) in {(row.chip_id, row.op, row.bandwidth_bytes_per_s) for row in load_published_kernels()}
-
-
-def changed(path: Path, tmp_path: Path, column: str, value: str, where: str) -> Path:
-    """A copy of a table with one cell changed: in the first line that begins with ``where``."""
-    header, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    line = next(line for line in lines if ",".join(line).startswith(where))
-    line[header.index(column)] = value
-    copy = tmp_path / path.name
-    with copy.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *lines])
-    return copy
-
-
-def test_a_sparse_peak_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_check, "CHIPS_CSV", changed(data_check.CHIPS_CSV, tmp_path, "fp8_tflops", "3958", "h100-sxm-80gb,"))
-    assert any("h100-sxm-80gb" in words and "sparse?" in words for words in chips_problems())
-
-
-def test_a_bandwidth_in_another_unit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = changed(data_check.CHIPS_CSV, tmp_path, "memory_bandwidth_gb_per_s", "3.35", "h100-sxm-80gb,")
-    monkeypatch.setattr(data_check, "CHIPS_CSV", path)
-    assert any("memory_bandwidth_gb_per_s is 3.35" in words for words in chips_problems())
 
 
 @pytest.mark.parametrize(("value", "words"), [("3e14", "above the dense peak"), ("9e11", "rate x time is not 2 m n k")])

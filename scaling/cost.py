@@ -1,0 +1,96 @@
+"""What a prediction costs: chips x price of an hour, and what that buys; with the lowest and the highest quote beside the median."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from chipassay.results.prices import Price, price_of
+
+from .exchange import Exchange
+from .predict import Prediction
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Rent of one cluster at one price. Money for the chips alone unless the quote says more; no storage, no restarts."""
+
+    chip_id: str
+    chips: int
+    price: Price
+    usd_per_hour: float
+    """Of all chips, at the median quote."""
+    usd_per_million_tokens: float
+    """At the median quote and the predicted speed."""
+    usd_per_million_tokens_low: float
+    usd_per_million_tokens_high: float
+    """At the lowest and the highest quote, at the same speed: the spread of prices, not of the prediction."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return asdict(self)
+
+
+def cost_of(prediction: Prediction, price: Price) -> Cost:
+    """What ``prediction`` costs at ``price``, which is of an hour of one chip."""
+    chips = prediction.chips
+
+    def per_million_tokens(usd: float) -> float:
+        return chips * usd / 3600 / prediction.tokens_per_s * 1e6
+
+    return Cost(
+        price.chip_id,
+        chips,
+        price,
+        chips * price.usd,
+        per_million_tokens(price.usd),
+        per_million_tokens(price.lowest_usd),
+        per_million_tokens(price.highest_usd),
+    )
+
+
+def describe_cost(cost: Cost) -> str:
+    """The cost in one or two lines: the figure, then the price it rests on."""
+    figure = (
+        f"cost: {cost.usd_per_hour:,.4g} USD/h for {cost.chips} x {cost.chip_id}, {cost.usd_per_million_tokens:.3g} USD per million tokens"
+    )
+    if cost.price.lowest_usd < cost.price.highest_usd:
+        figure += f" ({cost.usd_per_million_tokens_low:.3g} to {cost.usd_per_million_tokens_high:.3g} by quote)"
+    return f"{figure}\n  price: {cost.price.describe()}"
+
+
+def describe_no_price(chip_id: str) -> str:
+    """What is printed in the place of a cost that is unknown."""
+    return f"cost: unknown, no quote of {chip_id} is in results/data/prices.csv; give one with --price {chip_id}=USD per chip and hour"
+
+
+def exchange_costs(exchange: Exchange, overrides: Mapping[str, Price]) -> tuple[Cost | None, Cost | None]:
+    """The costs of both sides of an exchange, the reference's first; None where a price or a prediction is missing.
+
+    Where no number of the other chips reaches the reference, theirs is the cost of the fastest count tried.
+    """
+    reference, other = price_of(exchange.reference_chip, overrides), price_of(exchange.other_chip, overrides)
+    return (
+        None if reference is None else cost_of(exchange.reference, reference),
+        None if other is None or exchange.other is None else cost_of(exchange.other, other),
+    )
+
+
+def describe_costs(exchange: Exchange, costs: tuple[Cost | None, Cost | None]) -> str:
+    """The costs of both sides, then what the same tokens cost on the other chips beside the reference's."""
+    lines = [
+        describe_no_price(chip) if cost is None else describe_cost(cost)
+        for chip, cost, found in zip(
+            (exchange.reference_chip, exchange.other_chip), costs, (exchange.reference, exchange.other), strict=True
+        )
+        if found is not None
+    ]
+    reference, other = costs
+    if reference is not None and other is not None:
+        ratio = other.usd_per_million_tokens / reference.usd_per_million_tokens
+        low = other.usd_per_million_tokens_low / reference.usd_per_million_tokens_high
+        high = other.usd_per_million_tokens_high / reference.usd_per_million_tokens_low
+        spread = f" ({low:.3g} to {high:.3g} by quote)" if low < high else ""
+        lines.append(f"the same tokens on {other.chip_id} cost {ratio:.3g} times those on {reference.chip_id}{spread}")
+    return "\n".join(lines)

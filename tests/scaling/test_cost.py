@@ -1,0 +1,91 @@
+"""What a prediction costs: chips times price, the spread of quotes beside the median, and nothing where no price is known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chipassay.results.evidence import Evidence
+from chipassay.results.prices import Price, given_price
+from chipassay.runners.cli import main
+from chipassay.scaling.cluster import parse_cluster
+from chipassay.scaling.cost import cost_of, describe_cost, describe_costs, exchange_costs
+from chipassay.scaling.exchange import exchange_rate
+from chipassay.scaling.models import load_model
+from chipassay.scaling.predict import Prediction
+from chipassay.scaling.search import best_plan
+
+QUOTED = Price("h100-sxm-80gb", "usd_per_chip_hour", 3.0, 2.0, 6.0, 4, "2025", "2026-10", Evidence("published", "four pages"))
+
+
+@pytest.fixture(scope="module")
+def prediction() -> Prediction:
+    return best_plan(load_model("llama3-8b"), parse_cluster("16xh100-sxm-80gb"), 512)
+
+
+def test_a_million_tokens_cost_what_the_chips_take_for_them(prediction: Prediction) -> None:
+    cost = cost_of(prediction, QUOTED)
+    seconds = 1e6 / prediction.tokens_per_s
+    assert cost.usd_per_hour == 48.0
+    assert cost.usd_per_million_tokens == pytest.approx(16 * 3.0 * seconds / 3600)
+    assert cost.usd_per_million_tokens_low == pytest.approx(cost.usd_per_million_tokens * 2 / 3)
+    assert cost.usd_per_million_tokens_high == pytest.approx(cost.usd_per_million_tokens * 2)
+
+
+def test_a_cost_never_stands_without_the_quotes_behind_it(prediction: Prediction) -> None:
+    told = describe_cost(cost_of(prediction, QUOTED))
+    assert "48 USD/h for 16 x h100-sxm-80gb" in told
+    assert "median of 4 quotes, 2025 to 2026-10, from 2 to 6" in told
+    assert "by quote" in told
+    assert "by quote" not in describe_cost(cost_of(prediction, given_price("h100-sxm-80gb", 2.0)))
+
+
+def test_two_sides_are_compared_only_where_both_have_a_price() -> None:
+    exchange = exchange_rate("llama3-8b", "h100-sxm-80gb", 8, "a800-sxm-80gb")
+    h100, a800 = given_price("h100-sxm-80gb", 4.0), given_price("a800-sxm-80gb", 1.0)
+    alone = describe_costs(exchange, exchange_costs(exchange, {"h100-sxm-80gb": h100}))
+    assert "no quote of a800-sxm-80gb" in alone
+    assert "--price a800-sxm-80gb=USD" in alone
+    assert "the same tokens" not in alone
+    costs = exchange_costs(exchange, {"h100-sxm-80gb": h100, "a800-sxm-80gb": a800})
+    assert costs[0] is not None
+    assert costs[1] is not None
+    ratio = costs[1].usd_per_million_tokens / costs[0].usd_per_million_tokens
+    assert f"the same tokens on a800-sxm-80gb cost {ratio:.3g} times those on h100-sxm-80gb" in describe_costs(exchange, costs)
+
+
+def test_predict_prints_the_cost_and_takes_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "--model", "llama3-8b", "--cluster", "16xh100-sxm-80gb", "--tokens", "1e9"]
+    assert main(command) == 0
+    assert "quotes, 20" in capsys.readouterr().out
+    assert main([*command, "--price", "h100-sxm-80gb=2.5", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)["cost"]
+    assert (cost["usd_per_hour"], cost["price"]["quotes"], cost["price"]["evidence"]["level"]) == (40.0, 0, "assumed")
+
+
+def test_equate_prints_both_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["equate", "8xh100-sxm-80gb", "--in", "a100-sxm-80gb", "--model", "llama3-8b", "--price", "h100-sxm-80gb=2"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "16 USD/h for 8 x h100-sxm-80gb" in out
+    assert "the same tokens on a100-sxm-80gb cost" in out
+    assert main([*command, "--json"]) == 0
+    reference, other = json.loads(capsys.readouterr().out)[0]["costs"]
+    assert reference["usd_per_hour"] == 16.0
+    assert other["price"]["quotes"] > 1
+
+
+@pytest.mark.parametrize("command", [["predict", "--cluster", "8xh100-sxm-80gb"], ["equate", "8xh100-sxm-80gb", "--in", "a100-sxm-80gb"]])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("h100=2", "unknown chip 'h100'; did you mean"),
+        ("t4-pcie-16gb=2", "no t4-pcie-16gb takes part"),
+        ("h100-sxm-80gb=-2", "must be above 0"),
+        ("h100-sxm-80gb=cheap", "'cheap' is not a number"),
+    ],
+)
+def test_a_wrong_price_ends_a_command_with_its_mend(command: list[str], given: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--model", "llama3-8b", "--price", given]) == 2
+    assert words in capsys.readouterr().err
