@@ -1,6 +1,6 @@
 """Which algorithm a library used: from what its source fixes, from the environment, or from its log.
 
-Not yet run on a GPU: what NCCL writes is taken from its source and from logs in public issues.
+Not yet run between GPUs: what NCCL writes is taken from its source and from logs in public issues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CuPy as an array library, on one CUDA or ROCm device. Not yet run on a GPU.
+"""CuPy as an array library, on one CUDA or ROCm device. Run on an H200.
 
 CuPy has no bf16: it is kept as uint16, the upper half of an fp32, which our own CUDA kernels take for what it is. TF32 is kept as fp32
 with its low bits cleared, as in torch.

@@ -1,4 +1,4 @@
-"""Asking torch whether it takes a case, where only a call tells. Not yet run on a GPU.
+"""Asking torch whether it takes a case, where only a call tells. Run on an H200.
 
 A library says no in words of its own; what is a no and not a fault is known by them. The call that asks must not write into the buffer
 that the check will look at: it would find there what the measured call forgot.

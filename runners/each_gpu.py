@@ -1,4 +1,4 @@
-"""The same measured on each of a machine's GPUs alone, one after the other: siblings should be alike. Not yet run on a GPU.
+"""The same measured on each of a machine's GPUs alone, one after the other: siblings should be alike. Not yet run on several GPUs.
 
 The process that measures one GPU sees no other, so everything else is as on a machine with one. A GPU that gives no answer costs its
 own rows only.

@@ -1,4 +1,6 @@
-"""NCCL (and RCCL, in a cupy made for ROCm) called directly through ``cupy.cuda.nccl``, on torch's memory. Not yet run on a GPU.
+"""NCCL (and RCCL, in a cupy made for ROCm) called directly through ``cupy.cuda.nccl``, on torch's memory.
+
+Run on one H200 by two ranks, but for broadcast and int8; never between GPUs.
 
 Nothing lies between a call and the library, so a row beside torch.distributed's shows what torch adds; all verbs exist out of place.
 Interface: cupy's reference, ``cupy.cuda.nccl``. Counts, roots and groups: NCCL user guide, "API" and "Point-to-point communication".

@@ -1,4 +1,4 @@
-"""AdamW in Triton: one pass, in place, computed in fp32; ``memory/triton_stream.py`` says how. Not yet run on a GPU."""
+"""AdamW in Triton: one pass, in place, computed in fp32; ``memory/triton_stream.py`` says how. Run on an H200."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Attention forward on tensor cores from sm_70 on in our CUDA C++ (``flash.cu``), through CuPy. Not yet run on a GPU.
+"""Attention forward on tensor cores from sm_70 on in our CUDA C++ (``flash.cu``), through CuPy.
+
+Run on an H200; Volta's instructions have not.
 
 mma.sync throughout: on chips from sm_90 on it shows what code written for an A100 reaches.
 """

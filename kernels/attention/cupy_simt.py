@@ -1,4 +1,4 @@
-"""Attention forward without tensor cores in our CUDA C++ (``simt.cu``), for fp32 and for chips before sm_70. Not yet run on a GPU."""
+"""Attention forward without tensor cores in our CUDA C++ (``simt.cu``), for fp32 and for chips before sm_70. Run on an H200."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ HOST = Effort(pairs=2**21, block=2**20)
 """About half a second of a CPU core for the gradients of 64-wide heads, and 8 MB of memory for an array."""
 DEVICE = Effort(pairs=2**29, block=2**24)
 """For the gradients of 128-wide heads ten products and 1.4 kB of memory traffic a pair (counted): 1.4 TFLOP of float64 and 0.8 TB, some
-0.3 s on an H100 (67 TFLOP/s, 3.35 TB/s), 1.5 s on a P100. An estimate, not yet run on a GPU. 128 MB for an array."""
+0.3 s on an H100 (67 TFLOP/s, 3.35 TB/s), 1.5 s on a P100. An estimate; nobody has timed it. 128 MB for an array."""
 SLOW_DEVICE = Effort(pairs=2**26, block=2**24)
 """Where fp64 units are few: 0.17 TFLOP and 0.1 TB are 0.7 s on an L4 (0.47 TFLOP/s, 0.3 TB/s), where what DEVICE does would take 6 s."""
 

@@ -1,6 +1,6 @@
 """torch.nn.attention.flex_attention, compiled: torch's own way to a sliding window that skips what no query sees.
 
-Not yet run on a GPU. torch.compile writes and compiles the kernel while it is prepared, which takes seconds to a minute for each shape:
+Run on an H200. torch.compile writes and compiles the kernel while it is prepared, which takes seconds to a minute for each shape:
 too much of an hour that is paid for where a backend of SDPA does the same, so it is offered for windows only.
 The gradients come from torch's engine, which works on the stream of the forward pass: they cannot be captured into a CUDA graph.
 """

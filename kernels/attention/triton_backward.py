@@ -3,7 +3,7 @@
 Dao, "FlashAttention-2" (arXiv 2307.08691), algorithm 2, with the loops apart: no program adds to what another one writes, so there are no
 atomics and the same inputs give the same bits, for 7 matrix products instead of 5 (both passes compute the scores and dP). All that is
 timed: the sums over each row of O * dO, both passes. What the loops read comes through pointers or, on Hopper and later, through tensor
-descriptors (TMA). Not yet run on a GPU.
+descriptors (TMA). Run on an H200.
 """
 
 from __future__ import annotations

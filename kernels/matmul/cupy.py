@@ -1,4 +1,4 @@
-"""cupy.matmul: cuBLAS or rocBLAS without torch. Not yet run on a GPU.
+"""cupy.matmul: cuBLAS or rocBLAS without torch. Run on an H200.
 
 cuBLAS sums fp16 in fp32 (CUBLAS_COMPUTE_32F, the only type that CuPy asks for), fp32 in fp32 unless TF32 is asked for: by the environment
 variable CUPY_TF32, or as here by CuPy's compute type, which is set for each case so that no row means another arithmetic than it says.

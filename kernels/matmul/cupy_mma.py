@@ -1,4 +1,4 @@
-"""Matrix products on tensor cores from sm_70 on in our CUDA C++ (``mma.cu``), through CuPy. Not yet run on a GPU.
+"""Matrix products on tensor cores from sm_70 on in our CUDA C++ (``mma.cu``), through CuPy. Run on an H200; int8 and Volta's have not.
 
 mma.sync of quad pairs on sm_70, of whole warps from sm_75 on, with asynchronous copies from sm_80 on. Chips from sm_90 on have faster
 instructions (wgmma, tcgen05), which Triton and cuBLAS use: there this kernel shows what code written for an A100 reaches.

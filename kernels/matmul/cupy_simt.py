@@ -1,4 +1,6 @@
-"""Matrix products without tensor cores in our CUDA C++ (``simt.cu``), through CuPy. Not yet run on a GPU.
+"""Matrix products without tensor cores in our CUDA C++ (``simt.cu``), through CuPy.
+
+Run on an H200, but for ``half2``, which is for other chips.
 
 fp16 on chips before sm_70: products run at fp32's rate when sums are kept in fp32 (``cupy.matmul.simt``), and at up to twice that when
 pairs of sums are kept in fp16 (P100: 21.2 against 10.6 TFLOP/s, NVIDIA's Tesla P100 whitepaper, table 1). What the second costs: chains

@@ -1,4 +1,4 @@
-"""Grouped matmul in torch: its own grouped kernel, and a loop of torch.mm that runs anywhere. torch.grouped_mm not yet run on a GPU.
+"""Grouped matmul in torch: its own grouped kernel, and a loop of torch.mm that runs anywhere. Run on an H200.
 
 The rules of the grouped kernel are those of torch's aten/src/ATen/native/cuda/GroupedBlas.cpp (2.8 and 2.9: Blas.cpp). In bf16 on compute
 capability 9.0 and 10.0 it is one CUTLASS launch; elsewhere (from torch 2.10 on) torch itself loops over the experts.

@@ -1,4 +1,4 @@
-"""fp8 with scales in torch: cuBLASLt, CUTLASS (row-wise scales, by version and chip), hipBLASLt or oneDNN. Not yet run on a GPU.
+"""fp8 with scales in torch: cuBLASLt, CUTLASS (row-wise scales, by version and chip), hipBLASLt or oneDNN. Run on an H200.
 
 From torch 2.10 on the public ``torch.nn.functional.scaled_mm``, before it ``torch._scaled_mm``; the ``config`` of the row says which.
 The rules are those of torch's aten/src/ATen/native/cuda/ScaledBlas.cpp (before 2.10: Blas.cpp).

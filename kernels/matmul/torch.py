@@ -43,7 +43,7 @@ def cublaslt_refuses(case: MatmulCase, target: Target) -> str | None:
 
 @kernel("matmul", "torch", "torch.mm.cublaslt", cublaslt_refuses)
 def mm_cublaslt(case: MatmulCase, arrays: Arrays, inputs: tuple[Array, ...], output: Array) -> Call:
-    """As torch.mm, but by the library that torch.mm calls only when told to. Not yet run on a GPU."""
+    """As torch.mm, but by the library that torch.mm calls only when told to. Run on an H200."""
     call = mm(case, arrays, inputs, output)
     set_blas_library("cublaslt")
     return call

@@ -1,6 +1,7 @@
 """Tiled matmul in Triton: one program a tile, pointer loads, masks only where the shape needs them. Runs wherever Triton compiles.
 
-The kernel also takes a share of k (``triton.matmul.split_k``) and one of many products (``triton.batched_matmul``). Not yet run on a GPU.
+The kernel also takes a share of k (``triton.matmul.split_k``) and one of many products (``triton.batched_matmul``).
+Run on an H200; fp8 with precise sums in tiles of fewer than 128 terms has not.
 """
 
 from __future__ import annotations

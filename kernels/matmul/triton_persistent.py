@@ -4,7 +4,7 @@ Through tensor descriptors the copy engine fills shared memory while the tensor 
 next, half of its columns at a time where shared memory is short; where the chip and Triton have it, warps specialise in loading and in
 multiplying. A configuration says which: FLATTEN (the loops over tiles and over k become one pipeline), SPECIALIZE, SUBTILES (C is stored in
 so many parts; 0: from registers, without shared memory), and HOST: the descriptors come with the launch; else each program makes its own,
-which Triton's specialisation on Hopper needs. Not yet run on a GPU.
+which Triton's specialisation on Hopper needs. Run on an H200.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read, copy, scale and triad in our CUDA C++ (``stream.cu``) of 16-byte accesses, through CuPy. Not yet run on a GPU."""
+"""Read, copy, scale and triad in our CUDA C++ (``stream.cu``) of 16-byte accesses, through CuPy. Run on an H200."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How rows are laid over programs: the layouts that row-wise Triton kernels try. Not yet run on a GPU.
+"""How rows are laid over programs: the layouts that row-wise Triton kernels try. Run on an H200.
 
 A *whole* layout holds ROWS complete rows in the registers of one program: memory is read once. A *looped* one goes over a row in pieces
 and reads it twice or more, the second time mostly from the second-level cache: for rows that do not fit, or where smaller programs

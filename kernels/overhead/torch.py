@@ -1,4 +1,4 @@
-"""Launches and transfers as torch makes them. Not yet run on a GPU."""
+"""Launches and transfers as torch makes them. Run on an H200."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launches by Triton: a kernel of one program that stores one number. Not yet run on a GPU."""
+"""Launches by Triton: a kernel of one program that stores one number. Run on an H200."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax in Triton: rows held in registers, wide ones gone over twice with a running maximum. Not yet run on a GPU.
+"""Softmax in Triton: rows held in registers, wide ones gone over twice with a running maximum. Run on an H200.
 
 The running maximum and sum are those of Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv 1805.02867).
 """

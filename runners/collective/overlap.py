@@ -1,4 +1,4 @@
-"""Two things at once on the same chips: what is timed, and what runs beside it for longer. Not yet run on a GPU.
+"""Two things at once on the same chips: what is timed, and what runs beside it for longer. Run on one H200, never between GPUs.
 
 On a GPU what runs beside is queued on a stream of its own; on a CPU a thread makes its calls, in which torch lets the other go on.
 """

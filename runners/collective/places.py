@@ -1,4 +1,7 @@
-"""Where each rank of the job runs, which of them share a memory, and whether that holds what they want. Not yet run on a GPU."""
+"""Where each rank of the job runs, which of them share a memory, and whether that holds what they want.
+
+Run with two ranks on one H200, never between GPUs.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Before and after the call a tiny kernel on the same stream writes, from each mul
 its cycle counter and the chip's nanosecond timer. For a multiprocessor seen both times, cycles over nanoseconds is its mean clock in
 between (the way of nvbench's ``gpu_frequency``). Both stamps lie outside the event pair, so they cost the call nothing. Where the
 stream is held before the call, the hold lies between the stamps: a short call's clock is that of the 0.1 ms around it, which the timer
-can resolve; nothing changes its clock faster. Not yet run on a GPU.
+can resolve; nothing changes its clock faster. Run on an H200.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory of the device under test: what is free, and what the libraries' pools can give back. Not yet run on a GPU."""
+"""Memory of the device under test: what is free, and what the libraries' pools can give back. Run on an H200."""
 
 from __future__ import annotations
 

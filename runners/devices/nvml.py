@@ -1,4 +1,4 @@
-"""State of an NVIDIA GPU through NVML (no root needed): clock, power, energy, temperature, throttle reasons. Not yet run on a GPU.
+"""State of an NVIDIA GPU through NVML (no root needed): clock, power, energy, temperature, throttle reasons. Run on an H200.
 
 ``power_w``: of the last second on Ampere (but not A100) and newer, instantaneous on older chips and A100; energy: a counter of
 millijoules since the driver was loaded, from Volta on (NVML API reference, nvmlDeviceGetPowerUsage and

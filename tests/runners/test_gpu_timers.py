@@ -1,4 +1,4 @@
-"""The GPU timers against stand-ins for torch's and CuPy's event interfaces: no GPU is here to run them on.
+"""The GPU timers against stand-ins for torch's and CuPy's event interfaces, so that no GPU is needed.
 
 The stand-in is a device with a queue: the host's clock moves while it issues work, the device's while it works, and waiting joins them.
 """

@@ -1,4 +1,4 @@
-"""Every collective through NCCL or RCCL. Skipped where torch sees no GPU. Not yet run on a GPU.
+"""Every collective through NCCL or RCCL. Skipped where torch sees no GPU. Run on one H200.
 
 With one GPU two ranks share it, each as if on a host of its own, so that NCCL lets them: that everything is carried rightly is
 proven, its times are no measurement: the ranks take turns on the chip, and a call may last ten of its time slices.

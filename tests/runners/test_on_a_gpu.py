@@ -1,4 +1,4 @@
-"""What only a GPU can prove: the clock on the chip, the hold, graphs, energy. Skipped where torch sees none. Not yet run on a GPU."""
+"""What only a GPU can prove: the clock on the chip, the hold, graphs, energy. Skipped where torch sees none. Run on an H200."""
 
 from __future__ import annotations
 
