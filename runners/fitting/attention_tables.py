@@ -1,0 +1,113 @@
+"""Prefill times of serving frameworks, as aiconfigurator-core ships them, as columns for a fit.
+
+Each table is one framework's call on one chip: causal, the sequence's keys written into the framework's paged cache and then attended to.
+A table may mix kernels (``kernel_source``), and mixed kernels are no one model: the one that most of a dtype's rows are of is taken.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipassay.results.errors import FileError
+
+from .shapes import AttentionShapes
+
+PACKAGE = "aiconfigurator_core"
+FILE = "context_attention_perf.parquet"
+CACHE_DTYPES = {"bf16": "bfloat16", "fp8_e4m3": "fp8"}
+"""Our dtype -> that of the arithmetic and of the cache: a cache of another one is converted within the call."""
+FRAMEWORKS = ("vllm", "sglang", "trtllm")
+"""Best first. vLLM's tables hold FlashAttention 2 or 3, or TensorRT-LLM's kernels through FlashInfer, for the most head sizes and fill
+Q, K and V with normal random numbers; SGLang's have the same kernels for fewer head sizes, mixed with others; TensorRT-LLM's call also
+unpacks Q, K and V, and is the slowest of the three (all seen in the tables and in the project's collectors)."""
+MEND = "reinstall aiconfigurator-core"
+
+
+@dataclass(frozen=True)
+class AttentionTable:
+    """One dtype and one kernel of a framework's table. ``chip`` is aiconfigurator's name of it (``h100_sxm``)."""
+
+    chip: str
+    framework: str
+    version: str
+    kernel: str
+    shapes: AttentionShapes
+
+
+def data_folder() -> Path | None:
+    """Where the installed package has its tables; None where it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    return Path(places[0]) / "systems" / "data" if places else None
+
+
+def best_table(chip: str, dtype: str = "bf16") -> AttentionTable | None:
+    """The first of FRAMEWORKS that has rows of this chip and dtype; None where none has, or the package is not installed."""
+    return next((table for framework in FRAMEWORKS if (table := attention_table(chip, framework, dtype))), None)
+
+
+def attention_table(chip: str, framework: str, dtype: str = "bf16") -> AttentionTable | None:
+    """The newest version's rows without a window or a history; None where there are none. FileError for a damaged table."""
+    folder = data_folder()
+    if folder is None:
+        return None
+    versions = sorted((folder / chip / "attention" / framework).glob(f"*/{FILE}"), key=lambda file: _numbers(file.parent.name))
+    return _read(versions[-1], chip, framework, dtype) if versions else None
+
+
+def _numbers(version: str) -> list[tuple[int, int]]:
+    """``1.3.0rc20`` -> a key that comes after ``1.3.0rc9`` and before ``1.3.0``."""
+    parts = version.replace("rc", ".-1.").split(".")
+    return [(int(part), 0) for part in parts] + [(0, 0)]
+
+
+def _read(file: Path, chip: str, framework: str, dtype: str) -> AttentionTable | None:
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(file)
+        kernels = _texts(table, "kernel_source")
+        number = {
+            name: _numbers_of(table, name)
+            for name in ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "step", "latency")
+        }
+        wanted = (_texts(table, "attn_dtype") == CACHE_DTYPES.get(dtype)) & (_texts(table, "kv_cache_dtype") == CACHE_DTYPES.get(dtype))
+        # The oldest tables know no windows.
+        wanted &= (_numbers_of(table, "window_size") == 0) if "window_size" in table.column_names else True
+    except Exception as error:  # Arrow's own errors, and those of whatever a damaged file names
+        raise FileError(file, f"is no table of prefill times ({type(error).__name__})", mend=MEND) from error
+    # A sequence of one token is decoding, by other kernels.
+    wanted &= (number["step"] == 0) & (number["isl"] > 1) & np.isfinite(number["latency"]) & (number["latency"] > 0)
+    if not wanted.any():
+        return None
+    names, counts = np.unique(kernels[wanted], return_counts=True)
+    kernel = str(names[counts.argmax()])
+    rows = np.flatnonzero(wanted & (kernels == kernel))
+    seq = number["isl"][rows]
+    nothing = np.zeros(len(rows), dtype=bool)
+    shapes = AttentionShapes(
+        batch=number["batch_size"][rows],
+        heads=number["num_heads"][rows],
+        kv_heads=number["num_key_value_heads"][rows],
+        seq_q=seq,
+        seq_kv=seq,
+        head_dim=number["head_dim"][rows],
+        causal=~nothing,
+        backward=nothing,
+        time_s=number["latency"][rows] * 1e-3,
+    )
+    return AttentionTable(chip, framework, file.parent.name, kernel, shapes)
+
+
+def _numbers_of(table: object, name: str) -> NDArray[np.float64]:
+    column: NDArray[np.float64] = table[name].to_numpy().astype(float)  # type: ignore[index]
+    return column
+
+
+def _texts(table: object, name: str) -> NDArray[np.str_]:
+    return np.asarray(table[name].to_pylist(), dtype=str)  # type: ignore[index]
