@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from chipassay.results.best import best_rows
-from chipassay.results.beyond_cache import measures_memory, measures_overhead
-from chipassay.results.catalogue import load_chips
+from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.errors import InputError, UnknownName
-from chipassay.results.operations import NARROW_SUMS, USUAL_HEAD_DIM, fills_matrix_unit
-from chipassay.results.profile import Curve, Evidence, Profile, Quantity
+from chipassay.results.profile import Evidence, Profile, Quantity
 from chipassay.results.schema import Row
 
-from .fit import fit_curve
+from .normalise_attention import attention_curves, attention_rows, attentions
+from .normalise_facts import host_links, launches, peaks, sustained_power
 from .normalise_links import links, loads, overlaps
+from .normalise_memory import memory_curve, memory_op_rows, memory_ops, stream_rows
+from .normalise_products import product_curves, product_rows, products
+from .normalise_rows import doubt, evidence_of
+
+NOTHING = "no row with status ok: there is nothing to make a profile of"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of one chip that each part of its profile is made of."""
+
+    best: tuple[Row, ...]
+    """Of each case the fastest correct implementation."""
+    plain: tuple[Row, ...]
+    """Those launched as programs launch, with nothing beside them: all but links are made of these."""
+    products: Mapping[str, Sequence[Row]]
+    attentions: Mapping[str, Sequence[Row]]
+    streams: Sequence[Row]
+    memory_ops: Mapping[str, Sequence[Row]]
+    left_out: Mapping[str, int]
+    """Why rows were not believed -> how many."""
+
+    @property
+    def chip_id(self) -> str:
+        return self.best[0].chip_id or "unknown"
+
+    @property
+    def chip(self) -> Chip | None:
+        """As the catalogue has it."""
+        return load_chips().get(self.chip_id)
 
 
 def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
@@ -29,49 +59,62 @@ def choose_chip(rows: Sequence[Row], chip_id: str | None) -> list[Row]:
     return [row for row in rows if row.chip_id == chip_id]
 
 
-def evidence_of(rows: Sequence[Row]) -> Evidence:
-    """The birth certificate of what is fitted to these rows: runs of chipassay, and files of other tools by name, version and hash.
+def choose(rows: Sequence[Row], chip_id: str | None = None) -> Chosen:
+    """What a profile is made of. Raises as ``normalise`` does."""
+    measured = [row for row in choose_chip(rows, chip_id) if row.status == "ok" and row.time_median_s]
+    if not measured:
+        raise InputError(NOTHING)
+    chip = load_chips().get(measured[0].chip_id or "")
+    doubts = [doubt(row, chip) for row in measured]
+    best = best_rows(row for row, why in zip(measured, doubts, strict=True) if why is None or row.group_size is not None)
+    if not best:
+        raise InputError(f"no row that can be: all {len(measured)} are {doubts[0]}; is it the right chip?")
+    plain = [row for row in best if row.launch != "graph" and row.beside is None]
+    return Chosen(
+        best=tuple(best),
+        plain=tuple(plain),
+        products=product_rows(plain),
+        attentions=attention_rows(plain),
+        streams=stream_rows(plain),
+        memory_ops=memory_op_rows(plain),
+        left_out=Counter(why for why in doubts if why is not None),
+    )
 
-    >>> evidence_of([Row(tool="nccl-tests", tool_version="2.13.8", source_hash="0a1b", kernel="nccl-tests.all_reduce")]).source
-    'nccl-tests 2.13.8 (file 0a1b): 1 case, nccl-tests.all_reduce'
-    """
-    others = sorted({f"{row.tool} {row.tool_version or 'of unknown version'} (file {row.source_hash})" for row in rows if row.tool})
-    runs = sorted({row.run_id or "unknown run" for row in rows if not row.tool})
-    origin = "; ".join([*([f"chipassay run {', '.join(runs)}"] if runs else []), *others])
-    methods = sorted({str(row.method_version) for row in rows if row.method_version is not None})
-    kernels = sorted({row.kernel for row in rows if row.kernel})
-    dates = sorted(row.measured_at_utc for row in rows if row.measured_at_utc)
-    source = f"{origin}: {len(rows)} case{'s' * (len(rows) != 1)}, {', '.join(kernels)}"
-    source += f", method {', '.join(methods)}" if methods else ""
-    return Evidence("measured", source, dates[-1][:10] if dates else None)
 
-
-def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
+def normalise(rows: Sequence[Row], chip_id: str | None = None, *, hold_out: bool = True) -> Profile:
     """The profile of the chip that ``rows`` measured: cold, and launched as programs launch; only links are told of graphs, too.
 
     Raises InputError when the rows are of several chips and none is chosen, or when none of them holds a measurement.
     """
-    own = choose_chip(rows, chip_id)
-    best = best_rows(own)
-    # What a replayed graph or something beside a call makes of its time is told of links alone.
-    chosen = [row for row in best if row.launch != "graph" and row.beside is None]
+    return profile_of(choose(rows, chip_id), hold_out=hold_out)
+
+
+def profile_of(chosen: Chosen, *, hold_out: bool = True, by_shape: bool = True) -> Profile:
+    """The profile of chosen rows. ``hold_out``: models by shape are also fitted with shapes left out, for their error; it takes as long
+    again. ``by_shape``: false leaves those models away, for readers of curves alone."""
+    best, chip = chosen.best, chosen.chip
     found_links = tuple(links(best, evidence_of))
-    if not chosen and not found_links:
-        raise InputError("no row with status ok: there is nothing to make a profile of")
-    first = best[0]
-    chip = load_chips().get(first.chip_id or "")
+    if not chosen.plain and not found_links:
+        raise InputError(NOTHING)
+    memory = memory_curve(chosen.streams)
     measured = evidence_of(best)
-    memory_bytes = first.device_memory_bytes
+    memory_bytes = best[0].device_memory_bytes
     return Profile(
-        chip_id=first.chip_id or "unknown",
-        name=first.device_name or "unknown",
-        matmul=_curves(chosen, _products),
-        attention=_curves(chosen, _attention),
-        memory=_memory(chosen),
+        chip_id=chosen.chip_id,
+        name=best[0].device_name or "unknown",
+        matmul=product_curves(chosen.products),
+        attention=attention_curves(chosen.plain),
+        memory=memory,
+        products=products(chosen.products, chosen.chip_id, hold_out) if by_shape else {},
+        attentions=attentions(chosen.attentions, chosen.chip_id, hold_out) if by_shape else {},
+        memory_ops=memory_ops(chosen.memory_ops, memory),
+        launch_s=launches(best),
+        host_link_bytes_per_s=host_links(chosen.plain),
+        sustained_power_w=sustained_power(best),
         links=found_links,
         loads=tuple(loads(best, found_links, evidence_of)),
         overlaps=tuple(overlaps(best, evidence_of)),
-        peak_flops_per_s=_peaks(best),
+        peak_flops_per_s=peaks(best, chip),
         peak_bandwidth_bytes_per_s=(
             Quantity(chip.memory_bandwidth_bytes_per_s, chip.evidence) if chip and chip.memory_bandwidth_bytes_per_s else None
         ),
@@ -80,54 +123,4 @@ def normalise(rows: Sequence[Row], chip_id: str | None = None) -> Profile:
     )
 
 
-def _products(rows: Sequence[Row]) -> list[Row]:
-    """The plain products that fill the chip's matrix units. Batched and grouped ones are operations of their own; fp8 counts with one scale
-    a tensor and sums in fp32 where it was measured so: finer scales cost time of their own, fast sums are for the forward pass alone."""
-    full = [row for row in rows if row.op == "matmul" and fills_matrix_unit(row)]
-    return _preferred(_preferred(full, lambda row: row.math_mode not in NARROW_SUMS), lambda row: row.scaling in (None, "per_tensor"))
-
-
-def _attention(rows: Sequence[Row]) -> list[Row]:
-    """Forward passes of the kind that training is made of, as far as there are such: causal over the whole sequence, head size 128."""
-    forward = [row for row in rows if row.op == "attention" and row.direction in (None, "forward")]
-    whole = _preferred(forward, lambda row: row.window is None and row.head_dim_v is None)
-    return _preferred(_preferred(whole, lambda row: bool(row.causal)), lambda row: row.head_dim == USUAL_HEAD_DIM)
-
-
-def _preferred(rows: list[Row], wanted: Callable[[Row], bool]) -> list[Row]:
-    """The rows that are wanted; all of them where none is."""
-    return [row for row in rows if wanted(row)] or rows
-
-
-def _curves(rows: Sequence[Row], choose: Callable[[Sequence[Row]], list[Row]]) -> dict[str, Curve]:
-    """A curve a dtype through the rows that ``choose`` finds fit for it."""
-    grouped: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.dtype and row.cache == "cold":
-            grouped[row.dtype].append(row)
-    chosen = {dtype: choose(group) for dtype, group in sorted(grouped.items())}
-    return {
-        dtype: fit_curve([row.flops or 0.0 for row in group], [row.time_median_s or 0.0 for row in group], evidence_of(group))
-        for dtype, group in chosen.items()
-        if group
-    }
-
-
-def _memory(rows: Sequence[Row]) -> Curve | None:
-    group = [row for row in rows if measures_memory(row) or measures_overhead(row)]
-    if not any(map(measures_memory, group)):
-        return None
-    return fit_curve([row.bytes or 0.0 for row in group], [row.time_median_s or 0.0 for row in group], evidence_of(group))
-
-
-def _peaks(rows: Sequence[Row]) -> dict[str, Quantity]:
-    chip = load_chips().get(rows[0].chip_id or "")
-    if chip is not None:
-        return {dtype: Quantity(peak, chip.evidence) for dtype, peak in chip.peak_flops_per_s.items()}
-    peaks = {}
-    for row in rows:
-        # A CPU is in no datasheet: the peak is the one the rows were held against.
-        if row.op == "matmul" and row.dtype and row.rate_flops_per_s and row.peak_fraction:
-            source = "cores x FLOPs per cycle x measured clock, as when the rows were measured"
-            peaks[row.dtype] = Quantity(row.rate_flops_per_s / row.peak_fraction, Evidence("derived", source))
-    return peaks
+__all__ = ["Chosen", "choose", "choose_chip", "evidence_of", "normalise", "profile_of"]
