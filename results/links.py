@@ -39,7 +39,9 @@ def link_for(
     known = {link.group_size: link for link in sorted(alike, key=lambda link: link.busbw_bytes_per_s)}
     if group_size in known or not known:
         return known.get(group_size)
-    return _derived([known[size] for size in sorted(known)], group_size)
+    # A group that a bridge of two cannot join talks over what joins the next larger one.
+    joins = known[min((size for size in known if size > group_size), default=max(known))].transport
+    return _derived([known[size] for size in sorted(known) if known[size].transport == joins], group_size)
 
 
 def _derived(known: Sequence[Link], group_size: int) -> Link:
