@@ -12,10 +12,10 @@ from setuptools import setup
 HERE = Path(__file__).parent
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 CODE_SUFFIXES = {".py", ".pyc", ".pyo"}
-SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "README.md", "SCHEMA.md", "WISHES.md"}
+SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "PROFILE.md", "README.md", "SCHEMA.md", "WISHES.md"}
 """Directly in a room lies also what users make, such as the CSVs that `make bench` writes to results/: not shipped."""
 SHIPPED_FROM_RESULTS = {"data", "profiles", "tuned"}
-"""Folders of data in results/ that are shipped. Others without code hold rows that were measured, `results/gpu` or `results/<chip>`: not."""
+"""Folders of data in results/ that are shipped. Others without code hold rows that were measured, such as `results/gpu`: not."""
 
 
 def visible(path: Path) -> bool:

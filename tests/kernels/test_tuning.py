@@ -19,6 +19,7 @@ from chipassay.kernels.tuning import (
     COSTLIER,
     MOST_CANDIDATES,
     ROUND_MS,
+    WAKE_MS,
     Choice,
     Choices,
     Config,
@@ -175,6 +176,23 @@ def test_the_search_is_made_once_for_each_key(monkeypatch: pytest.MonkeyPatch) -
     assert len(searched) == 2
 
 
+def test_the_chip_is_woken_before_the_first_candidate_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed("triton"):
+        pytest.skip("triton is not installed, and choices are kept by its version")
+    asked: list[tuple[Config, int]] = []
+
+    def time_s(run: object, config: Config, milliseconds: int) -> float:
+        asked.append((config, milliseconds))
+        # Asleep it takes five times as long.
+        return (5.0 if len(asked) == 1 else 1.0) * (1 + CONFIGS.index(config))
+
+    monkeypatch.setattr(tuning, "_choices", Choices())
+    monkeypatch.setattr(tuning, "_time_s", time_s)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert tuned("k", {}, CONFIGS, lambda config: None) == CONFIGS[0]
+    assert asked[:2] == [(CONFIGS[0], WAKE_MS), (CONFIGS[0], ROUND_MS[0])]
+
+
 def test_the_last_one_standing_after_the_device_broke_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     if not installed("triton"):
         pytest.skip("triton is not installed, and choices are kept by its version")
@@ -184,7 +202,7 @@ def test_the_last_one_standing_after_the_device_broke_is_not_kept(monkeypatch: p
 
     def time_s(run: object, config: Config, milliseconds: int) -> float:
         timed.append(config)
-        if len(timed) > 1:
+        if len(timed) > 2:
             raise RuntimeError("an illegal memory access was encountered")
         return 1.0
 
