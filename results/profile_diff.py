@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .coverage import cells
+from .coverage import DATASHEET, cells
 from .profile import Profile
 from .profile_figures import Figure, reference_figures
 
@@ -78,7 +78,7 @@ class GroupSummary:
 
 def differences(a: Profile, b: Profile) -> tuple[Difference, ...]:
     """Every cell and every named shape that at least one side knows, in the order of telling."""
-    left, right = ({(figure.group, figure.name): figure for figure in (*cells(one), *reference_figures(one))} for one in (a, b))
+    left, right = ({(figure.group, figure.name): figure for figure in all_figures(one)} for one in (a, b))
     # A group stays together although the sides know different cells of it.
     groups = list(dict.fromkeys(group for group, _ in [*left, *right]))
     keys = sorted(dict.fromkeys([*left, *right]), key=lambda key: groups.index(key[0]))
@@ -90,6 +90,13 @@ def differences(a: Profile, b: Profile) -> tuple[Difference, ...]:
         if difference is not None:
             found.append(difference)
     return tuple(found)
+
+
+def all_figures(profile: Profile) -> tuple[Figure, ...]:
+    """Cells, then named shapes, then what the datasheet says."""
+    own = cells(profile)
+    reached = [cell for cell in own if cell.group != DATASHEET]
+    return (*reached, *reference_figures(profile), *(cell for cell in own if cell.group == DATASHEET))
 
 
 def summaries(found: Sequence[Difference]) -> tuple[GroupSummary, ...]:

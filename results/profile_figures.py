@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .evidence import Evidence, Level
 from .link import NORMAL_Z, Link
@@ -63,7 +63,10 @@ def reach_of(spread: float | None) -> float | None:
 
 
 def product_rate(profile: Profile, dtype: str, shape: ProductShape, group: str = "matmul", name: str | None = None) -> Figure:
-    """FLOP/s of a matrix product: by the model of shapes where there is one, else by the one line through FLOPs."""
+    """FLOP/s of a matrix product: by the model of shapes where there is one, else by the one line through FLOPs.
+
+    The line knows no shapes; where the memory's datasheet bandwidth alone would take longer, that is what counts.
+    """
     peak = profile.peak_flops_per_s.get(dtype)
     bare = Figure(group, name or f"matmul {dtype}", "FLOP/s", peak=None if peak is None else peak.value)
     told = dtype if name else ""
@@ -73,7 +76,11 @@ def product_rate(profile: Profile, dtype: str, shape: ProductShape, group: str =
         beyond = model.extrapolates(shape.m, shape.n, shape.k)
         return _filled(bare, shape.flops, time_s, model.evidence, model.spread, model.points, _note(told, beyond))
     curve = profile.matmul.get(dtype)
-    return bare if curve is None else _by_curve(bare, curve, shape.flops, told)
+    if curve is None:
+        return bare
+    found, memory = _by_curve(bare, curve, shape.flops, told), profile.peak_bandwidth_bytes_per_s
+    bound = shape.flops / (shape.bytes(dtype) / memory.value) if memory is not None else math.inf
+    return found if found.value is None or found.value <= bound else replace(found, value=bound, note=", ".join((told, "bound by bytes")))
 
 
 def attention_rate(

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 MIB = 2**20
 GIB = 2**30
 
+ELEMENT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "int8": 1.0}
+"""Of an operand."""
+OUTPUT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "int8": 4.0}
+"""Of a product; 2 where it is not here: 8-bit floats are multiplied into 16 bit."""
+
 BACKWARD_FLOPS = 2.5
 """FLOPs of attention's backward pass over those of the forward pass: five products for two (Dao, "FlashAttention-2", arXiv:2307.08691)."""
 
@@ -25,9 +30,10 @@ class ProductShape:
         """2 m n k."""
         return 2.0 * self.m * self.n * self.k
 
-    def bytes(self, element_bytes: float, output_bytes: float) -> float:
-        """Each operand read once, the product written once."""
-        return element_bytes * (self.m * self.k + self.k * self.n) + output_bytes * self.m * self.n
+    def bytes(self, dtype: str) -> float:
+        """Each operand read once, the product written once; 2 bytes an element of a dtype that is not known here."""
+        operands, output = self.m * self.k + self.k * self.n, self.m * self.n
+        return ELEMENT_BYTES.get(dtype, 2.0) * operands + OUTPUT_BYTES.get(dtype, 2.0) * output
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,173 @@
-"""List the chips of the catalogue with their datasheet peaks, or show the profile that is used for one of them."""
+"""What every chip is really worth: the list, one chip, two side by side.
+
+  chipassay profiles                         the chips, each figure with its share of the dense datasheet peak
+  chipassay profiles show ID                 one chip: every figure with its evidence, and what is unknown
+  chipassay profiles diff A B                two chips: where B is A's equal, where not, by how much
+
+ID is a chip of the list or a profile .json that `chipassay profile` wrote.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chipassay.results.errors import FileError, InputError
 
 from ..say import say
 
-HELP = "the chips that ship with a profile"
+if TYPE_CHECKING:
+    from chipassay.results.profile import Profile
+
+HELP = "what the chips are worth: list, show one, hold two side by side"
+PICTURES = (".png", ".html", ".htm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("chip", nargs="?", metavar="CHIP", help="show this chip's profile with the evidence of each number")
+    parser.add_argument("asked", nargs="*", metavar="list | show ID | diff A B", help="default: list; a chip alone is shown")
+    parser.add_argument("--all", action="store_true", help="list: also the chips without a profile of their own, by their datasheets")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="show, diff: draw it, too; .png, or .html with the tables")
+    parser.add_argument("--format", choices=("table", "markdown"), default="table", help="default: table")
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    what, names = _asked(arguments.asked)
+    if arguments.picture is not None and (what == "list" or arguments.picture.suffix.lower() not in PICTURES):
+        if what == "list":
+            raise InputError("--picture draws one chip or two: chipassay profiles show ID --picture FILE.png")
+        raise FileError(arguments.picture, "is neither .png nor .html", mend="name the picture FILE.png or FILE.html")
+    if what == "list":
+        return _list(arguments)
+    profiles = [find(name) for name in names]
+    return _show(profiles[0], arguments) if what == "show" else _diff(profiles[0], profiles[1], arguments)
+
+
+def _asked(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """(``list``, ``show`` or ``diff``, the names after it); a name alone is shown."""
+    if not words:
+        return "list", ()
+    what, names = (words[0], words[1:]) if words[0] in ("list", "show", "diff") else ("show", words)
+    wanted = {"list": 0, "show": 1, "diff": 2}[what]
+    if len(names) != wanted:
+        usage = {"list": "list", "show": "show ID", "diff": "diff A B"}[what]
+        raise InputError(f"profiles {what} takes {wanted} names, {len(names)} are given; write: chipassay profiles {usage}")
+    return what, names
+
+
+def find(name: str) -> Profile:
+    """The profile of a chip id, or of a file that ends in .json.
+
+    Raises UnknownName with the nearest ids, and FileError for a file that is not a profile of this version.
+    """
+    from chipassay.results.profile import load_profile
+    from chipassay.results.shipped import find_profile
+
+    return load_profile(name) if name.lower().endswith(".json") else find_profile(name)
+
+
+def _list(arguments: argparse.Namespace) -> int:
     from chipassay.results.catalogue import load_chips
-    from chipassay.results.published import profile_from_catalogue
+    from chipassay.results.shipped import find_profile, shipped_ids
 
-    from ..show import profile_lines
+    from ..profile_words import LEGEND, list_table, markdown, text
 
-    if arguments.chip is not None:
-        profile = profile_from_catalogue(arguments.chip)
-        if arguments.json:
-            print(profile.to_json())
-        else:
-            say(*profile_lines(profile))
-        return 0
-    chips = load_chips()
+    shipped = shipped_ids()
+    others = [chip_id for chip_id in load_chips() if chip_id not in shipped]
+    profiles = [find_profile(chip_id) for chip_id in (*shipped, *(others if arguments.all else ()))]
     if arguments.json:
-        print(json.dumps({chip.id: {"name": chip.name, "peak_flops_per_s": dict(chip.peak_flops_per_s)} for chip in chips.values()}))
+        print(json.dumps({profile.chip_id: _entry(profile, profile.chip_id in shipped) for profile in profiles}))
         return 0
-    width = max(map(len, chips))
-    print(f"{'chip':<{width}}  {'bf16 or fp16':>13}  {'memory':>8}  {'bandwidth':>10}  {'link one way':>12}   (dense datasheet figures)")
-    for chip in chips.values():
-        peak = chip.peak_flops_per_s.get("bf16") or chip.peak_flops_per_s.get("fp16")
-        cells = (
-            f"{peak / 1e12:.0f} TFLOP/s" if peak else "unknown",
-            f"{chip.memory_bytes / 1e9:.0f} GB" if chip.memory_bytes else "unknown",
-            f"{chip.memory_bandwidth_bytes_per_s / 1e9:.0f} GB/s" if chip.memory_bandwidth_bytes_per_s else "unknown",
-            f"{chip.link_bytes_per_s_one_way / 1e9:.0f} GB/s" if chip.link_bytes_per_s_one_way else "none known",
-        )
-        print(f"{chip.id:<{width}}  {cells[0]:>13}  {cells[1]:>8}  {cells[2]:>10}  {cells[3]:>12}")
+    table = list_table(profiles)
+    lines = markdown(table) if arguments.format == "markdown" else text(table)
+    say(*lines, "", f"{LEGEND} Rates: 8192 x 8192 x 8192, 1 GiB moved, 1 GiB reduced by 8 chips of a node.")
+    if not arguments.all:
+        say(f"{len(others)} more chips have no profile of their own but figures made from published ones and datasheets: --all lists them.")
     return 0
+
+
+def _entry(profile: Profile, shipped: bool) -> dict[str, object]:
+    from chipassay.results.coverage import coverage
+    from chipassay.results.profile_diff import as_dict
+
+    from ..profile_words import date_of, headline
+
+    line = headline(profile)
+    return {
+        "name": profile.name,
+        "shipped": shipped,
+        "dtype_16_bit": line.dtype,
+        "coverage": dict(coverage(profile)),
+        "date": date_of(profile),
+        "figures": {
+            "matmul_16_bit": as_dict(line.sixteen_bit),
+            "matmul_fp8": as_dict(line.fp8),
+            "memory": as_dict(line.memory),
+            "all_reduce_8": as_dict(line.busbw_8),
+        },
+        "peak_flops_per_s": {dtype: peak.value for dtype, peak in profile.peak_flops_per_s.items()},
+    }
+
+
+def _show(profile: Profile, arguments: argparse.Namespace) -> int:
+    from ..profile_words import bar, coverage_words, held_out_table, markdown, show_tables, text
+
+    tables, missing, sources = show_tables(profile)
+    tested = held_out_table(profile)
+    tables += [tested] if tested is not None else []
+    if arguments.picture is not None:
+        _draw_one(profile, arguments.picture)
+    if arguments.json:
+        print(profile.to_json(), end="")
+        return 0
+    if arguments.format == "markdown":
+        lines = [
+            f"# {profile.name} (`{profile.chip_id}`)",
+            "",
+            coverage_words(profile),
+            *(line for table in tables for line in markdown(table)),
+        ]
+        lines += ["", "**unknown**", "", *(f"- {line}" for line in missing), "", "**sources**", "", *(f"- {line}" for line in sources)]
+    else:
+        lines = [f"{profile.name} ({profile.chip_id})", f"{coverage_words(profile)}  [{bar(profile)}]"]
+        lines += [line for table in tables for line in text(table)]
+        lines += ["", "unknown", *(f"  {line}" for line in missing), "", "sources", *(f"  {line}" for line in sources)]
+    say(*lines, *([] if arguments.picture is None else ["", f"drawn: {arguments.picture}"]))
+    return 0
+
+
+def _diff(a: Profile, b: Profile, arguments: argparse.Namespace) -> int:
+    from chipassay.results.profile_diff import differences
+
+    from ..profile_words import closing, diff_tables, markdown, text
+
+    found = differences(a, b)
+    if arguments.picture is not None:
+        _draw_two(a, b, arguments.picture)
+    if arguments.json:
+        sides = {side: {"chip_id": one.chip_id, "name": one.name} for side, one in (("a", a), ("b", b))}
+        print(json.dumps({**sides, "summary": closing(a, b, found), "differences": [one.to_dict() for one in found]}))
+        return 0
+    tables = diff_tables(found)
+    if arguments.format == "markdown":
+        lines = [f"**{closing(a, b, found)}**", "", f"A: {a.name} (`{a.chip_id}`), B: {b.name} (`{b.chip_id}`)"]
+        lines += [line for table in tables for line in markdown(table)]
+    else:
+        lines = [f"A: {a.name} ({a.chip_id})", f"B: {b.name} ({b.chip_id})", *(line for table in tables for line in text(table))]
+        lines += ["", closing(a, b, found)]
+    say(*lines, *([] if arguments.picture is None else ["", f"drawn: {arguments.picture}"]))
+    return 0
+
+
+def _draw_one(profile: Profile, path: Path) -> None:
+    from ..report.profile_page import write_one
+
+    write_one(profile, path)
+
+
+def _draw_two(a: Profile, b: Profile, path: Path) -> None:
+    from ..report.profile_page import write_two
+
+    write_two(a, b, path)

@@ -16,7 +16,7 @@ from .svg import inline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 WIDTH_IN, HEIGHT_IN = 4.6, 3.3
 TEXT_PT = 12.0
@@ -63,7 +63,7 @@ def draw(plot: Plot) -> str:
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         FigureCanvasSVG(figure)
         axes = figure.add_axes((0.15, 0.165, 0.825, 0.745))
-        _fill(axes, plot, figure)
+        fill(axes, plot, figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     return inline(buffer.getvalue(), plot.name, plot.title, plot.description)
@@ -74,7 +74,8 @@ def missing_library(name: str) -> ChipassayError:
     return ChipassayError(f"the report needs {name}, which is not installed; run: pip install 'chipassay[report]'")
 
 
-def _fill(axes: Axes, plot: Plot, figure: Figure) -> None:
+def fill(axes: Axes, plot: Plot, figure: Figure | SubFigure) -> None:
+    """Draw the plot into axes; the names of both stand in the corners of the figure, or the part of one, that the axes fill."""
     chosen = looks((s.hue, s.shape) for s in plot.series)
     for series in plot.series:
         look = chosen[series.hue, series.shape]

@@ -80,10 +80,11 @@ def picture(plot: Plot | Heat) -> Picture:
     link = data_link(picture_csv(plot))
     if isinstance(plot, Heat):
         return Picture(plot, visible(draw_heat(plot)), (), link)
-    return Picture(plot, visible(draw(plot)), _legend(plot), link)
+    return Picture(plot, visible(draw(plot)), legend(plot), link)
 
 
-def _legend(plot: Plot) -> tuple[Key, ...]:
+def legend(plot: Plot) -> tuple[Key, ...]:
+    """What stands beside a chart: its series, then its limits."""
     chosen = looks((s.hue, s.shape) for s in plot.series)
     keys = []
     for series in plot.series:
