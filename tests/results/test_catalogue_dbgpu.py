@@ -120,7 +120,7 @@ THEIRS_IS_WRONG = {
     ("h800-pcie-80gb", "fp64_tflops"): "cut to 0.8 TFLOP/s for export; theirs is a whole H100's",
     ("b200-sxm-180gb", "memory_gib"): "per die; there are two",
     ("b200-sxm-180gb", "memory_bandwidth_gb_per_s"): "per die; there are two",
-    ("b200-sxm-180gb", "l2_mib"): "a driver shows 129536 KiB",
+    ("b200-sxm-180gb", "l2_mib"): "a device query shows 126.5 MB (pytorch/ao pull 4002)",
     ("b300-sxm-288gb", "memory_gib"): "per die; there are two",
     ("b300-sxm-288gb", "memory_bandwidth_gb_per_s"): "per die; there are two",
     ("b300-sxm-288gb", "l2_mib"): "as their B200, whose figure is wrong",
