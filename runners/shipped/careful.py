@@ -27,9 +27,9 @@ LARGE_FLOPS = 1e10
 SMALL_FLOPS = 2e9
 """Products where the launch decides."""
 UNKNOWN_SIGMA = 0.07
-"""Standard deviation of log(table / careful) where nobody measured a chip both ways: root mean square of what A100, H100, H200, B200, B300 and
-GB200 show (1.04, 1.02, 0.99, 0.94, 0.89, 0.96 in bf16; 1.03, 1.02, 0.87 for H100, H200, B200 in fp8). Below 1 the table's kernels are worse
-than the best ones, which is a choice of kernels, not of data."""
+"""Standard deviation of log(table / careful) where nobody measured a chip both ways: root mean square of what A100, H100, H200, B200,
+B300 and GB200 show (1.04, 1.02, 0.99, 0.94, 0.89, 0.96 in bf16; H100, H200 and B200 in fp8 1.03, 1.02, 0.87). Below 1 the table's kernels
+are worse than the best ones, which is a choice of kernels, not of data."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,11 @@ def careful(model: ProductModel, shapes: ProductShapes | None, source: str) -> C
 
 
 def cold(model: ProductModel) -> ProductModel:
-    """The product alone, its operands in memory."""
+    """The product alone, its operands in the memory when it begins."""
     return replace(
         model,
-        cache_bytes=0.0,
-        cache_speedup=1.0,
-        output_cache_bytes=0.0,
+        cold=True,
+        rotation_bytes=0.0,
         quantise_s=0.0,
         quantise_s_per_byte=0.0,
     )
@@ -89,7 +88,10 @@ def launch_gap_s(model: ProductModel, shapes: ProductShapes) -> float:
 
 
 def corrected(model: ProductModel, found: Careful, launch_s: float, gap_source: str) -> ProductModel:
-    """The table's model as a careful one; its evidence keeps what the table was and what was done to it. ``launch_s``: of a product alone."""
+    """The table's model as a careful one; its evidence keeps what the table was and what was done to it.
+
+    ``launch_s``: of a product alone, in seconds.
+    """
     factor = 1.0 if found.factor is None else max(1.0, found.factor)
     if found.factor is None:
         said = f"{found.source}, so its rates are taken as they are and the spread is widened by {UNKNOWN_SIGMA:g}"

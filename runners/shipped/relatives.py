@@ -21,8 +21,8 @@ SAME_UNITS_SIGMA = 0.06
 """Standard deviation of log(measured / by rule) beyond the parent's own spread, over shapes of at least 1 GFLOP: H100 from H200 0.04,
 H200 from H100 0.04, GB200 from B200 0.02, B300 from B200 0.06 (bf16)."""
 OTHER_UNITS_SIGMA = 0.30
-"""The same between other chips: root mean square over H100 from A100 0.14, B200 from H100 0.16 (fp8 0.19), RTX PRO 6000 from L40S 0.29, L40S
-from A100 0.34 (bf16), V100 from P100 0.29 (fp32), T4 from V100 0.22 (fp16) and 0.53 (fp32). Boards of little power are the worst."""
+"""The same between other chips: root mean square over H100 from A100 0.14, B200 from H100 0.16 (fp8 0.19), RTX PRO 6000 from L40S 0.29,
+L40S from A100 0.34 (bf16), V100 from P100 0.29 (fp32), T4 from V100 0.22 (fp16) and 0.53 (fp32). Boards of little power are the worst."""
 MEMORY_OP_SIGMA = 0.15
 """Of a memory-bound operation whose share of the copy bandwidth is another chip's: assumed; none was measured on two chips."""
 

@@ -1,0 +1,50 @@
+"""Which chips ship with a profile, and from whom each takes what nobody measured of it. In the order of building: parents come first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One chip. ``parents``: nearest first; a cell is taken of the first that has it measured or published, by rule."""
+
+    chip_id: str
+    parents: tuple[str, ...] = ()
+    cpu: bool = False
+
+
+H200, H100, A100, B200, L40S = "h200-sxm-141gb", "h100-sxm-80gb", "a100-sxm-80gb", "b200-sxm-180gb", "l40s-pcie-48gb"
+P100, V100, MI300X = "p100-pcie-16gb", "v100-sxm2-16gb", "mi300x-192gb"
+
+RECIPES = (
+    Recipe("cpu-zen-4-2c", cpu=True),
+    Recipe(H200),
+    Recipe(H100, (H200,)),
+    Recipe(A100, (H200, H100)),
+    Recipe(B200, (H200, H100)),
+    Recipe("b300-sxm-288gb", (B200, H200)),
+    Recipe("gb200", (B200, H200)),
+    Recipe(L40S, (A100, H200)),
+    Recipe("rtx-pro-6000-blackwell-server", (L40S, H200)),
+    Recipe(P100, (A100, H200)),
+    Recipe(V100, (P100, A100, H200)),
+    Recipe("t4-pcie-16gb", (V100, A100, H200)),
+    Recipe("p100-sxm2-16gb", (P100, A100, H200)),
+    Recipe("v100-sxm2-32gb", (V100, A100, H200)),
+    Recipe("a100-sxm-40gb", (A100, H200)),
+    Recipe("a800-sxm-80gb", (A100, H200)),
+    Recipe("h800-sxm-80gb", (H100, H200)),
+    Recipe("h20-96gb", (H100, H200)),
+    Recipe("gh200-96gb", (H200, H100)),
+    Recipe("gh200-144gb", (H200, H100)),
+    Recipe("l4-pcie-24gb", (L40S, A100, H200)),
+    Recipe("a10g-24gb", (L40S, A100, H200)),
+    Recipe("rtx-4090-24gb", (L40S, A100, H200)),
+    Recipe(MI300X),
+    Recipe("mi325x-256gb", (MI300X,)),
+    Recipe("mi250x-128gb", (MI300X,)),
+    Recipe("ascend-910b-376t"),
+    Recipe("ascend-910b-313t"),
+    Recipe("ascend-910b-280t"),
+)
