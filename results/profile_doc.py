@@ -10,6 +10,7 @@ import inspect
 import json
 import textwrap
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from typing import Any
 
 from .evidence import LEVELS, Evidence
@@ -95,6 +96,7 @@ OTHERS = {
 }
 
 
+@cache
 def strings_under_fields(record: type) -> dict[str, str]:
     """Field -> the string that follows it in the source of its dataclass."""
     found: dict[str, str] = {}

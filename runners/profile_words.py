@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chipassay.results.coverage import cells, coverage
+from chipassay.results.coverage import DATASHEET, cells, coverage
 from chipassay.results.evidence import LEVELS
 from chipassay.results.profile import Profile
 from chipassay.results.profile_diff import Difference, GroupSummary, all_figures, summaries
@@ -199,17 +199,16 @@ def diff_tables(found: Sequence[Difference]) -> list[Table]:
 
 
 def _difference_line(one: Difference) -> tuple[str, ...]:
-    interval = "" if one.low is None or one.high is None else f"{_ratio(one.low)} to {_ratio(one.high)}"
-    verdict = f"{one.verdict} (one figure)" if one.one_figure and one.group != "datasheet" else one.verdict
+    interval = "" if one.low is None or one.high is None else f"{ratio_words(one.low)} to {ratio_words(one.high)}"
     levels = f"{one.a.level or UNKNOWN}, {one.b.level or UNKNOWN}"
     values = (value_words(side.value, one.unit) for side in (one.a, one.b))
-    return (one.name, *values, _ratio(one.ratio), interval, verdict, levels)
+    return (one.name, *values, ratio_words(one.ratio), interval, verdict_words(one), levels)
 
 
 def _range(one: GroupSummary) -> str:
     if one.ratio_min is None or one.ratio_max is None:
         return ""
-    low, high = _ratio(one.ratio_min), _ratio(one.ratio_max)
+    low, high = ratio_words(one.ratio_min), ratio_words(one.ratio_max)
     return low if low == high else f"{low} to {high}"
 
 
@@ -237,14 +236,24 @@ def closing(a: Profile, b: Profile, found: Sequence[Difference]) -> str:
 def _named(group: str, found: Sequence[Difference]) -> list[str]:
     """Few differences by their names, many by their group and range."""
     if len(found) <= FEW:
-        return [f"{one.name} (x {_ratio(one.ratio)})" for one in found]
+        return [f"{one.name} (x {ratio_words(one.ratio)})" for one in found]
     ratios = [one.ratio for one in found if one.ratio is not None]
-    low, high = _ratio(min(ratios)), _ratio(max(ratios))
+    low, high = ratio_words(min(ratios)), ratio_words(max(ratios))
     return [f"{group} (x {low})" if low == high else f"{group} (x {low} to {high})"]
 
 
-def _ratio(ratio: float | None) -> str:
+def ratio_words(ratio: float | None) -> str:
+    """B over A; empty where there is none.
+
+    >>> ratio_words(1.0), ratio_words(0.0149), ratio_words(13.37), ratio_words(250.0), ratio_words(None)
+    ('1.00', '0.015', '13.37', '250', '')
+    """
     return "" if ratio is None else f"{ratio:.2f}" if 0.1 <= ratio < 100 else f"{ratio:.2g}" if ratio < 0.1 else f"{ratio:.0f}"
+
+
+def verdict_words(one: Difference) -> str:
+    """The verdict, and whether one figure stands for both: then it says what was derived, not that both were measured."""
+    return f"{one.verdict} (one figure)" if one.one_figure and one.group != DATASHEET else one.verdict
 
 
 def _cited(figure: Figure, sources: dict[str, int]) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chipassay.results.profile_diff import Difference
 from chipassay.results.safe_text import printable
 
+from ..profile_words import ratio_words, verdict_words
 from .draw import missing_library, ticks_of
 from .plot import Axis
 from .style import INK, PALETTE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = {"higher": "blue", "lower": "vermilion", "equal": "green", "unclear": "orange", "unsure": "grey"}
@@ -65,10 +66,7 @@ def _lines(found: Sequence[Difference]) -> list[Difference | str]:
     return lines
 
 
-def _draw(axes: object, lines: Sequence[Difference | str]) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def _draw(axes: Axes, lines: Sequence[Difference | str]) -> None:
     shown = [one for one in lines if isinstance(one, Difference) and one.ratio]
     ends = [max(end, 1 / end) for one in shown for end in (one.ratio, one.low, one.high) if end]
     span = min(max(LEAST_SPAN, 1.05 * max(ends, default=LEAST_SPAN)), MOST_SPAN)
@@ -85,7 +83,7 @@ def _draw(axes: object, lines: Sequence[Difference | str]) -> None:
     if span < 3:
         ticks = [tick for tick in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.7, 2, 2.5) if 1 / span <= tick <= span]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(_no_ticks())
+    axes.minorticks_off()
     axes.set_yticks([])
     axes.grid(axis="x", color="#dddddd", linewidth=0.7, zorder=0)
     axes.set_axisbelow(True)
@@ -95,16 +93,7 @@ def _draw(axes: object, lines: Sequence[Difference | str]) -> None:
     axes.set_xlabel("B / A (logarithmic)")
 
 
-def _no_ticks() -> object:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
-
-
-def _bar(axes: object, place: int, one: Difference, span: float) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def _bar(axes: Axes, place: int, one: Difference, span: float) -> None:
     assert one.ratio is not None
     ratio = _within(one.ratio, span)
     axes.barh(place, ratio - 1, left=1, height=0.62, color=PALETTE[COLOURS[one.verdict]], zorder=2)
@@ -123,19 +112,9 @@ def _bar(axes: object, place: int, one: Difference, span: float) -> None:
     if one.low is not None and one.high is not None:
         axes.plot([_within(one.low, span), _within(one.high, span)], [place, place], color=INK, linewidth=1.0, zorder=4)
     axes.text(-0.01, place, printable(one.name), transform=axes.get_yaxis_transform(), ha="right", va="center")
-    verdict = f"{one.verdict} (one figure)" if one.one_figure and one.group != "datasheet" else one.verdict
-    words = f"{_number(one.ratio)}  {verdict}: {one.a.level}, {one.b.level}"
+    words = f"{ratio_words(one.ratio)}  {verdict_words(one)}: {one.a.level}, {one.b.level}"
     axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), ha="left", va="center")
 
 
 def _within(ratio: float, span: float) -> float:
     return min(max(ratio, 1 / span), span)
-
-
-def _number(ratio: float) -> str:
-    """Three digits, but 0.48 and 1.00.
-
-    >>> _number(1.0), _number(0.0149), _number(13.37)
-    ('1.00', '0.015', '13')
-    """
-    return f"{ratio:.2f}" if 0.1 <= ratio < 10 else f"{ratio:.{max(0, 1 - math.floor(math.log10(ratio)))}f}"

@@ -74,15 +74,15 @@ def _panels(plots: Sequence[Plot], title: str, told: str) -> Figure:
     with style.context(["default", {**STYLE, "grid.color": "#dddddd"}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(2 * PANEL_IN[0], lines * PANEL_IN[1] + 0.8), facecolor="white")
-        head, body = figure.subfigures(2, 1, height_ratios=(0.8, lines * PANEL_IN[1]))
+        rows: Any = figure.subfigures(2, 1, height_ratios=(0.8, lines * PANEL_IN[1]))
+        head, body = rows
         head.text(0.012, 0.8, printable(title), ha="left", va="top", fontsize=16, fontweight="bold")
         head.text(0.012, 0.3, printable(told), ha="left", va="top", fontsize=11)
         if not plots:
             body.text(0.5, 0.5, "nothing is known that could be drawn", ha="center")
-        for place, plot in enumerate(plots):
-            if place == 0:
-                parts: Any = body.subfigures(lines, 2, squeeze=False)
-            _panel(parts[place // 2][place % 2], plot)
+        parts = body.subfigures(lines, 2, squeeze=False).ravel()
+        for part, plot in zip(parts, plots, strict=False):
+            _panel(part, plot)
     return figure
 
 
@@ -90,7 +90,8 @@ def _panel(part: SubFigure, plot: Plot) -> None:
     """Title and legend above, the chart below in a part of its own, so that its axis names keep to it."""
     keys = legend(plot)
     head_in = 0.42 + 0.19 * ((len(keys) + LEGEND_COLUMNS - 1) // LEGEND_COLUMNS)
-    head, body = part.subfigures(2, 1, height_ratios=(head_in, PANEL_IN[1] - head_in))
+    rows: Any = part.subfigures(2, 1, height_ratios=(head_in, PANEL_IN[1] - head_in))
+    head, body = rows
     head.text(0.03, 1 - 0.08 / head_in, plot.title, ha="left", va="top", fontsize=13, fontweight="bold")
     if keys:
         place = {"loc": "upper left", "bbox_to_anchor": (0.02, 1 - 0.32 / head_in), "ncols": LEGEND_COLUMNS}

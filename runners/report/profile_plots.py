@@ -87,7 +87,7 @@ def products(profile: Profile) -> Plot:
 
 def roofline(profile: Profile) -> Plot:
     """Rate against FLOPs a byte, under what the datasheet and the memory allow."""
-    series = []
+    series: list[Series] = []
     for dtypes in (SIXTEEN_BIT, EIGHT_BIT):
         dtype = dtype_of_width(profile, dtypes)
         if dtype is not None:
