@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_products_are_drawn_with_their_interval_below_the_datasheet_line_of_thei
 def test_the_line_through_squares_rises_to_the_rate_of_the_model():
     (series,) = profile_plots.products(CHIP).series
     rates = [y for _, y in series.model]
-    assert rates == sorted(rates)
+    assert all(after >= before * (1 - 1e-9) for before, after in pairwise(rates))
     assert rates[-1] == pytest.approx(4e14, rel=0.01)
 
 
