@@ -16,7 +16,7 @@ HUBER_SCALE = 1.345
 
 
 def fit_time(work: Sequence[float], time_s: Sequence[float], overhead_s: float | None = None) -> tuple[float, float, float | None]:
-    """(overhead_s, seconds per unit of work, standard deviation of the log residuals or None with fewer than 3 points).
+    """(overhead_s, seconds per unit of work, standard deviation of the log residuals, None without points to spare).
 
     Least squares of relative residuals with Huber weights; neither coefficient may be negative. An ``overhead_s`` that is given stays.
     Raises ValueError without a point, or where that overhead is longer than a point's time.
@@ -43,7 +43,8 @@ def fit_time(work: Sequence[float], time_s: Sequence[float], overhead_s: float |
             break
         weights = 1 / np.maximum(1.0, residuals / (HUBER_SCALE * scale))
     logs = np.log(t / (base_s + x * per_unit_s))
-    spread = math.sqrt(float((logs**2).sum()) / (len(x) - 2)) if len(x) > 2 else None
+    freedom = len(x) - (2 if overhead_s is None else 1)
+    spread = math.sqrt(float((logs**2).sum()) / freedom) if freedom else None
     return base_s, per_unit_s, spread
 
 

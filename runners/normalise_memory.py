@@ -36,7 +36,8 @@ def memory_op_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """``op`` or ``op direction`` -> its rows beyond the cache, and far below it, where the first are there."""
     grouped: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.bytes and row.op and limited_by(row) == "memory" and row.window is None:
+        # Decoding with a window, or with values narrower than keys, is other work for the same bytes.
+        if row.bytes and row.op and limited_by(row) == "memory" and row.window is None and row.head_dim_v is None:
             grouped[row.op + (f" {row.direction}" if row.direction else "")].append(row)
     found = {}
     for name, group in sorted(grouped.items(), key=lambda item: (place(item[0].split()[0]), item[0])):

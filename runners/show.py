@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from chipassay.results.profile import Curve, Evidence, Link, Load, Overlap, Profile
+from chipassay.results.profile import AttentionModel, Curve, Evidence, Link, Load, Overlap, ProductModel, Profile, Quantity
+from chipassay.results.profile_figures import Figure, attention_rate, product_rate
+from chipassay.results.reference_shapes import LARGE_ATTENTION, LARGE_PRODUCT
 from chipassay.results.units import bandwidth, rate, seconds, size
 
 
@@ -18,6 +20,43 @@ def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
     spread = f", residuals {100 * curve.spread:.1f} %" if curve.spread is not None else ""
     points = f", {curve.points} point{'' if curve.points == 1 else 's'}" if curve.points else ""
     return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
+
+
+def _by_shape(figure: Figure, model: ProductModel | AttentionModel, at: str) -> str:
+    """What a model by shape says of the large shape that stands for its dtype."""
+    share = f", {100 * figure.share:.0f} % of peak" if figure.share is not None else ""
+    interval = f" ({rate(figure.interval[0])} to {rate(figure.interval[1])})" if figure.interval is not None else ""
+    points = f"{model.points} point{'' if model.points == 1 else 's'}"
+    beyond = f", {figure.note}" if figure.note else ""
+    words = f"{rate(figure.value or 0.0)}{interval} at {at}{share}{beyond}, launch {seconds(model.launch_s)}, {points}"
+    return f"  {figure.name:<18} {words} ({evidence_words(model.evidence)})"
+
+
+def _rates(profile: Profile) -> list[str]:
+    """A line a dtype: by its model of shapes where there is one, else by the one line through FLOPs."""
+    lines = []
+    for dtype in [*profile.products, *(dtype for dtype in profile.matmul if dtype not in profile.products)]:
+        model = profile.products.get(dtype)
+        if model is not None:
+            lines.append(_by_shape(product_rate(profile, dtype, LARGE_PRODUCT), model, LARGE_PRODUCT.name))
+        else:
+            curve, peak = profile.matmul[dtype], profile.peak_flops_per_s.get(dtype)
+            lines.append(_curve(f"matmul {dtype}", curve, rate(curve.rate), peak.value if peak else None))
+    for dtype in [*profile.attentions, *(dtype for dtype in profile.attention if dtype not in profile.attentions)]:
+        attention = profile.attentions.get(dtype)
+        if attention is not None:
+            directions = ("forward", "backward") if attention.backward is not None else ("forward",)
+            for direction in directions:
+                figure = attention_rate(profile, dtype, LARGE_ATTENTION, direction)
+                lines.append(_by_shape(figure, attention, LARGE_ATTENTION.name))
+        else:
+            curve, peak = profile.attention[dtype], profile.peak_flops_per_s.get(dtype)
+            lines.append(_curve(f"attention {dtype}", curve, rate(curve.rate), peak.value if peak else None))
+    return lines
+
+
+def _quantity(label: str, found: Quantity, shown: str) -> str:
+    return f"  {label:<18} {shown} ({evidence_words(found.evidence)})"
 
 
 def _end(busbw: float) -> str:
@@ -51,14 +90,14 @@ def _link(link: Link) -> str:
 
 def profile_lines(profile: Profile) -> list[str]:
     """The profile, a line per cell."""
-    lines = [f"{profile.name} ({profile.chip_id})"]
-    for op, curves in (("matmul", profile.matmul), ("attention", profile.attention)):
-        for dtype, curve in curves.items():
-            peak = profile.peak_flops_per_s.get(dtype)
-            lines.append(_curve(f"{op} {dtype}", curve, rate(curve.rate), peak.value if peak else None))
+    lines = [f"{profile.name} ({profile.chip_id})", *_rates(profile)]
+    peak = profile.peak_bandwidth_bytes_per_s.value if profile.peak_bandwidth_bytes_per_s else None
     if profile.memory is not None:
-        peak = profile.peak_bandwidth_bytes_per_s
-        lines.append(_curve("memory", profile.memory, bandwidth(profile.memory.rate), peak.value if peak else None))
+        lines.append(_curve("memory", profile.memory, bandwidth(profile.memory.rate), peak))
+    lines += [_curve(name, curve, bandwidth(curve.rate), peak) for name, curve in profile.memory_ops.items()]
+    lines += [_quantity(f"launch {name}", found, seconds(found.value)) for name, found in profile.launch_s.items()]
+    lines += [_quantity(name.replace("_", " "), found, bandwidth(found.value)) for name, found in profile.host_link_bytes_per_s.items()]
+    lines += [_quantity(f"power {name}", found, f"{found.value:.0f} W") for name, found in profile.sustained_power_w.items()]
     lines += [_link(link) for link in profile.links]
     lines += [_load(found) for found in profile.loads]
     lines += [_overlap(found) for found in profile.overlaps]

@@ -9,7 +9,7 @@ from chipassay.results.errors import ChipassayError
 from chipassay.results.profile import Profile
 from chipassay.results.schema import Row
 
-from ..normalise import normalise
+from ..normalise import choose, profile_of
 from .charting import chips
 from .plot import Plot
 
@@ -25,7 +25,7 @@ def profiles_of(rows: Sequence[Row], profile: Profile | None) -> list[Profile]:
     found = []
     for chip in known[:FITTED_AT_MOST]:
         try:
-            found.append(normalise([row for row in rows if row.chip_id == chip]))
+            found.append(profile_of(choose(rows, chip), by_shape=False))
         except ChipassayError:
             continue  # nothing was measured on this one
     return found
