@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from .evidence import LEVELS, Level
-from .profile import Profile, Quantity
+from .profile import Curve, Profile, Quantity
 from .profile_figures import SIXTEEN_BIT, Figure, attention_rate, bandwidth_at, bus_bandwidth, dtype_of_width, inside_links, product_rate
 from .reference_shapes import GROUP_SIZES, LARGE_ATTENTION, LARGE_BYTES, LARGE_MESSAGE, LARGE_PRODUCT
 
@@ -83,9 +83,14 @@ def _compute(profile: Profile) -> Iterable[Figure]:
 def _memory(profile: Profile) -> Iterable[Figure]:
     peak = profile.peak_bandwidth_bytes_per_s.value if profile.peak_bandwidth_bytes_per_s else None
     yield _at(bandwidth_at(profile.memory, LARGE_BYTES, "memory", "memory", peak), "1 GiB moved")
-    known = {_with_direction(name): curve for name, curve in profile.memory_ops.items()}
+    known = memory_ops(profile)
     for name in _ordered(MEMORY_OPS, known):
         yield _at(bandwidth_at(known.get(name), LARGE_BYTES, "memory ops", name, peak), "1 GiB moved")
+
+
+def memory_ops(profile: Profile) -> dict[str, Curve]:
+    """What the profile knows of memory-bound operations, by their names in MEMORY_OPS."""
+    return {_with_direction(name): curve for name, curve in profile.memory_ops.items()}
 
 
 def _with_direction(name: str) -> str:

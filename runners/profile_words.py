@@ -55,10 +55,10 @@ def share_words(figure: Figure) -> str:
 
 def interval_words(figure: Figure) -> str:
     """The 95 % interval as a share either way; empty where it is not known."""
-    if figure.value is None or figure.interval is None:
+    if figure.value is None or figure.interval is None or figure.group == DATASHEET:
         return ""
     low, high = (end / figure.value - 1 for end in figure.interval)
-    return f"{100 * low:+.0f} to {100 * high:+.0f} %" if max(-low, high) >= 0.01 else "exact"
+    return f"{100 * low:+.0f} to {100 * high:+.0f} %" if max(-low, high) >= 0.01 else "under 1 %"
 
 
 def bar(profile: Profile) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from chipassay.results.coverage import memory_ops
 from chipassay.results.operations import STREAM_OPS, TILE
 from chipassay.results.profile import Profile
 from chipassay.results.profile_figures import (
@@ -39,9 +40,11 @@ FULL = tuple(shape for shape in PRODUCTS if shape.m >= TILE)
 TWINS = {"fp8_e5m2": "fp8_e4m3"}
 """Charts show one of two that run on the same units."""
 SAME_PEAK = 1.02
-OTHER_OPS = ("decode", "rms_norm", "layer_norm", "softmax", "cross_entropy", "swiglu", "adam")
-"""Memory-bound operations that are drawn beside the line through all, as far as they are known."""
-POINTS = "Dots: shapes of GPT-3 175B and Llama 3; bars: 95 % interval, where the profile knows its error."
+OTHER_OPS = ("rms_norm forward", "rms_norm backward", "softmax", "cross_entropy forward", "swiglu", "adam", "decode")
+"""Memory-bound operations that are drawn beside the line through all, as far as they are known: as many as there are colours."""
+WIDEST = 3.0
+"""An interval that reaches further than this factor says that nothing is known; its bar would flatten the chart."""
+BARS = f"Bars: 95 % interval, where it is known and reaches no further than a factor of {WIDEST:.0f}."
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def products(profile: Profile) -> Plot:
         y=Axis("FLOP/s", short),
         series=series,
         roofs=_peaks(profile, [s.hue for s in series], SQUARES[0] ** 3 * 2.0, SQUARES[-1] ** 3 * 2.0),
-        notes=("Lines: square products.", POINTS, "Dashed: dense datasheet peak."),
+        notes=("Lines: square products.", "Dots: shapes of GPT-3 175B and Llama 3.", BARS, "Dashed: dense datasheet peak."),
     )
 
 
@@ -117,7 +120,7 @@ def roofline(profile: Profile) -> Plot:
         y=Axis("FLOP/s", short),
         series=tuple(series),
         roofs=tuple(roofs),
-        notes=("Dots: the same shapes, and 1 to 256 rows through weights of 8192 x 8192; bars: 95 % interval.",),
+        notes=("Dots: the same shapes, and 1 to 256 rows through weights of 8192 x 8192.", BARS),
     )
 
 
@@ -141,13 +144,14 @@ def attention(profile: Profile) -> Plot:
         y=Axis("FLOP/s", short),
         series=series,
         roofs=_peaks(profile, [s.hue for s in series], SEQUENCES[0], SEQUENCES[-1]),
-        notes=(f"32 heads of 128, 8 key/value heads, {TOKENS} positions together. Bars: 95 % interval. Dashed: dense datasheet peak.",),
+        notes=(f"32 heads of 128, 8 key/value heads, {TOKENS} positions together. Dashed: dense datasheet peak.", BARS),
     )
 
 
 def memory(profile: Profile) -> Plot:
     """Bytes a second of memory-bound operations against the bytes they must move."""
-    known = {"memory": profile.memory, **{name: curve for name, curve in profile.memory_ops.items() if name.split()[0] in OTHER_OPS}}
+    own = memory_ops(profile)
+    known = {"memory": profile.memory, **{name: own[name] for name in OTHER_OPS if name in own}}
     curves = []
     for name, curve in known.items():
         found = [(float(moved), bandwidth_at(curve, moved, "", name, None)) for moved in MOVED]
@@ -167,7 +171,7 @@ def memory(profile: Profile) -> Plot:
         y=Axis("bytes/s", short),
         series=_series(curves),
         roofs=roofs,
-        notes=("Bytes that must be read or written, each once. Bars: 95 % interval. Dashed: datasheet.",),
+        notes=("Bytes that must be read or written, each once. Dashed: datasheet.", BARS),
     )
 
 
@@ -191,7 +195,7 @@ def links(profile: Profile) -> Plot:
         series=_series(curves),
         notes=(
             "The number is that of chips. Sizes and bus bandwidth as nccl-tests counts them.",
-            "Bars: 95 % interval, where the profile knows its error.",
+            BARS,
         ),
     )
 
@@ -204,11 +208,18 @@ def _series(curves: Iterable[_Curve]) -> tuple[Series, ...]:
     """Curves of which something is known."""
     found = []
     for curve in curves:
-        dots = tuple(Point(x, figure.value, *(figure.interval or (None, None))) for x, figure in curve.dots if figure.value)
+        dots = tuple(Point(x, figure.value, *_ends(figure)) for x, figure in curve.dots if figure.value)
         line = tuple((x, figure.value) for x, figure in curve.line if figure.value)
         if dots:
             found.append(Series(curve.label, curve.hue, curve.shape, dots, line))
     return tuple(found)
+
+
+def _ends(figure: Figure) -> tuple[float, float] | tuple[None, None]:
+    """Of the bar."""
+    if figure.interval is None or figure.interval[1] > WIDEST**2 * figure.interval[0]:
+        return None, None
+    return figure.interval
 
 
 def _peaks(profile: Profile, hues: Sequence[str], low: float, high: float) -> tuple[Roof, ...]:
