@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +51,7 @@ def table_links(chip_id: str) -> tuple[Link, ...]:
     table = TABLES.get(chip_id)
     if table is None:
         return ()
-    rows = [replace(row, dtype=None) if row.op in MOVES_ONLY else row for row in read(Path(table), Hints()).rows]
+    rows = _rows(chip_id)
     chip = find_chip(chip_id)
     joins = chip.link if (chip.link_domain_size or 1) > 1 else "PCIe"
 
@@ -60,6 +61,23 @@ def table_links(chip_id: str) -> tuple[Link, ...]:
         return Evidence("published", f"{first.tool} {first.tool_version}, {table}: NVIDIA's runs of nccl-tests, {what}")
 
     return tuple(replace(link, transport=joins) for link in links(rows, evidence_of))
+
+
+@lru_cache(maxsize=16)
+def _rows(chip_id: str) -> tuple[Row, ...]:
+    """The rows of a chip's table; what only moves has no dtype, so that all its rows are one sweep."""
+    rows = read(Path(TABLES[chip_id]), Hints()).rows
+    return tuple(replace(row, dtype=None) if row.op in MOVES_ONLY else row for row in rows)
+
+
+@lru_cache(maxsize=16)
+def points_of(chip_id: str) -> Mapping[tuple[str, int], tuple[tuple[float, float], ...]]:
+    """(message size, seconds) of each pattern and group of a chip's table, as ``table_links`` fits them."""
+    found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for row in _rows(chip_id):
+        if row.op and row.group_size and row.size_bytes and row.time_median_s and row.dtype in (None, "fp16"):
+            found[row.op, row.group_size].append((float(row.size_bytes), row.time_median_s))
+    return {key: tuple(points) for key, points in found.items()}
 
 
 def believed(chip_id: str) -> tuple[Link, ...]:

@@ -1,4 +1,4 @@
-"""The links of a chip inside its node, from the best source there is: NVIDIA's NCCL tables, published sweeps, else by rule from a relative."""
+"""The links of a chip inside its node, best source first: NVIDIA's NCCL tables, published sweeps, else by rule from a relative."""
 
 from __future__ import annotations
 
