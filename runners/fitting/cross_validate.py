@@ -72,7 +72,7 @@ class Outside:
     asked: int
     """How many were asked in all."""
     beyond: tuple[str, ...]
-    """How far they go beyond: ``k to 28672, fitted to 8192``."""
+    """Where they go beyond: ``k 1024 to 28672, fitted 2048 to 8192``."""
 
 
 def all_fitted(chosen: Chosen, profile: Profile) -> tuple[Fitted, ...]:
@@ -220,8 +220,8 @@ def _outside(name: str, fitted: Mapping[str, tuple[float, float]], asked: Mappin
     words = []
     for key in dict.fromkeys(key for sizes in asked.values() for key in sizes if key in fitted):
         values, (low, high) = [sizes[key] for sizes in asked.values()], fitted[key]
-        words += [f"{key} from {_count(min(values))}, fitted from {_count(low)}"] if min(values) < low else []
-        words += [f"{key} to {_count(max(values))}, fitted to {_count(high)}"] if max(values) > high else []
+        if min(values) < low or max(values) > high:
+            words.append(f"{key} {_count(min(values))} to {_count(max(values))}, fitted {_count(low)} to {_count(high)}")
     return Outside(name, shapes, len(asked), tuple(words))
 
 
