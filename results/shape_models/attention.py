@@ -33,6 +33,8 @@ FEW_WAVES = 2.0
 """Keys are split only where the tiles are fewer than so many times the multiprocessors: else splitting wins nothing."""
 DECODE_ROWS = 16.0
 """Rows that a matrix unit takes at least: one query for each sequence fills them with heads that share keys, or with nothing."""
+APPEND_THREADS = 512.0
+"""Of the block that writes one token into a paged cache (vLLM, csrc/cache_kernels.cu): one for each element of K, up to so many."""
 USUAL_ROWS = 128.0
 CHUNK = 1 << 15
 """Shapes evaluated together: their arrays stay in a core's cache."""
@@ -112,7 +114,7 @@ class AttentionModel:
     append_passes: float = 0.0
     """What serving frameworks add to the same call, writing K and V into their cache: how often these pass the memory for it."""
     append_s_per_token: float = 0.0
-    """The same, for each token."""
+    """The same, for each token whose K fills a block of threads, and the part of it that it fills."""
     head_dim_shares: Mapping[str, float] = field(default_factory=dict)
     """Head size, as text -> share of the rate; between two sizes on the line through them, above the largest as there, below the smallest
     in proportion to the size, because the exponentials are as many; empty: 1 for all."""
@@ -253,8 +255,10 @@ class AttentionModel:
         return result
 
     def _appending_s(self, calls: _Calls) -> Array:
-        passed = self.append_passes * 2 * self.element_bytes * calls.kv_heads * calls.dim
-        return calls.batch * calls.seq_q * (self.append_s_per_token + passed * self._s_per_byte(self._moved_bytes(calls)))
+        elements = calls.kv_heads * calls.dim
+        token_s = self.append_s_per_token * np.minimum(1.0, elements / APPEND_THREADS)
+        passed_s = self.append_passes * 2 * self.element_bytes * elements * self._s_per_byte(self._moved_bytes(calls))
+        return calls.batch * calls.seq_q * (token_s + passed_s)
 
     def _share(self, dim: Array) -> Array:
         if not self.head_dim_shares:

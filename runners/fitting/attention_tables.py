@@ -6,7 +6,7 @@ A table may mix kernels (``kernel_source``), and mixed kernels are no one model:
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from chipassay.results.errors import FileError
 
+from ..importers.aiconfigurator import data_folder
 from .shapes import AttentionShapes
 
-PACKAGE = "aiconfigurator_core"
 FILE = "context_attention_perf.parquet"
-CACHE_DTYPES = {"bf16": "bfloat16", "fp8_e4m3": "fp8"}
-"""Our dtype -> that of the arithmetic and of the cache: a cache of another one is converted within the call."""
+SCHEMES = {"bf16": "bfloat16", "fp8_e4m3": "fp8"}
+"""Our dtype -> the tables', of the arithmetic and of the cache alike: a cache of another one is converted within the call."""
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 """Best first. vLLM's tables hold FlashAttention 2 or 3, or TensorRT-LLM's kernels through FlashInfer, for the most head sizes and fill
 Q, K and V with normal random numbers; SGLang's have the same kernels for fewer head sizes, mixed with others; TensorRT-LLM's call also
@@ -39,13 +39,6 @@ class AttentionTable:
     shapes: AttentionShapes
 
 
-def data_folder() -> Path | None:
-    """Where the installed package has its tables; None where it is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    return Path(places[0]) / "systems" / "data" if places else None
-
-
 def best_table(chip: str, dtype: str = "bf16") -> AttentionTable | None:
     """The first of FRAMEWORKS that has rows of this chip and dtype; None where none has, or the package is not installed."""
     return next((table for framework in FRAMEWORKS if (table := attention_table(chip, framework, dtype))), None)
@@ -54,16 +47,15 @@ def best_table(chip: str, dtype: str = "bf16") -> AttentionTable | None:
 def attention_table(chip: str, framework: str, dtype: str = "bf16") -> AttentionTable | None:
     """The newest version's rows without a window or a history; None where there are none. FileError for a damaged table."""
     folder = data_folder()
-    if folder is None:
+    if folder is None or dtype not in SCHEMES:
         return None
     versions = sorted((folder / chip / "attention" / framework).glob(f"*/{FILE}"), key=lambda file: _numbers(file.parent.name))
     return _read(versions[-1], chip, framework, dtype) if versions else None
 
 
-def _numbers(version: str) -> list[tuple[int, int]]:
-    """``1.3.0rc20`` -> a key that comes after ``1.3.0rc9`` and before ``1.3.0``."""
-    parts = version.replace("rc", ".-1.").split(".")
-    return [(int(part), 0) for part in parts] + [(0, 0)]
+def _numbers(version: str) -> tuple[int, ...]:
+    """A key by which ``1.3.0rc20`` comes after ``1.3.0rc9`` and before ``1.3.0``."""
+    return (*(-1 if part == "rc" else int(part) for part in re.findall(r"rc|\d+", version)), 0)
 
 
 def _read(file: Path, chip: str, framework: str, dtype: str) -> AttentionTable | None:
@@ -76,7 +68,7 @@ def _read(file: Path, chip: str, framework: str, dtype: str) -> AttentionTable |
             name: _numbers_of(table, name)
             for name in ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "step", "latency")
         }
-        wanted = (_texts(table, "attn_dtype") == CACHE_DTYPES.get(dtype)) & (_texts(table, "kv_cache_dtype") == CACHE_DTYPES.get(dtype))
+        wanted = (_texts(table, "attn_dtype") == SCHEMES[dtype]) & (_texts(table, "kv_cache_dtype") == SCHEMES[dtype])
         # The oldest tables know no windows.
         wanted &= (_numbers_of(table, "window_size") == 0) if "window_size" in table.column_names else True
     except Exception as error:  # Arrow's own errors, and those of whatever a damaged file names

@@ -69,7 +69,7 @@ CACHE_BELIEFS: Mapping[str, Belief] = {
 """Sizes as shares of the last-level cache."""
 APPEND_BELIEFS: Mapping[str, Belief] = {
     "append_passes": Belief(2.0, 0.7, 0.01, 30.0),
-    "append_s_per_token": Belief(3e-10, 1.5, 1e-13, 1e-8),
+    "append_s_per_token": Belief(1e-9, 1.5, 1e-13, 3e-8),
 }
 """K and V are read and written once at least."""
 HEAD_DIM_SHARES: Mapping[int, float] = {64: 0.75, 128: 1.0, 192: 1.0, 256: 1.05, 512: 0.8}
@@ -163,14 +163,18 @@ def fit_attention(
         raise ValueError("no row of a forward pass to fit")
     fit = _Fit(shapes, appends)
     parameters, kernel = _beliefs(shapes, forward, silicon, dtype, evidence, start, appends)
-    held_out, logs, vector = None, None, None
+    held_out, logs, found = None, None, None
     if hold_out and len(forward) >= 5:
         logs = np.full(len(forward), np.nan)
         for fitted, left in sweeps(_same_shape(shapes, forward), len(forward)):
-            kernel_there, vector = fit.best(parameters, kernel, forward[fitted])
-            logs[left] = fit.residuals(parameters.model(vector, kernel_there), forward[left])
+            found = fit.best(parameters, kernel, forward[fitted])
+            logs[left] = fit.residuals(parameters.model(found[1], found[0]), forward[left])
         held_out = held_out_error(logs, _flops(shapes)[forward], LARGE_FLOPS)
-    kernel, vector = fit.best(parameters, kernel, forward)
+    if found is not None and len(forward) > SHAPES_AT_MOST:
+        # A third more of so many shapes is no news about the kernel.
+        kernel, vector = found[0], fit.refined(parameters, *found, forward)
+    else:
+        kernel, vector = fit.best(parameters, kernel, forward)
     model = parameters.model(vector, kernel)
     spread = spread_of(fit.residuals(model, forward) if logs is None else logs)
     backward = None if start is None else start.backward
@@ -205,10 +209,14 @@ class _Fit:
                 if other_cost < cost - BETTER:
                     kernel, cost, begin = other, other_cost, vector
 
-            for other in kernel.others():
+            for other in [other for other in kernel.others() if other != kernel]:
                 try_out(other)
             try_out(replace(kernel, most_splits=1 if kernel.most_splits > 1 else MOST_SPLITS))
-        return kernel, self._fitted(parameters, kernel, _sample(self.shapes, rows, SHAPES_AT_MOST), begin)[1]
+        return kernel, self.refined(parameters, kernel, begin, rows)
+
+    def refined(self, parameters: _Parameters, kernel: _Kernel, begin: Array, rows: Rows) -> Array:
+        """The most likely vector of a kernel, sought from a likely one."""
+        return self._fitted(parameters, kernel, _sample(self.shapes, rows, SHAPES_AT_MOST), begin)[1]
 
     def _fitted(self, parameters: _Parameters, kernel: _Kernel, rows: Rows, begin: Array) -> tuple[float, Array]:
         """How unlikely the rows stay at best (in nats), and the vector of it."""
