@@ -38,6 +38,9 @@ FOREIGN = Sigma(0.70, 0.50)
 OF_PATTERN = Sigma(0.18, 0.16)
 """Another collective of the same chip, by what the two are to each other on another chip: H100 as on A100 0.18 and 0.12, B200 as on H100
 0.13 and 0.16, B200 as on A100 0.19 and 0.14."""
+SENDS = Sigma(0.10, 0.25)
+"""A send and receive by the all-to-all of two: assumed, for no table has both. Published copies from chip to chip, without NCCL, are 1.3
+(H100, H200, H800) to 2.2 times as fast (GB200); NCCL's own send and receive of two H100 reached 0.7 of theirs (nccl-tests issue 268)."""
 ONE_FIGURE = Sigma(0.45, 0.05)
 """A link of which one large message is published: its latency is another chip's or a guess."""
 
@@ -102,7 +105,7 @@ def send_recv(pair: Link) -> Link:
     return replace(
         pair,
         pattern="send_recv",
-        segments=tuple(replace(line, first_bytes=line.first_bytes / 2) for line in pair.segments),
+        segments=tuple(replace(_line(line, 1.0, 1.0, SENDS), first_bytes=line.first_bytes / 2) for line in pair.segments),
         first_bytes=pair.first_bytes / 2 if pair.first_bytes else None,
         last_bytes=pair.last_bytes / 2 if pair.last_bytes else None,
         evidence=Evidence("assumed" if pair.evidence.level == "assumed" else "derived", source, pair.evidence.date),

@@ -129,20 +129,21 @@ class Beside:
 
 
 def measured_beside(chip_id: str) -> tuple[Beside, ...]:
-    """Published bus bandwidths inside a node of a chip next to those of its links; sizes that no source gives count as 4 GiB."""
+    """Published bus bandwidths inside a node of a chip next to those of its links, which are made from others; sizes that no source
+    gives count as 4 GiB."""
     chip = find_chip(chip_id)
     links = links_of(chip.id)
     figures = [(row.op, row.group_size, row.size_bytes, row.busbw_bytes_per_s, row.source) for row in published(chip.id)]
-    figures += [
-        (row.op, row.group_size, row.work, row.rate_per_s, row.source)
-        for row in load_published()
-        if row.chip_id == chip.id and row.group_size
-    ]
+    told = {figure[:2] for figure in figures}
+    summaries = [row for row in load_published() if row.chip_id == chip.id and (row.op, row.group_size) not in told]
+    figures += [(row.op, row.group_size, row.work, row.rate_per_s, row.source) for row in summaries]
     found: dict[tuple[str, int, float | None, float], Beside] = {}
     for op, group_size, size, busbw, source in figures:
         if not (busbw and group_size):
             continue
         link = link_for(links, op, group_size)
+        if link is not None and link.evidence.source.startswith(source):
+            continue
         counted = size or LARGE_BYTES
         derived = counted * link.bus_factor / link.time_s(counted) if link else None
         what = f"{op} of {group_size}, {f'{size:.0f} bytes' if size else 'size not stated'}"
