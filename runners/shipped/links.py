@@ -133,7 +133,9 @@ def measured_beside(chip_id: str) -> tuple[Beside, ...]:
     gives count as 4 GiB."""
     chip = find_chip(chip_id)
     links = links_of(chip.id)
-    figures = [(row.op, row.group_size, row.size_bytes, row.busbw_bytes_per_s, row.source) for row in published(chip.id)]
+    figures: list[tuple[str, int | None, float | None, float | None, str]] = [
+        (row.op, row.group_size, row.size_bytes, row.busbw_bytes_per_s, row.source) for row in published(chip.id)
+    ]
     told = {figure[:2] for figure in figures}
     summaries = [row for row in load_published() if row.chip_id == chip.id and (row.op, row.group_size) not in told]
     figures += [(row.op, row.group_size, row.work, row.rate_per_s, row.source) for row in summaries]
