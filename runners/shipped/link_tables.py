@@ -30,8 +30,8 @@ TABLES = {
 }
 """The newest table of each chip: 21 sizes from 512 bytes to 512 MiB, 2, 4 and 8 chips (GB200 and GB300: 2 and 4, one tray).
 
-Older ones of the same chip are as fast within 3.3 % (medians from 1 MiB on). The frameworks' own all-reduces (``comm/vllm``, ``comm/trtllm``, ``comm/sglang``)
-are not NCCL, serve inference alone, and are left out.
+Older ones of the same chip are as fast within 3.3 % (medians from 1 MiB on). The frameworks' own all-reduces (``comm/vllm``,
+``comm/trtllm``, ``comm/sglang``) are not NCCL, serve inference alone, and are left out.
 """
 
 SUSPECT = {
