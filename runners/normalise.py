@@ -15,7 +15,7 @@ from chipassay.results.schema import Row
 from .normalise_attention import attention_curves, attention_rows, attentions
 from .normalise_facts import host_links, launches, peaks, sustained_power
 from .normalise_links import links, loads, overlaps
-from .normalise_memory import memory_curve, memory_op_rows, memory_ops, stream_rows
+from .normalise_memory import memory_curve, memory_op_rows, memory_ops, stream_rows, with_cache
 from .normalise_products import product_curves, product_rows, products
 from .normalise_rows import doubt, evidence_of
 
@@ -70,13 +70,14 @@ def choose(rows: Sequence[Row], chip_id: str | None = None) -> Chosen:
     if not best:
         raise InputError(f"no row that can be: all {len(measured)} are {doubts[0]}; is it the right chip?")
     plain = [row for row in best if row.launch != "graph" and row.beside is None]
+    memory = with_cache(plain, chip)
     return Chosen(
         best=tuple(best),
         plain=tuple(plain),
         products=product_rows(plain),
         attentions=attention_rows(plain),
-        streams=stream_rows(plain),
-        memory_ops=memory_op_rows(plain),
+        streams=stream_rows(memory),
+        memory_ops=memory_op_rows(memory),
         left_out=Counter(why for why in doubts if why is not None),
     )
 

@@ -17,6 +17,9 @@ from .fitting.shapes import AttentionShapes
 from .fitting.silicon import Silicon
 from .normalise_rows import cold_or_untold, fit_evidence, one_variant, preferred
 
+SERVING_TOOL = "aiconfigurator-core"
+"""Whose causal rows time a serving framework's call, which also writes keys and values into its cache; those of encoders do not."""
+
 
 def attention_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """dtype -> its rows, forward and backward: over the whole sequence, keys as wide as values, keys of the same dtype."""
@@ -29,8 +32,13 @@ def attention_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for dtype, group in sorted(grouped.items()):
         told = one_variant(cold_or_untold(group))
         if told:
-            found[dtype] = told
+            found[dtype] = preferred(told, lambda row: bool(row.causal)) if appends(told) else told
     return found
+
+
+def appends(rows: Sequence[Row]) -> bool:
+    """Whether the times are those of calls that also fill a cache of keys and values."""
+    return all(row.tool == SERVING_TOOL for row in rows) and any(row.causal for row in rows)
 
 
 def is_backward(row: Row) -> bool:
@@ -60,7 +68,9 @@ def shapes_of(rows: Sequence[Row]) -> AttentionShapes:
 def attentions(rows: Mapping[str, Sequence[Row]], chip_id: str, hold_out: bool) -> dict[str, AttentionModel]:
     """dtype -> the model of the rows that ``attention_rows`` found, where some of them are forward passes."""
     return {
-        dtype: fit_attention(shapes_of(group), Silicon.of(chip_id, dtype), dtype, fit_evidence(group), hold_out=hold_out)
+        dtype: fit_attention(
+            shapes_of(group), Silicon.of(chip_id, dtype), dtype, fit_evidence(group), appends=appends(group), hold_out=hold_out
+        )
         for dtype, group in rows.items()
         if not all(map(is_backward, group))
     }

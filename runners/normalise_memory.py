@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from chipassay.results.beyond_cache import HARDLY_CACHED, beyond_cache, measures_memory, measures_overhead
+from chipassay.results.catalogue import Chip
 from chipassay.results.operations import limited_by, place
 from chipassay.results.profile import Curve
 from chipassay.results.schema import Row
@@ -21,9 +23,19 @@ LEAST_SPAN = 8.0
 time of either."""
 
 
+def with_cache(rows: Sequence[Row], chip: Chip | None) -> list[Row]:
+    """The rows of memory's operations; those that do not tell the size of the last-level cache get the catalogue's."""
+    l2_bytes = int(chip.l2_bytes) if chip and chip.l2_bytes else None
+    return [
+        row if row.last_level_cache_bytes or l2_bytes is None else replace(row, last_level_cache_bytes=l2_bytes)
+        for row in rows
+        if row.bytes and limited_by(row) == "memory"
+    ]
+
+
 def stream_rows(rows: Sequence[Row]) -> list[Row]:
     """The plain streams beyond the cache, and those so small that they show what a call costs."""
-    group = [row for row in rows if row.bytes and (measures_memory(row) or measures_overhead(row))]
+    group = [row for row in rows if measures_memory(row) or measures_overhead(row)]
     return group if any(map(measures_memory, group)) else []
 
 
@@ -37,7 +49,7 @@ def memory_op_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
     grouped: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         # Decoding with a window, or with values narrower than keys, is other work for the same bytes.
-        if row.bytes and row.op and limited_by(row) == "memory" and row.window is None and row.head_dim_v is None:
+        if row.op and row.window is None and row.head_dim_v is None:
             grouped[row.op + (f" {row.direction}" if row.direction else "")].append(row)
     found = {}
     for name, group in sorted(grouped.items(), key=lambda item: (place(item[0].split()[0]), item[0])):

@@ -18,6 +18,7 @@ from chipassay.results.units import size
 from ..fit import fit_curve
 from ..fit_links import fit_link
 from ..normalise import Chosen
+from ..normalise_attention import appends
 from ..normalise_attention import shapes_of as attention_shapes
 from ..normalise_links import placement, plain, usual_buffers
 from ..normalise_products import shapes_of as product_shapes
@@ -95,7 +96,8 @@ def _product(dtype: str, rows: Sequence[Row], profile: Profile) -> Fitted:
 
 def _attention(dtype: str, rows: Sequence[Row], profile: Profile) -> Fitted:
     model, s = profile.attentions[dtype], attention_shapes(rows)
-    modelled_s = model.time_s(s.batch, s.heads, s.seq_q, s.seq_kv, s.head_dim, kv_heads=s.kv_heads, causal=s.causal)
+    sizes = (s.batch, s.heads, s.seq_q, s.seq_kv, s.head_dim, s.kv_heads)
+    modelled_s = model.time_s(*sizes, causal=s.causal, appends=appends(rows))
     # Where no factor is known, backward rows were not fitted.
     told = np.flatnonzero(~s.backward | (model.backward is not None))
     modelled_s = np.where(s.backward, modelled_s * (model.backward or 1.0), modelled_s)

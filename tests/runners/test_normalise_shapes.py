@@ -11,7 +11,7 @@ from chipassay.results.evidence import Evidence
 from chipassay.results.schema import Row
 from chipassay.results.shape_models.product import ProductModel, Tile
 from chipassay.runners.normalise import choose, normalise, profile_of
-from chipassay.runners.normalise_attention import attention_rows
+from chipassay.runners.normalise_attention import appends, attention_rows
 from chipassay.runners.normalise_memory import memory_op_rows, memory_ops
 from chipassay.runners.normalise_products import product_rows, shapes_of
 from chipassay.runners.normalise_rows import fit_evidence
@@ -160,6 +160,16 @@ def test_attention_with_a_window_or_narrow_values_is_another_operation():
     assert attention_rows(rows) == {"bf16": rows[:2]}
 
 
+def test_the_calls_of_serving_frameworks_are_told_apart_from_attention_alone():
+    served = [attention(seq_q=2**e, seq_kv=2**e, cache=None, tool="aiconfigurator-core", time_median_s=2e-12 * 4**e) for e in range(9, 14)]
+    encoder = attention(causal=False, cache=None, tool="aiconfigurator-core")
+    assert attention_rows([*served, encoder]) == {"bf16": served}
+    assert appends(served)
+    assert not appends([attention(), *served])
+    assert not appends([encoder])
+    assert normalise(served).attentions["bf16"].append_passes > 0
+
+
 def test_backward_rows_alone_make_no_model_of_attention():
     chosen = choose([attention(direction="backward")])
     assert chosen.attentions
@@ -190,6 +200,12 @@ def test_each_operation_of_memory_is_a_curve_by_direction_and_what_the_cache_may
     # A single size cannot tell the overhead: that of the plain streams is taken.
     assert profile.memory_ops["rms_norm backward"].rate == pytest.approx(2e12, rel=1e-3)
     assert profile.memory_ops["copy"].overhead_s == pytest.approx(4e-6, rel=1e-2)
+
+
+def test_a_tool_that_does_not_tell_the_cache_gets_the_datasheets():
+    # The H200's cache holds 50 MB: four times that is more than 128 MiB, and less than 1 GiB.
+    rows = [memory_row("softmax", moved, 4e12, last_level_cache_bytes=None, cache=None, tool="t") for moved in (2**27, 2**30)]
+    assert [row.bytes for row in choose(rows).memory_ops["softmax"]] == [2.0**30]
 
 
 def test_sizes_too_alike_do_not_make_an_overhead_out_of_noise():
