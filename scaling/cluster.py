@@ -11,7 +11,7 @@ from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.errors import InputError
 from chipassay.results.fabrics import NO_FABRIC, Fabric, fabric_of, find_fabric
 from chipassay.results.profile import Evidence, Profile, load_profile
-from chipassay.results.published import profile_from_catalogue
+from chipassay.results.shipped import find_profile
 from chipassay.results.systems import default_system
 
 from .machine import SHARED_MEMORY_TRANSPORTS, Input
@@ -115,12 +115,12 @@ def make_group(count: int, profile: Profile, fabric: str | None = None, chips_pe
 
 
 def resolve_profile(chip: str, profiles: Mapping[str, Profile] | None = None) -> Profile:
-    """The profile of a chip id: one of ``profiles``, a profile .json by its path, or one made from the catalogue."""
+    """The profile of a chip id: one of ``profiles``, a profile .json by its path, or the shipped one of the chip."""
     if profiles and chip in profiles:
         return profiles[chip]
     if chip.endswith(".json"):
         return load_profile(Path(chip))
-    return profile_from_catalogue(chip.lower())
+    return find_profile(chip.lower())
 
 
 def parse_cluster(text: str, profiles: Mapping[str, Profile] | None = None) -> Cluster:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from chipassay.results.catalogue import load_chips
 from chipassay.results.profile import Evidence, Link
-from chipassay.results.published import profile_from_catalogue
+from chipassay.results.shipped import find_profile
 
 from .cluster import Group
 from .machine import Input, Machine, prepare, with_links
@@ -21,7 +21,7 @@ def ready(group: Group, dtype: str | None = None) -> Machine:
     links = machine.links
     if not links and group.profile.chip_id in load_chips():
         found: dict[str, list[Link]] = {}
-        for link in profile_from_catalogue(group.profile.chip_id).links:
+        for link in find_profile(group.profile.chip_id).links:
             found.setdefault(link.pattern, []).append(link)
         links = MappingProxyType({pattern: tuple(group_links) for pattern, group_links in found.items()})
     if links:
