@@ -103,6 +103,9 @@ def by_rule(chip: Chip, dtype: str, product: ProductModel, parents: Mapping[str,
                 continue
             rates = product.rate_flops_per_s / base.rate_flops_per_s
             found = attention_by_rule(model, find_chip(parent_id), chip, dtype, rates)
+            if found is not None and chip.peak_flops_per_s.get("bf16") is None:
+                text = f"no such fused attention is known of a chip before Ampere; {found.evidence.source}"
+                return replace(found, evidence=Evidence("assumed", text))
             if found is not None:
                 return found
     return None

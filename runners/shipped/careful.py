@@ -18,7 +18,7 @@ from chipassay.results.evidence import Evidence
 from chipassay.results.published_cases import load_published_kernels
 from chipassay.results.shape_models.product import ProductModel
 
-from ..fitting.shapes import ProductShapes
+from ..fitting.shapes import Array, ProductShapes
 
 CAREFUL_SOURCES = ("Azure/AI-benchmarking-guide", "stas00/ml-engineering")
 """Published figures of which it is told that the data were random and the timing was repeated."""
@@ -58,15 +58,29 @@ def published_careful(chip_id: str, dtype: str) -> tuple[ProductShapes | None, s
     return ProductShapes(m, n, k, 2 * m * n * k / rate), sources
 
 
-def careful(model: ProductModel, shapes: ProductShapes | None, source: str) -> Careful:
-    """The median of careful time over the table model's time, over large shapes."""
+def careful(model: ProductModel, shapes: ProductShapes | None, source: str, table: ProductShapes | None = None) -> Careful:
+    """The median of careful time over the table's, over large shapes: the time of the very shape where the table has it, else the model's.
+
+    Of a time that includes converting A, the share of the product alone is the model's.
+    """
     if shapes is None:
         return Careful(None, 0, "no careful figure of this chip is known")
     large = 2 * shapes.m * shapes.n * shapes.k >= LARGE_FLOPS
     if not large.any():
         return Careful(None, 0, "no careful figure of a large product of this chip is known")
-    ratios = shapes.time_s[large] / cold(model).time_s(shapes.m[large], shapes.n[large], shapes.k[large])
+    m, n, k = shapes.m[large], shapes.n[large], shapes.k[large]
+    model_s = cold(model).time_s(m, n, k)
+    table_s = _looked_up(table, m, n, k) * model_s / model.time_s(m, n, k)
+    ratios = shapes.time_s[large] / np.where(np.isnan(table_s), model_s, table_s)
     return Careful(float(np.median(ratios)), int(large.sum()), source)
+
+
+def _looked_up(table: ProductShapes | None, m: Array, n: Array, k: Array) -> Array:
+    """The table's own times of these shapes; NaN where it has not got one."""
+    if table is None:
+        return np.full(len(m), np.nan)
+    known = dict(zip(zip(table.m.tolist(), table.n.tolist(), table.k.tolist(), strict=True), table.time_s.tolist(), strict=True))
+    return np.array([known.get(shape, np.nan) for shape in zip(m.tolist(), n.tolist(), k.tolist(), strict=True)])
 
 
 def cold(model: ProductModel) -> ProductModel:

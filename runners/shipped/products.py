@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from chipassay.results.published_rows import best_rate_per_s
 from chipassay.results.shape_models.product import ProductModel
 
 from ..fitting.fit_product import ELEMENT_BYTES, OUTPUT_BYTES, fit_product
+from ..fitting.hold_out import PRIOR_SPREAD
 from ..fitting.shapes import ProductShapes
 from ..fitting.silicon import Silicon
 from ..normalise_products import shapes_of
@@ -37,6 +39,9 @@ BEST_SIGMA = 0.10
 """Spread of a relative's model that was scaled to a chip's own best published figure: best figures of one chip from different people differ
 by so much (H800 PCIe, A100 SXM and PCIe in published.csv)."""
 
+TURNS = 8
+"""Launches and clocks do not scale with the rate: so many turns settle it."""
+
 Parents = Mapping[str, Profile]
 
 
@@ -53,7 +58,7 @@ def corrections() -> Corrections:
     table, own = gemm_table(GAP_CHIP, GAP_DTYPE), own_shapes(GAP_CHIP, GAP_DTYPE)
     if table is None or own is None:
         return Corrections(0.0, "the table's")
-    model = _table_fit(GAP_CHIP, GAP_DTYPE, hold_out=False)
+    model = _table_fit(GAP_CHIP, GAP_DTYPE)
     gap_s = launch_gap_s(model, own[0]) if model is not None else 0.0
     return Corrections(gap_s, f"the table's and {gap_s * 1e6:.1f} us, as a stream takes on {GAP_CHIP} beyond its table")
 
@@ -73,26 +78,27 @@ def _plain(shapes: ProductShapes) -> ProductShapes:
     return ProductShapes(shapes.m[keep], shapes.n[keep], shapes.k[keep], shapes.time_s[keep])
 
 
-def _table_fit(chip_id: str, dtype: str, hold_out: bool = True) -> ProductModel | None:
+@lru_cache(maxsize=32)
+def _table_fit(chip_id: str, dtype: str) -> ProductModel | None:
     table = gemm_table(chip_id, dtype)
     if table is None:
         return None
     evidence = Evidence("published", table.source)
     quantised = dtype not in ("bf16", "fp16")
-    return fit_product(table.shapes, Silicon.of(chip_id, dtype), dtype, evidence, quantised=quantised, warm=True, hold_out=hold_out)
+    return fit_product(table.shapes, Silicon.of(chip_id, dtype), dtype, evidence, quantised=quantised, warm=True)
 
 
 def from_table(chip_id: str, dtype: str, gap: Callable[[], Corrections]) -> ProductModel | None:
     """The table's model, made careful. A launch is that of the dtype whose time is the product alone."""
-    model = _table_fit(chip_id, dtype)
-    if model is None:
+    table, model = gemm_table(chip_id, dtype), _table_fit(chip_id, dtype)
+    if table is None or model is None:
         return None
     own = own_shapes(chip_id, dtype)
     shapes, source = (_plain(own[0]), "measured here") if own else published_careful(chip_id, dtype)
-    alone = model if dtype == GAP_DTYPE else _table_fit(chip_id, GAP_DTYPE, hold_out=False)
+    alone = model if dtype == GAP_DTYPE else _table_fit(chip_id, GAP_DTYPE)
     found = gap()
     launch_s = (alone or model).launch_s + found.gap_s
-    return corrected(model, careful(model, shapes, source), launch_s, found.source)
+    return corrected(model, careful(model, shapes, source, table.shapes), launch_s, found.source)
 
 
 def first_hand(chip: Chip, dtype: str, gap: Callable[[], Corrections], parents: Parents, twin: ProductModel | None) -> ProductModel | None:
@@ -113,7 +119,8 @@ def first_hand(chip: Chip, dtype: str, gap: Callable[[], Corrections], parents: 
         start = twin or by_rule(chip, dtype, parents)
         return fit_product(typical[0], silicon, dtype, typical[1], start=start)
     if not parents and (best := published_products(chip.id, dtype, best=True)) is not None:
-        return fit_product(best[0], silicon, dtype, Evidence("published", f"best of many: {best[1].source}; the rest is belief"))
+        evidence = Evidence("published", f"best of many shapes: {best[1].source}; all but the rate is what is believed of any chip")
+        return replace(scaled(fit_product(best[0], silicon, dtype, evidence), best[0], np.inf), spread=PRIOR_SPREAD)
     return None
 
 
@@ -137,12 +144,18 @@ def scaled_to_best(model: ProductModel, chip: Chip, dtype: str) -> ProductModel:
     if best is None:
         return model
     rate, source = best
-    peak = chip.peak_flops_per_s.get(dtype, np.inf)
-    for _ in range(8):  # launches and clocks do not scale with the rate: a few turns settle it
-        reached = float(np.max(2 * SQUARES**3 / model.time_s(SQUARES, SQUARES, SQUARES)))
-        model = replace(model, rate_flops_per_s=min(peak, model.rate_flops_per_s * rate / reached))
+    edge = SQUARES[np.argmax(SQUARES**3 / model.time_s(SQUARES, SQUARES, SQUARES))][None]
+    model = scaled(model, ProductShapes(edge, edge, edge, 2 * edge**3 / rate), chip.peak_flops_per_s.get(dtype, np.inf))
     text = f"scaled to the best published, {rate / 1e12:.4g} TFLOP/s ({source}); {model.evidence.source}"
     return replace(model, spread=BEST_SIGMA, evidence=Evidence("derived", text, model.evidence.date))
+
+
+def scaled(model: ProductModel, shapes: ProductShapes, peak_flops_per_s: float) -> ProductModel:
+    """The model with the rate, up to the peak, at which the median of its times of these shapes is right."""
+    for _ in range(TURNS):
+        factor = float(np.median(model.time_s(shapes.m, shapes.n, shapes.k) / shapes.time_s))
+        model = replace(model, rate_flops_per_s=min(peak_flops_per_s, model.rate_flops_per_s * factor))
+    return model
 
 
 def as_twin(model: ProductModel, twin: str, chip: Chip, dtype: str) -> ProductModel | None:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """One chip. ``parents``: nearest first; a cell is taken of the first that has it measured or published, by rule."""
+    """One chip. ``parents``: nearest first; a cell is taken of the first that has it measured or published, by rule.
+
+    Nearest is the same silicon; else the same kind of board with as many watts for its FLOPs, for power is what holds a rate below its peak
+    (W per dense bf16 TFLOP/s: L4 0.6, L40S 1.0, RTX PRO 6000 1.3, A10G 2.1, RTX 4090 2.7).
+    """
 
     chip_id: str
     parents: tuple[str, ...] = ()
@@ -15,7 +19,7 @@ class Recipe:
 
 
 H200, H100, A100, B200, L40S = "h200-sxm-141gb", "h100-sxm-80gb", "a100-sxm-80gb", "b200-sxm-180gb", "l40s-pcie-48gb"
-P100, V100, MI300X = "p100-pcie-16gb", "v100-sxm2-16gb", "mi300x-192gb"
+P100, V100, RTX_PRO = "p100-pcie-16gb", "v100-sxm2-16gb", "rtx-pro-6000-blackwell-server"
 
 RECIPES = (
     Recipe("cpu-zen-4-2c", cpu=True),
@@ -26,7 +30,7 @@ RECIPES = (
     Recipe("b300-sxm-288gb", (B200, H200)),
     Recipe("gb200", (B200, H200)),
     Recipe(L40S, (A100, H200)),
-    Recipe("rtx-pro-6000-blackwell-server", (L40S, H200)),
+    Recipe(RTX_PRO, (L40S, H200)),
     Recipe(P100, (A100, H200)),
     Recipe(V100, (P100, A100, H200)),
     Recipe("t4-pcie-16gb", (V100, A100, H200)),
@@ -39,11 +43,11 @@ RECIPES = (
     Recipe("gh200-96gb", (H200, H100)),
     Recipe("gh200-144gb", (H200, H100)),
     Recipe("l4-pcie-24gb", (L40S, A100, H200)),
-    Recipe("a10g-24gb", (L40S, A100, H200)),
-    Recipe("rtx-4090-24gb", (L40S, A100, H200)),
-    Recipe(MI300X),
-    Recipe("mi325x-256gb", (MI300X,)),
-    Recipe("mi250x-128gb", (MI300X,)),
+    Recipe("a10g-24gb", (RTX_PRO, L40S, A100, H200)),
+    Recipe("rtx-4090-24gb", (RTX_PRO, L40S, H200)),
+    Recipe("mi300x-192gb"),
+    Recipe("mi325x-256gb"),
+    Recipe("mi250x-128gb"),
     Recipe("ascend-910b-376t"),
     Recipe("ascend-910b-313t"),
     Recipe("ascend-910b-280t"),
