@@ -12,6 +12,7 @@ from .errors import FileError
 from .evidence import LEVELS, Evidence, Level
 from .link import Link, Load, Overlap, Segment
 from .shape_models.attention import AttentionModel
+from .shape_models.correction import Correction
 from .shape_models.product import HeldOut, ProductModel, Tile
 
 PROFILE_VERSION = 2
@@ -116,9 +117,18 @@ def _link(data: Mapping[str, Any]) -> Link:
 
 
 def _product(data: Mapping[str, Any]) -> ProductModel:
-    tiles = tuple(Tile(**tile) for tile in data.get("tiles", ()))
-    model: ProductModel = _with_evidence(ProductModel, {**data, "tiles": tiles, "splits": tuple(data.get("splits", (1,))), **_fitted(data)})
+    found = data.get("correction")
+    told = {
+        "tiles": tuple(Tile(**tile) for tile in data.get("tiles", ())),
+        "splits": tuple(data.get("splits", ())),
+        "correction": None if found is None else Correction(**{name: _frozen(values) for name, values in found.items()}),
+    }
+    model: ProductModel = _with_evidence(ProductModel, {**data, **told, **_fitted(data)})
     return model
+
+
+def _frozen(values: Any) -> Any:
+    return tuple(_frozen(value) for value in values) if isinstance(values, list) else values
 
 
 def _attention_model(data: Mapping[str, Any]) -> AttentionModel:

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evidence import Evidence
+from .correction import Correction
 
 Array = NDArray[np.float64]
 
 SUM_BYTES = 4.0
 """A part of a split sum waits in fp32."""
-CACHE_STEEPNESS = 4.0
-"""How sharply the share of a footprint that stays in the cache falls once it is larger than the cache: assumed."""
 CHUNK = 1 << 15
 """Shapes evaluated together: their arrays stay in a core's cache."""
 
@@ -66,7 +65,8 @@ class ProductModel:
     output_bytes: float = 2.0
     multiprocessors: int = 1
     tiles: tuple[Tile, ...] = ()
-    splits: tuple[int, ...] = (1,)
+    splits: tuple[int, ...] = ()
+    """Into how many parts k may be divided, beside as many as fill the chip; empty: no product is split."""
     tile_start_s: float = 0.0
     """Each tile: fetching its first operands and storing what it computed."""
     tile_start_k: float = 0.0
@@ -78,10 +78,15 @@ class ProductModel:
     sharpness: float = 16.0
     """p of the p-norm that joins arithmetic and bytes: large is their maximum, 1 their sum."""
     cache_bytes: float = 0.0
-    """A footprint below this finds its operands, above it the memory; 0: no cache is modelled, or times are cold."""
+    """Of the last-level cache, as far as products find their operands in it; 0: none is modelled."""
     cache_speedup: float = 1.0
-    output_cache_bytes: float = 0.0
-    """The same of outputs, which a cache that writes back may hold while operands stream."""
+    """Bandwidth of that cache over that of the memory."""
+    cache_steepness: float = 4.0
+    """How sharply the share that is found falls once what passes between two uses is larger: the exponent of their ratio."""
+    cold: bool = True
+    """Operands come from the memory, and only outputs may wait in the cache; else they may still be there from the call before."""
+    rotation_bytes: float = 0.0
+    """Of warm calls: B is the next of several copies, as many as make up so many bytes at least; 0: always the same."""
     slowdown: float = 0.0
     """Share by which long products slow down, because clocks fall under power, and how long that takes."""
     slowdown_after_s: float = 1.0
@@ -89,6 +94,8 @@ class ProductModel:
     quantise_s_per_byte: float = 0.0
     """Where a time includes converting A to ``element_bytes``: per call, and per element of A."""
     layouts: Mapping[str, float] = field(default_factory=dict)
+    correction: Correction | None = None
+    """What the library's choice of kernels makes of it, where thousands of shapes were measured."""
     points: int = 0
     spread: float | None = None
     """Standard deviation of log(measured / model), held out where that could be."""
@@ -117,49 +124,52 @@ class ProductModel:
         return any(not low <= values[name] <= high for name, (low, high) in self.fitted_range.items() if name in values)
 
     def _times(self, m: Array, n: Array, k: Array, groups: Array) -> Array:
-        return self.joined_s(self._arithmetic_s(m, n, k, groups), m, n, k, groups)
+        time_s = self.joined_s(self._arithmetic_s(m, n, k, groups), m, n, k, groups)
+        return time_s if self.correction is None else time_s * np.exp(self.correction.log_factor(m, n, k))
 
     def _arithmetic_s(self, m: Array, n: Array, k: Array, groups: Array) -> Array:
         if not self.tiles:
             return 2.0 * m * n * k * groups / self.rate_flops_per_s
         best = np.full(len(m), np.inf)
-        depth = np.ceil(k / self.step_k) * self.step_k + self.tile_start_k
         for tile in self.tiles:
-            count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
-            np.minimum(best, self.tiled_s(tile, 1, count, depth), out=best)
-        # Splitting pays only where one wave is not full: the rest is never worse unsplit.
+            np.minimum(best, self.tiled_s(tile, *self.whole(tile, m, n, k, groups)), out=best)
+        # Splitting pays only where the waves are few: the rest is never better split.
         few = np.flatnonzero(m * n * groups < 2.0 * self.multiprocessors * max(tile.rows * tile.columns for tile in self.tiles))
-        if len(few):
+        if len(few) and self.splits:
             m, n, k, groups = m[few], n[few], k[few], groups[few]
             found = best[few]
-            for split in (split for split in self.splits if split > 1):
-                depth = np.ceil(k / split / self.step_k) * self.step_k + self.tile_start_k
-                added_s = self.split_added_s(split, m, n, groups)
-                for tile in self.tiles:
-                    count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
-                    np.minimum(found, self.tiled_s(tile, split, count, depth) + added_s, out=found)
+            for tile in self.tiles:
+                for split in (*self.splits, None):
+                    waves, depth, parts = self.divided(tile, split, m, n, k, groups)
+                    np.minimum(found, self.tiled_s(tile, waves, depth) + self.added_s(parts, m, n, groups), out=found)
             best[few] = found
         return best
 
-    def tiled_s(self, tile: Tile, split: int, count: Array, depth: Array) -> Array:
-        """Seconds of all waves of ``count`` x ``split`` tiles, each ``depth`` deep."""
-        waves = np.ceil(count * (split / self.multiprocessors))
-        rate = self.rate_flops_per_s / self.multiprocessors * tile.share
-        return waves * (self.tile_start_s + (2.0 * tile.rows * tile.columns / rate) * depth)
+    def whole(self, tile: Tile, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array]:
+        """(waves, depth) of a product whose tiles each sum all of k."""
+        count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
+        return np.ceil(count / self.multiprocessors), np.ceil(k / self.step_k) * self.step_k
 
-    def split_added_s(self, split: int, m: Array, n: Array, groups: Array) -> Array:
+    def divided(self, tile: Tile, split: int | None, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array, Array]:
+        """(waves, depth, parts) where each tile's k is divided into ``split`` parts; None: into as many as fill the chip once."""
+        count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
+        parts = np.maximum(1.0, self.multiprocessors / count) if split is None else np.full(len(m), float(split))
+        return np.ceil(count * parts / self.multiprocessors - 1e-9), np.ceil(k / parts / self.step_k) * self.step_k, parts
+
+    def tiled_s(self, tile: Tile, waves: Array, depth: Array) -> Array:
+        """Seconds of so many waves of tiles so deep."""
+        rate = self.rate_flops_per_s / self.multiprocessors * tile.share
+        return waves * (self.tile_start_s + (2.0 * tile.rows * tile.columns / rate) * (depth + self.tile_start_k))
+
+    def added_s(self, parts: Array, m: Array, n: Array, groups: Array) -> Array:
         """Seconds that adding up the parts takes: each is written and read again."""
-        return self.split_s + SUM_BYTES * split / self.bandwidth_bytes_per_s * m * n * groups
+        return self.split_s + (SUM_BYTES / self.bandwidth_bytes_per_s) * parts * m * n * groups
 
     def joined_s(self, arithmetic_s: Array, m: Array, n: Array, k: Array, groups: Array) -> Array:
-        operands, outputs = self.element_bytes * (m * k + k * n) * groups, self.output_bytes * m * n * groups
-        memory_s = (operands + outputs) / self.bandwidth_bytes_per_s
-        if self.cache_speedup > 1:
-            kept = 1 / (1 + ((operands + outputs) / self.cache_bytes) ** CACHE_STEEPNESS) if self.cache_bytes else 0.0
-            saved = kept * (operands + outputs)
-            if self.output_cache_bytes:
-                saved = saved + (1 - kept) * outputs / (1 + (outputs / self.output_cache_bytes) ** CACHE_STEEPNESS)
-            memory_s = memory_s - saved * (1 - 1 / self.cache_speedup) / self.bandwidth_bytes_per_s
+        memory_s = self._moved_bytes(
+            self.element_bytes * m * k * groups, self.element_bytes * k * n * groups, self.output_bytes * m * n * groups
+        )
+        memory_s /= self.bandwidth_bytes_per_s
         larger = np.maximum(arithmetic_s, memory_s)
         smaller = np.minimum(arithmetic_s, memory_s)
         time_s = self.launch_s + larger * (1 + (smaller / larger) ** self.sharpness) ** (1 / self.sharpness)
@@ -169,3 +179,22 @@ class ProductModel:
         if self.quantise_s or self.quantise_s_per_byte:
             time_s = time_s + self.quantise_s + self.quantise_s_per_byte * m * k * groups
         return time_s
+
+    def _moved_bytes(self, a: Array, b: Array, c: Array) -> Array:
+        """Bytes of A, B and C, those found in the cache counted by its speed.
+
+        What is found depends on what passes the cache between two uses of it (Mattson et al., "Evaluation techniques for storage
+        hierarchies", IBM Systems Journal 9(2), 1970: the stack distance).
+        """
+        if self.cache_speedup <= 1 or not self.cache_bytes:
+            return a + b + c
+        if self.cold:
+            found = c * self._kept(c)
+        else:
+            copies = np.maximum(1.0, np.ceil(self.rotation_bytes / b)) if self.rotation_bytes else 1.0
+            found = (a + c) * self._kept(a + b + c) + b * self._kept(a + copies * b + c)
+        return a + b + c - (1 - 1 / self.cache_speedup) * found
+
+    def _kept(self, passed_bytes: Array) -> Array:
+        kept: Array = 1 / (1 + (passed_bytes / self.cache_bytes) ** self.cache_steepness)
+        return kept

@@ -16,6 +16,7 @@ from scipy.optimize import least_squares
 from chipassay.results.evidence import Evidence
 from chipassay.results.shape_models.product import ProductModel, Tile
 
+from .fit_correction import fit_correction
 from .hold_out import PRIOR_SPREAD, held_out_error, spread_of, sweeps
 from .shapes import ProductShapes
 from .silicon import Silicon
@@ -29,7 +30,7 @@ SHAPES_AT_MOST = 2500
 LARGE_FLOPS = 1e9
 """Products of at least so much are what training is made of."""
 STEP_K = 64.0
-SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+SPLITS = (2, 3, 4, 6, 8, 12, 16)
 TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64), (128, 256), (256, 128))
 """Tiles that cuBLAS' kernels have names of; a tile that never is the best does not matter."""
 WIDE_TILES = ((256, 256),)
@@ -61,9 +62,9 @@ GPU_BELIEFS: Mapping[str, Belief] = {
 """Shares are of the datasheet's figure. Values are typical of fits to full tables of Ampere to Blackwell, sigmas of their differences;
 bounds are what a chip cannot be."""
 CACHE_BELIEFS: Mapping[str, Belief] = {
-    "cache_bytes": Belief(0.8, 0.5, 0.1, 2.0),
+    "cache_bytes": Belief(1.0, 0.3, 0.1, 2.0),
     "cache_speedup": Belief(2.0, 0.4, 1.0001, 8.0),
-    "output_cache_bytes": Belief(0.5, 0.7, 0.02, 2.0),
+    "cache_steepness": Belief(8.0, 0.7, 0.7, 60.0),
 }
 """Sizes as shares of the last-level cache."""
 CPU_BELIEFS: Mapping[str, Belief] = {
@@ -130,7 +131,7 @@ class _Parameters:
             sharpness=named["sharpness"],
             cache_bytes=named.get("cache_bytes", 0.0) * scales.cache_bytes,
             cache_speedup=named.get("cache_speedup", 1.0),
-            output_cache_bytes=named.get("output_cache_bytes", 0.0) * scales.cache_bytes,
+            cache_steepness=named.get("cache_steepness", 4.0),
             slowdown=named["slowdown"],
             slowdown_after_s=named["slowdown_after_s"],
             quantise_s=named.get("quantise_s", 0.0),
@@ -140,28 +141,28 @@ class _Parameters:
 
 
 class _Candidates:
-    """Every tile and split for every shape: waves and depths, which no parameter changes."""
+    """Every tile and split for every shape: waves, depths and parts, which no parameter changes."""
 
     def __init__(self, model: ProductModel, m: Array, n: Array, k: Array, groups: Array) -> None:
         self.m, self.n, self.k, self.groups = m, n, k, groups
-        pairs = [(tile, split) for split in model.splits for tile in range(len(model.tiles))]
-        rows = np.array([model.tiles[tile].rows for tile, _ in pairs], dtype=float)[:, None]
-        columns = np.array([model.tiles[tile].columns for tile, _ in pairs], dtype=float)[:, None]
-        self.tile = np.array([tile for tile, _ in pairs], dtype=int)
-        self.split = np.array([split for _, split in pairs], dtype=float)
-        self.area = (2.0 * rows * columns)[:, 0]
-        self.waves = np.ceil(np.ceil(m / rows) * np.ceil(n / columns) * groups * (self.split[:, None] / model.multiprocessors))
-        self.depth = np.ceil(k / self.split[:, None] / model.step_k) * model.step_k
+        waves, depth, parts, tiles = [], [], [], []
+        for i, tile in enumerate(model.tiles):
+            whole = model.whole(tile, m, n, k, groups)
+            for one in [(*whole, np.zeros(len(m))), *(model.divided(tile, split, m, n, k, groups) for split in (*model.splits, None))]:
+                for column, values in zip((waves, depth, parts), one, strict=True):
+                    column.append(values)
+                tiles.append(i)
+        self.tile = np.array(tiles, dtype=int)
+        self.area = np.array([2.0 * model.tiles[i].rows * model.tiles[i].columns for i in tiles])
+        if tiles:
+            self.waves, self.depth, self.parts = np.stack(waves), np.stack(depth), np.stack(parts)
 
     def arithmetic_s(self, model: ProductModel) -> tuple[Array, NDArray[np.int_] | None]:
         """The best candidate's seconds for each shape, and which it is."""
         if not len(self.tile):
             return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s, None
-        shares = np.array([tile.share for tile in model.tiles])
-        per_k = self.area / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile])
-        seconds = self.waves * (model.tile_start_s + per_k[:, None] * (self.depth + model.tile_start_k))
-        seconds += np.where(self.split > 1, model.split_s, 0.0)[:, None]
-        seconds += np.where(self.split > 1, self.split, 0.0)[:, None] * (4.0 / model.bandwidth_bytes_per_s * self.m * self.n * self.groups)
+        seconds = self.waves * (model.tile_start_s + self._per_k(model)[:, None] * (self.depth + model.tile_start_k))
+        seconds += self._added_s(model, self.parts)
         best = seconds.argmin(axis=0)
         return seconds[best, np.arange(len(self.m))], best
 
@@ -169,12 +170,18 @@ class _Candidates:
         """Seconds of the given candidates under another model: what the slope of the minimum is the slope of."""
         if best is None:
             return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s
-        each = np.arange(len(self.m))
+        at = best, np.arange(len(self.m))
+        seconds = self.waves[at] * (model.tile_start_s + self._per_k(model)[best] * (self.depth[at] + model.tile_start_k))
+        added: Array = seconds + self._added_s(model, self.parts[at])
+        return added
+
+    def _per_k(self, model: ProductModel) -> Array:
         shares = np.array([tile.share for tile in model.tiles])
-        per_k = self.area[best] / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile[best]])
-        seconds = self.waves[best, each] * (model.tile_start_s + per_k * (self.depth[best, each] + model.tile_start_k))
-        split = np.where(self.split[best] > 1, self.split[best], 0.0)
-        return seconds + np.sign(split) * model.split_s + split * (4.0 / model.bandwidth_bytes_per_s * self.m * self.n * self.groups)
+        per_k: Array = self.area / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile])
+        return per_k
+
+    def _added_s(self, model: ProductModel, parts: Array) -> Array:
+        return np.where(parts > 0, model.added_s(parts, self.m, self.n, self.groups), 0.0)
 
     def times_s(self, model: ProductModel, arithmetic_s: Array) -> Array:
         return model.joined_s(arithmetic_s, self.m, self.n, self.k, self.groups)
@@ -202,17 +209,23 @@ def fit_product(
         raise ValueError("m, n, k and times must be positive")
     parameters = _parameters(shapes, silicon, dtype, evidence, start, quantised, warm)
     everything = np.arange(len(shapes.time_s))
-    model = _fitted(parameters, shapes, _sample(shapes, everything))
+    model = _corrected(_fitted(parameters, shapes, _sample(shapes, everything)), shapes, everything)
     logs = _residuals(model, shapes, everything)
     spread, held_out = None, None
     if hold_out and len(everything) >= 5:
         logs = np.full(len(everything), np.nan)
         for fitted, left in sweeps(_same_shape(shapes), len(everything)):
-            logs[left] = _residuals(_fitted(parameters, shapes, _sample(shapes, fitted)), shapes, left)
+            seen = _corrected(_fitted(parameters, shapes, _sample(shapes, fitted)), shapes, fitted)
+            logs[left] = _residuals(seen, shapes, left)
         flops = _flops(shapes)
         held_out = held_out_error(logs, flops, LARGE_FLOPS)
     spread = spread_of(logs)
     return replace(model, points=len(everything), spread=spread, held_out=held_out, fitted_range=_range(shapes))
+
+
+def _corrected(model: ProductModel, shapes: ProductShapes, rows: NDArray[np.int_]) -> ProductModel:
+    logs = _residuals(model, shapes, rows)
+    return replace(model, correction=fit_correction(shapes.m[rows], shapes.n[rows], shapes.k[rows], logs))
 
 
 def _flops(shapes: ProductShapes) -> Array:
@@ -261,11 +274,13 @@ def _parameters(
         output_bytes=output,
         multiprocessors=silicon.multiprocessors or 1,
         tiles=tiles,
-        splits=SPLITS if tiles else (1,),
+        splits=SPLITS if tiles else (),
         step_k=int(STEP_K) if tiles else 1,
+        cold=not warm,
+        rotation_bytes=scales.cache_bytes if warm else 0.0,
     )
     beliefs = dict(GPU_BELIEFS if tiles else CPU_BELIEFS)
-    if warm and scales.cache_bytes:
+    if scales.cache_bytes:
         beliefs |= CACHE_BELIEFS
     if quantised:
         beliefs |= QUANTISE_BELIEFS
@@ -289,7 +304,7 @@ def _share(rows: int, columns: int) -> float:
 def _related(belief: Belief, start: ProductModel, name: str) -> Belief:
     """The belief around a relative's value, where it has one that is its own and not a share of its datasheet."""
     value = getattr(start, name, None)
-    if name in ("bandwidth", "cache_bytes", "output_cache_bytes", "quantise_bytes") or not value or not belief.low < value < belief.high:
+    if name in ("bandwidth", "cache_bytes", "quantise_bytes") or not value or not belief.low < value < belief.high:
         return belief
     return replace(belief, value=value, sigma=RELATED * belief.sigma)
 
@@ -343,9 +358,9 @@ def _fitted(parameters: _Parameters, shapes: ProductShapes, rows: NDArray[np.int
         jac=slopes,
         bounds=(parameters.low, parameters.high),
         loss="soft_l1",
-        max_nfev=150,
+        max_nfev=100,
         x_scale="jac",
-        ftol=1e-5,
+        ftol=1e-6,
     )
     return parameters.model(found.x)
 
