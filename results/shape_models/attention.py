@@ -62,7 +62,8 @@ class _Tiles(NamedTuple):
     longest_keys: Array
     key_s: Array
     """Seconds of one key on one multiprocessor."""
-    unequal: NDArray[np.bool_]
+    unequal: Array
+    """1 under a causal mask, else 0."""
     sum_s: Array
     """Of adding up two parts, if keys are split: for each part, its bytes written and read again."""
 
@@ -210,10 +211,10 @@ class AttentionModel:
             longest = np.minimum(longest, widest)
         key_s = 4 * rows * calls.dim * (self.multiprocessors / rate)
         sum_s = 2 * SUM_BYTES / self.bandwidth_bytes_per_s * programs * queries * calls.dim
-        work = _Tiles(programs, tiles, mean, longest, key_s, calls.causal > 0, sum_s)
+        work = _Tiles(programs, tiles, mean, longest, key_s, calls.causal, sum_s)
         best = self._scheduled_s(work)
-        few = np.flatnonzero(programs * tiles < FEW_WAVES * self.multiprocessors) if self.most_splits > 1 else []
-        if len(few):
+        few = programs * tiles < FEW_WAVES * self.multiprocessors
+        if self.most_splits > 1 and few.any():
             best[few] = np.minimum(best[few], self._split_s(_Tiles(*(x[few] for x in work))))
         return best
 
@@ -235,8 +236,8 @@ class AttentionModel:
         longest_s = self.tile_start_s + work.key_s * (work.longest_keys + self.tile_start_keys)
         mean_s = self.tile_start_s + work.key_s * (work.mean_keys + self.tile_start_keys)
         # Tiles of equal length go in waves. Of unequal ones, one for each program is the longest.
-        waves_s = longest_s * np.ceil(np.where(work.unequal, work.programs, work.programs * work.tiles) / self.multiprocessors)
-        work_s = work.programs * work.tiles / self.multiprocessors * mean_s + np.where(work.unequal, self.imbalance * longest_s, 0.0)
+        waves_s = longest_s * np.ceil(np.where(work.unequal > 0, work.programs, work.programs * work.tiles) / self.multiprocessors)
+        work_s = work.programs * work.tiles / self.multiprocessors * mean_s + work.unequal * self.imbalance * longest_s
         return np.maximum(waves_s, work_s)
 
     def _memory_s(self, calls: _Calls) -> Array:
@@ -250,7 +251,9 @@ class AttentionModel:
         return calls.batch * calls.dim * (queries + 2 * self.element_bytes * calls.kv_heads * keys)
 
     def _s_per_byte(self, moved: Array) -> Array:
-        kept = 1 / (1 + (moved / self.cache_bytes) ** CACHE_STEEPNESS) if self.cache_bytes and self.cache_speedup > 1 else 0.0
+        if not self.cache_bytes or self.cache_speedup <= 1:
+            return np.full_like(moved, 1 / self.bandwidth_bytes_per_s)
+        kept = 1 / (1 + (moved / self.cache_bytes) ** CACHE_STEEPNESS)
         result: Array = (1 - kept * (1 - 1 / self.cache_speedup)) / self.bandwidth_bytes_per_s
         return result
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def _read(file: Path, chip: str, framework: str, dtype: str) -> AttentionTable |
     wanted &= (number["step"] == 0) & (number["isl"] > 1) & np.isfinite(number["latency"]) & (number["latency"] > 0)
     if not wanted.any():
         return None
-    names, counts = np.unique(kernels[wanted], return_counts=True)
+    names, counts = np.unique(kernels[wanted].astype(str), return_counts=True)
     kernel = str(names[counts.argmax()])
     rows = np.flatnonzero(wanted & (kernels == kernel))
     seq = number["isl"][rows]
@@ -96,10 +97,10 @@ def _read(file: Path, chip: str, framework: str, dtype: str) -> AttentionTable |
     return AttentionTable(chip, framework, file.parent.name, kernel, shapes)
 
 
-def _numbers_of(table: object, name: str) -> NDArray[np.float64]:
-    column: NDArray[np.float64] = table[name].to_numpy().astype(float)  # type: ignore[index]
+def _numbers_of(table: Any, name: str) -> NDArray[np.float64]:
+    column: NDArray[np.float64] = table[name].to_numpy().astype(float)
     return column
 
 
-def _texts(table: object, name: str) -> NDArray[np.str_]:
-    return np.asarray(table[name].to_pylist(), dtype=str)  # type: ignore[index]
+def _texts(table: Any, name: str) -> NDArray[np.object_]:
+    return np.array(table[name].to_pylist(), dtype=object)
