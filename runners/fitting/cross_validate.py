@@ -183,7 +183,7 @@ def shape_words(row: Row) -> str:
     if row.m is not None:
         groups = f"{row.groups} of " if (row.groups or 1) > 1 else ""
         return f"{groups}{row.m} x {row.n} x {row.k}{f' {row.layout}' if row.layout else ''}"
-    if row.op == "attention":
+    if row.op in ("attention", "decode") and row.heads:
         keys = "" if row.seq_kv in (None, row.seq_q) else f" on {row.seq_kv} keys"
         mask, direction = " causal" if row.causal else "", " backward" if row.direction == "backward" else ""
         heads = f"{row.heads} heads" + (f" ({row.kv_heads} of keys)" if row.kv_heads not in (None, row.heads) else "")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from chipassay.results.errors import FileError
+from chipassay.results.profile import load_profile
 from chipassay.results.schema import Row
+from chipassay.results.table import TableWriter
+from chipassay.runners.cli import main
 from chipassay.runners.fitting.cross_validate import Fitted
 from chipassay.runners.report.fit_picture import check_name, write_picture
 
@@ -47,3 +52,25 @@ def test_another_ending_is_refused_before_anything_long(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileError, match="cannot be written"):
         write_picture(ALL[1:], "X", tmp_path / "no" / "fit.svg")
+
+
+def test_the_command_prints_errors_writes_a_loadable_profile_and_draws(tmp_path, capsys):
+    times_s = {edge: 1e-5 + 2.0 * edge**3 / 1e11 for edge in (128, 256, 512, 1024, 2048)}
+    with TableWriter(tmp_path / "rows.csv") as table:
+        for edge, time_s in times_s.items():
+            table.append(
+                Row(op="matmul", m=edge, n=edge, k=edge, layout="nt", dtype="fp32", cache="cold", status="ok",
+                    time_median_s=time_s, chip_id="cpu-x", device_name="X", flops=2.0 * edge**3)
+            )  # fmt: skip
+    asked = ["profile", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "p.json"), "--picture", str(tmp_path / "p.svg")]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert "error of the models" in out
+    assert f"drawn: {tmp_path / 'p.svg'}" in out
+    model = load_profile(tmp_path / "p.json").products["fp32"]
+    assert float(model.time_s(1024, 1024, 1024)) == pytest.approx(times_s[1024], rel=0.1)
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["chip_id"] == "cpu-x"
+    assert told["fit"]["errors"][0]["name"] == "matmul fp32"
+    assert main([*asked[:-1], str(tmp_path / "p.gif")]) == 2

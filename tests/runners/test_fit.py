@@ -42,6 +42,16 @@ def test_one_point_gives_its_rate_and_no_spread():
     assert fit_time([1e9], [1e-3]) == (0.0, 1e-12, None)
 
 
+def test_an_overhead_that_is_known_stays_and_two_points_then_tell_their_spread():
+    overhead_s, per_unit_s, spread = fit_time([1e9, 2e9], [1.1e-3 * 1.02, 2.1e-3 / 1.02], 1e-4)
+    assert overhead_s == 1e-4
+    assert 1 / per_unit_s == pytest.approx(1e12, rel=0.02)
+    assert spread == pytest.approx(0.02 * 2**0.5, rel=0.2)
+    assert fit_time([1e9], [1.1e-3], 1e-4)[1] == pytest.approx(1e-12)
+    with pytest.raises(ValueError, match="longer than a time"):
+        fit_time([1e9], [1e-5], 1e-4)
+
+
 def test_no_point_is_an_error():
     with pytest.raises(ValueError, match="no point"):
         fit_time([], [])

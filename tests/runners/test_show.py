@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chipassay.results.profile import Evidence, Link, Load, Overlap, Profile, Segment
+from chipassay.results.profile import AttentionModel, Curve, Evidence, Link, Load, Overlap, ProductModel, Profile, Quantity, Segment
 from chipassay.runners.show import profile_lines
 
 MEASURED = Evidence("measured", "a run", "2026-01-02")
@@ -35,3 +35,42 @@ def test_overlap_and_load_have_a_line_each() -> None:
     load, overlap = profile_lines(profile)[1:]
     assert "1.15 times as long: 4 groups of 2 at once, inside nodes, nccl" in load
     assert "64 MiB: collective 1.20 times as long, 8 ranks, nccl, beside matmul 8192x8192x8192 bf16" in overlap
+
+
+def test_models_by_shape_are_told_at_a_large_shape_with_share_and_interval() -> None:
+    product = ProductModel(8e14, 1e15, 0.0, MEASURED, points=12, spread=0.05, sharpness=16.0)
+    attention = AttentionModel(5e14, 1e15, 5e-6, MEASURED, points=1, backward=2.5)
+    profile = Profile(
+        "x", "X", products={"bf16": product}, attentions={"bf16": attention}, peak_flops_per_s={"bf16": Quantity(1e15, MEASURED)}
+    )
+    matmul, forward, backward = profile_lines(profile)[1:]
+    # 8192^3 at 800 TFLOP/s, the bytes hidden; the interval is 1.96 times 5 % either way.
+    assert matmul.split(maxsplit=2)[2] == (
+        "800.0 TFLOP/s (725.3 TFLOP/s to 882.4 TFLOP/s) at 8192 x 8192 x 8192, 80 % of peak, launch 0 s, 12 points (measured 2026-01-02)"
+    )
+    assert "attention bf16 forward" in forward
+    assert "1 point (" in forward
+    assert "attention bf16 backward" in backward
+
+
+def test_a_dtype_without_a_model_by_shape_keeps_its_line() -> None:
+    (line,) = profile_lines(Profile("x", "X", matmul={"fp64": Curve(1e-5, 5e13, MEASURED)}))[1:]
+    assert line.split(maxsplit=2)[2] == "50.0 TFLOP/s beyond 10.0 us (measured 2026-01-02)"
+
+
+def test_operations_of_memory_launches_host_links_and_power_have_a_line_each() -> None:
+    profile = Profile(
+        "x",
+        "X",
+        memory_ops={"rms_norm backward": Curve(4e-6, 2e12, MEASURED, 3, 0.02)},
+        launch_s={"graph": Quantity(1e-6, MEASURED)},
+        host_link_bytes_per_s={"host_to_device pinned": Quantity(5.5e10, MEASURED)},
+        sustained_power_w={"matmul bf16": Quantity(690.4, MEASURED)},
+        peak_bandwidth_bytes_per_s=Quantity(4e12, MEASURED),
+    )
+    assert [line.strip() for line in profile_lines(profile)[1:]] == [
+        "rms_norm backward  2.00 TB/s beyond 4.00 us, 50 % of peak, 3 points, residuals 2.0 % (measured 2026-01-02)",
+        "launch graph       1.00 us (measured 2026-01-02)",
+        "host to device pinned 55.0 GB/s (measured 2026-01-02)",
+        "power matmul bf16  690 W (measured 2026-01-02)",
+    ]
