@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chipassay.results.evidence import Evidence
 from chipassay.results.schema import Row
@@ -78,6 +80,16 @@ def test_rows_ten_times_too_slow_do_not_bend_the_model():
     model = normalise(rows).products["bf16"]
     assert np.median(off(model)) < 0.03
     assert np.quantile(off(model), 0.9) < 0.08
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@given(seed=st.integers(0, 1000), slower=st.floats(2.0, 1000.0), every=st.integers(10, 30))
+def test_however_far_off_a_tenth_of_the_rows_lies_the_others_decide(seed, slower, every):
+    rows = measured(200, seed)
+    rows = [replace(row, time_median_s=slower * row.time_median_s) if i % every == 0 else row for i, row in enumerate(rows)]
+    model = normalise(rows, hold_out=False).products["bf16"]
+    assert np.median(off(model)) < 0.04
+    assert np.quantile(off(model), 0.9) < 0.12
 
 
 def test_rows_in_the_wrong_unit_are_left_out_where_no_chip_could_be_so_fast_and_are_counted():
