@@ -11,12 +11,12 @@ Array = NDArray[np.float64]
 
 SHAPES_AT_LEAST = 2000
 """Of fewer, single shapes would be learnt by heart: there is no correction then."""
-SHAPES_AT_MOST = 8000
-RIDGE = 20.0
+SHAPES_AT_MOST = 12000
+RIDGE = 10.0
 """Rows' worth of belief that a knot's value is 0."""
 ABSOLUTE_FROM = 0.05
 """Residuals beyond this count by their size, not its square."""
-TURNS = 8
+TURNS = 6
 
 
 def fit_correction(m: Array, n: Array, k: Array, logs: Array) -> Correction | None:
