@@ -67,10 +67,10 @@ def write_picture(fitted: Sequence[Fitted], name: str, path: Path) -> None:
     suffix = path.suffix.lower().lstrip(".")
     metadata = {"Date": None} if suffix == "svg" else {"Software": None}
     try:
-        from matplotlib import rc_context
+        from matplotlib import style
     except ImportError as error:
         raise missing_library("matplotlib") from error
-    with rc_context(STYLE):
+    with style.context(["default", STYLE]):
         figure = draw_fits(fitted, name)
         figure.savefig(buffer, format=suffix, dpi=120, metadata=metadata)
     try:
