@@ -101,7 +101,9 @@ def _attention(dtype: str, rows: Sequence[Row], profile: Profile) -> Fitted:
     # Where no factor is known, backward rows were not fitted.
     told = np.flatnonzero(~s.backward | (model.backward is not None))
     modelled_s = np.where(s.backward, modelled_s * (model.backward or 1.0), modelled_s)
-    return Fitted("attention", f"attention {dtype}", dtype, [rows[i] for i in told.tolist()], s.time_s[told], modelled_s[told], model.held_out)
+    return Fitted(
+        "attention", f"attention {dtype}", dtype, [rows[i] for i in told.tolist()], s.time_s[told], modelled_s[told], model.held_out
+    )
 
 
 def _memory(name: str, hue: str, rows: Sequence[Row], curve: Curve) -> Fitted:
