@@ -34,6 +34,8 @@ TRIED_WITH = 500
 """Shapes that decide on tiles, packing and splitting."""
 CHOOSES_FROM = 60
 """Fewer shapes than this cannot tell kernels apart: the believed one stays."""
+STEPS_OF_A_TRIAL = 12
+"""What is still to be gained then does not change which kernel is best."""
 BETTER = 5.0
 """How much more likely (in nats) another kernel must make the rows than the one so far."""
 LARGE_FLOPS = 1e9
@@ -201,11 +203,11 @@ class _Fit:
         begin = parameters.mean
         if len(rows) >= CHOOSES_FROM and kernel.tile_rows:
             few = _sample(self.shapes, rows, TRIED_WITH)
-            cost, begin = self._fitted(parameters, kernel, few, begin)
+            cost, begin = self._fitted(parameters, kernel, few, begin, STEPS_OF_A_TRIAL)
 
             def try_out(other: _Kernel) -> None:
                 nonlocal kernel, cost, begin
-                other_cost, vector = self._fitted(parameters, other, few, parameters.mean)
+                other_cost, vector = self._fitted(parameters, other, few, parameters.mean, STEPS_OF_A_TRIAL)
                 if other_cost < cost - BETTER:
                     kernel, cost, begin = other, other_cost, vector
 
@@ -218,7 +220,7 @@ class _Fit:
         """The most likely vector of a kernel, sought from a likely one."""
         return self._fitted(parameters, kernel, _sample(self.shapes, rows, SHAPES_AT_MOST), begin)[1]
 
-    def _fitted(self, parameters: _Parameters, kernel: _Kernel, rows: Rows, begin: Array) -> tuple[float, Array]:
+    def _fitted(self, parameters: _Parameters, kernel: _Kernel, rows: Rows, begin: Array, steps: int = 60) -> tuple[float, Array]:
         """How unlikely the rows stay at best (in nats), and the vector of it."""
 
         noise = np.where(_flops(self.shapes)[rows] >= LARGE_FLOPS, NOISE, SMALL_NOISE)
@@ -232,8 +234,10 @@ class _Fit:
             np.clip(begin, parameters.low + 1e-6, parameters.high - 1e-6),
             bounds=(parameters.low, parameters.high),
             loss="soft_l1",
-            max_nfev=60,
+            max_nfev=steps,
             x_scale="jac",
+            # The other solver decomposes the whole matrix of slopes each step, whose threads fight over few cores: seven times as long.
+            tr_solver="lsmr",
             ftol=1e-4,
         )
         return float(found.cost), found.x

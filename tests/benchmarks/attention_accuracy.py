@@ -15,6 +15,7 @@ import numpy as np
 from chipassay.results.best import best_rows
 from chipassay.results.evidence import Evidence
 from chipassay.results.schema import Row
+from chipassay.results.shape_models.attention import AttentionModel
 from chipassay.results.table import read_rows
 from chipassay.runners.fitting.attention_tables import FRAMEWORKS, AttentionTable, attention_table, best_table
 from chipassay.runners.fitting.fit_attention import fit_attention
@@ -27,7 +28,7 @@ OWN = Path(__file__).parents[2] / "results" / "h200-sxm-141gb" / "standard.csv"
 HEAD = f"{'chip':9} {'framework':9} {'dtype':8} {'kernel':30} {'shapes':>6} {'left out':>8} {'median':>7} {'90 %':>7} {'fit, CPU s':>10}"
 
 
-def fitted(table: AttentionTable, dtype: str) -> tuple[object, float]:
+def fitted(table: AttentionTable, dtype: str) -> tuple[AttentionModel, float]:
     """The model, and the seconds of all cores that its fit took."""
     begin = time.process_time()
     evidence = Evidence("measured", f"{table.framework} {table.version}")
