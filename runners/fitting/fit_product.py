@@ -35,7 +35,19 @@ TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 25
 """Tiles that cuBLAS' kernels have names of; a tile that never is the best does not matter."""
 WIDE_TILES = ((256, 256),)
 """Of pairs of multiprocessors that share a tile, on Blackwell."""
-ELEMENT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "int8": 1.0, "fp4": 0.5}
+ELEMENT_BYTES = {
+    "fp64": 8.0,
+    "fp32": 4.0,
+    "tf32": 4.0,
+    "fp16": 2.0,
+    "bf16": 2.0,
+    "fp8_e4m3": 1.0,
+    "fp8_e5m2": 1.0,
+    "int8": 1.0,
+    "fp4": 0.5,
+    "nvfp4": 0.5,
+    "mxfp4": 0.5,
+}
 OUTPUT_BYTES = {**{dtype: size for dtype, size in ELEMENT_BYTES.items() if size >= 2}, "int8": 4.0}
 
 
@@ -50,6 +62,7 @@ class Belief:
 
 
 GPU_BELIEFS: Mapping[str, Belief] = {
+    "rate": Belief(1.0, 0.6, 0.05, 1.5),
     "launch_s": Belief(4e-6, 0.7, 3e-7, 5e-5),
     "bandwidth": Belief(0.85, 0.2, 0.2, 1.02),
     "tile_start_s": Belief(8e-7, 1.0, 1e-8, 2e-5),
@@ -59,8 +72,8 @@ GPU_BELIEFS: Mapping[str, Belief] = {
     "slowdown": Belief(0.1, 0.8, 1e-3, 0.6),
     "slowdown_after_s": Belief(1e-3, 1.0, 1e-5, 0.1),
 }
-"""Shares are of the datasheet's figure. Values are typical of fits to full tables of Ampere to Blackwell, sigmas of their differences;
-bounds are what a chip cannot be."""
+"""``rate`` moves all tiles together. Shares are of the datasheet's figure. Values are typical of fits to full tables of Ampere to
+Blackwell, sigmas of their differences; bounds are what a chip cannot be."""
 CACHE_BELIEFS: Mapping[str, Belief] = {
     "cache_bytes": Belief(1.0, 0.3, 0.1, 2.0),
     "cache_speedup": Belief(2.0, 0.4, 1.0001, 8.0),
@@ -83,6 +96,7 @@ SHARE_BELIEFS = {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.75, 256: 0.8}
 """Share of the peak by the smaller side of a tile, times what the larger adds; sigma SHARE_SIGMA."""
 SHARE_SIGMA = 0.35
 LAYOUT_SIGMA = 0.05
+"""Layouts are alike, unless a library has a kernel for one only: the loss lets rows move them far."""
 RELATED = 0.4
 """How much surer a relative's fitted value is than the general belief."""
 
@@ -105,7 +119,7 @@ class _Parameters:
         shares = [(tile.share, SHARE_SIGMA, 0.02, 1.05) for tile in template.tiles] or [(template.rate_flops_per_s, 0.5, 1e-4, 1.3)]
         rows = [
             *((b.value, b.sigma, b.low, b.high) for b in beliefs.values()),
-            *((1.0, LAYOUT_SIGMA, 0.5, 2.0) for _ in layouts),
+            *((1.0, LAYOUT_SIGMA, 0.05, 20.0) for _ in layouts),
             *shares,
         ]
         value, self.sigma, low, high = (np.array(column) for column in zip(*rows, strict=True))
@@ -117,11 +131,12 @@ class _Parameters:
         named = dict(zip(self.names, values.tolist(), strict=False))
         shares = values[len(self.names) :]
         best = float(shares.max())
+        rate = named.get("rate", 1.0) * best
         scales = self.scales
         bandwidth = named["bandwidth"] * scales.bandwidth_bytes_per_s
         return replace(
             self.template,
-            rate_flops_per_s=best * scales.rate_flops_per_s,
+            rate_flops_per_s=rate * scales.rate_flops_per_s,
             bandwidth_bytes_per_s=bandwidth,
             launch_s=named["launch_s"],
             tiles=tuple(replace(tile, share=float(share) / best) for tile, share in zip(self.template.tiles, shares, strict=False)),
