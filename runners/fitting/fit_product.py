@@ -160,17 +160,18 @@ class _Candidates:
 
     def __init__(self, model: ProductModel, m: Array, n: Array, k: Array, groups: Array) -> None:
         self.m, self.n, self.k, self.groups = m, n, k, groups
-        waves, depth, parts, tiles = [], [], [], []
+        columns: tuple[list[Array], ...] = ([], [], [])
+        tiles: list[int] = []
         for i, tile in enumerate(model.tiles):
             whole = model.whole(tile, m, n, k, groups)
             for one in [(*whole, np.zeros(len(m))), *(model.divided(tile, split, m, n, k, groups) for split in (*model.splits, None))]:
-                for column, values in zip((waves, depth, parts), one, strict=True):
+                for column, values in zip(columns, one, strict=True):
                     column.append(values)
                 tiles.append(i)
         self.tile = np.array(tiles, dtype=int)
         self.area = np.array([2.0 * model.tiles[i].rows * model.tiles[i].columns for i in tiles])
         if tiles:
-            self.waves, self.depth, self.parts = np.stack(waves), np.stack(depth), np.stack(parts)
+            self.waves, self.depth, self.parts = (np.stack(column) for column in columns)
 
     def arithmetic_s(self, model: ProductModel) -> tuple[Array, NDArray[np.int_] | None]:
         """The best candidate's seconds for each shape, and which it is."""
@@ -373,6 +374,7 @@ def _fitted(parameters: _Parameters, shapes: ProductShapes, rows: NDArray[np.int
         jac=slopes,
         bounds=(parameters.low, parameters.high),
         loss="soft_l1",
+        tr_solver="lsmr",
         max_nfev=100,
         x_scale="jac",
         ftol=1e-6,
