@@ -14,6 +14,7 @@ from chipassay.results.shipped import PROFILES
 
 from .build import build, recipe_of
 from .fields import differing
+from .lines import short_lines
 from .products import corrections
 from .recipes import RECIPES
 
@@ -51,7 +52,7 @@ def rebuild(chips: list[str], out: Path, check: bool) -> int:
         path = out / f"{recipe.chip_id}.json"
         if not check:
             out.mkdir(parents=True, exist_ok=True)
-            profile.save(path)
+            path.write_text(short_lines(profile.to_json()), encoding="utf-8")
             print(f"{recipe.chip_id}: written")
             continue
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

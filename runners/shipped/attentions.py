@@ -86,7 +86,16 @@ def attentions_of(chip: Chip, products: Mapping[str, ProductModel], parents: Map
         model = _as_twin(twin, TWIN_DTYPE[dtype]) if twin else by_rule(chip, dtype, products[dtype], parents)
         if model is not None:
             found[dtype] = model
-    return dict(sorted(found.items()))
+    return {dtype: capped(model, chip.peak_flops_per_s.get(dtype)) for dtype, model in sorted(found.items())}
+
+
+def capped(model: AttentionModel, peak_flops_per_s: float | None) -> AttentionModel:
+    """The model with no head size above the datasheet's peak: a relative's shares of its rate may promise more."""
+    if not peak_flops_per_s:
+        return model
+    most = peak_flops_per_s / model.rate_flops_per_s
+    shares = {size: min(share, most) for size, share in model.head_dim_shares.items()}
+    return replace(model, rate_flops_per_s=min(model.rate_flops_per_s, peak_flops_per_s), head_dim_shares=shares)
 
 
 def _as_twin(model: AttentionModel, twin: str) -> AttentionModel:

@@ -1,7 +1,7 @@
 """A chip that nobody measured, by rule from one that somebody did: shares of the datasheet stay, the datasheet is its own.
 
-``python -m chipassay.runners.shipped --rule`` applies the rule between chips that were both measured and prints how far off it is; the
-spreads below are what it prints.
+``python -m chipassay.runners.shipped.rule_errors`` applies the rule between chips that were both measured and prints how far off it is: the
+spreads below are from it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ SAME_UNITS_SIGMA = 0.06
 """Standard deviation of log(measured / by rule) beyond the parent's own spread, over shapes of at least 1 GFLOP: H100 from H200 0.04,
 H200 from H100 0.04, GB200 from B200 0.02, B300 from B200 0.06 (bf16)."""
 OTHER_UNITS_SIGMA = 0.30
-"""The same between other chips: root mean square over H100 from A100 0.14, B200 from H100 0.16 (fp8 0.19), RTX PRO 6000 from L40S 0.29,
-L40S from A100 0.34 (bf16), V100 from P100 0.29 (fp32), T4 from V100 0.22 (fp16) and 0.53 (fp32). Boards of little power are the worst."""
+"""The same between other chips: root mean square over H100 from A100 0.13, B200 from H100 0.16, RTX PRO 6000 from L40S 0.25, L40S from it
+0.29 and from A100 0.31 (bf16), V100 from P100 0.29 (fp32), T4 from V100 0.22 (fp16) and 0.53 (fp32).
+Boards of little power are the worst."""
 MEMORY_OP_SIGMA = 0.15
 """Of a memory-bound operation whose share of the copy bandwidth is another chip's: assumed; none was measured on two chips."""
 
@@ -52,6 +53,8 @@ def product_by_rule(parent: ProductModel, of: Chip, chip: Chip, dtype: str, own_
         return None
     units = parent.tiles and chip.core_count
     sigma = rule_sigma(chip, of, dtype)
+    # Which kernels a library takes for a shape goes with the chip: on others the correction is of no use (rule_errors).
+    correction = parent.correction if same_units(chip, of, dtype) else None
     return replace(
         parent,
         rate_flops_per_s=min(parent.rate_flops_per_s / peaks[1], 1.0) * peaks[0],
@@ -59,6 +62,7 @@ def product_by_rule(parent: ProductModel, of: Chip, chip: Chip, dtype: str, own_
         multiprocessors=chip.core_count if units and chip.core_count else 1,
         tiles=parent.tiles if units else (),
         splits=parent.splits if units else (1,),
+        correction=correction,
         points=0,
         spread=math.hypot(parent.spread or 0.0, sigma),
         held_out=None,

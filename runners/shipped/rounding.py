@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
+from chipassay.results.shape_models.correction import Correction
+
 DIGITS = 6
 """Significant digits: more than any figure is known to, fewer than where the sums of two processors part."""
+
+CORRECTION_DECIMALS = 4
+"""Of logs: a hundredth of a percent of a time."""
 
 Value = TypeVar("Value")
 
@@ -21,7 +26,13 @@ def rounded(value: Value, digits: int = DIGITS) -> Value:
     return _rounded(value, digits)  # type: ignore[return-value]
 
 
+def _decimals(table: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(x, CORRECTION_DECIMALS) for x in row) for row in table)
+
+
 def _rounded(value: object, digits: int) -> object:
+    if isinstance(value, Correction):
+        return replace(value, mn=_decimals(value.mn), mk=_decimals(value.mk), nk=_decimals(value.nk))
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     if isinstance(value, Mapping):
