@@ -60,6 +60,7 @@ OTHERS = {
     "ProductModel.splits": "into how many parts k may be cut",
     "ProductModel.slowdown_after_s": "the time after which half of the slowdown has set in",
     "ProductModel.quantise_s": "where a time includes converting A: each call",
+    "ProductModel.quantise_s_per_byte": "each element of A",
     "ProductModel.layouts": "layout (`nn`, `tn`) -> its time over that of `nt`",
     "Tile.rows": "of C",
     "Tile.columns": "of C",

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 SUM_BYTES = 4.0
 """A part of a split sum waits in fp32."""
+QUANTISE_COLUMNS = 2048
+"""Columns that a block of threads converts at a time: vLLM's times of narrow products step there."""
 CHUNK = 1 << 15
 """Shapes evaluated together: their arrays stay in a core's cache."""
 
@@ -92,7 +94,9 @@ class ProductModel:
     slowdown_after_s: float = 1.0
     quantise_s: float = 0.0
     quantise_s_per_byte: float = 0.0
-    """Where a time includes converting A to ``element_bytes``: per call, and per element of A."""
+    quantise_s_per_row: float = 0.0
+    """Where a time includes converting A to ``element_bytes``: per call, per element of A, and per row of A for each QUANTISE_COLUMNS of
+    it: some libraries convert row by row, so much at a time."""
     layouts: Mapping[str, float] = field(default_factory=dict)
     correction: Correction | None = None
     """What the library's choice of kernels makes of it, where thousands of shapes were measured."""
@@ -176,8 +180,11 @@ class ProductModel:
         if self.slowdown:
             share = arithmetic_s / (arithmetic_s + memory_s)
             time_s = time_s * (1 + self.slowdown * share * time_s / (time_s + self.slowdown_after_s))
-        if self.quantise_s or self.quantise_s_per_byte:
-            time_s = time_s + self.quantise_s + self.quantise_s_per_byte * m * k * groups
+        if self.quantise_s:
+            rows = m * groups
+            time_s = (
+                time_s + self.quantise_s + rows * (self.quantise_s_per_byte * k + self.quantise_s_per_row * np.ceil(k / QUANTISE_COLUMNS))
+            )
         return time_s
 
     def _moved_bytes(self, a: Array, b: Array, c: Array) -> Array:

@@ -82,7 +82,7 @@ def cache_bytes(row: Row, chip: Chip | None) -> float:
     """The last-level cache: what the row says, else the most that it can be."""
     if row.last_level_cache_bytes is not None:
         return float(row.last_level_cache_bytes)
-    return max((chip.l2_bytes or 0.0) if chip else 0.0, LAST_CACHE_BYTES.get(row.device_kind or "", 0))
+    return max((chip.last_cache_bytes or 0.0) if chip else 0.0, LAST_CACHE_BYTES.get(row.device_kind or "", 0))
 
 
 def beyond_cache(row: Row, chip: Chip | None) -> bool:

@@ -90,6 +90,7 @@ CPU_BELIEFS: Mapping[str, Belief] = {
 QUANTISE_BELIEFS: Mapping[str, Belief] = {
     "quantise_s": Belief(1.5e-6, 1.0, 1e-8, 3e-5),
     "quantise_bytes": Belief(3.0, 0.7, 0.01, 30.0),
+    "quantise_s_per_row": Belief(2e-10, 2.0, 1e-12, 1e-7),
 }
 """Bytes that converting an element of A moves."""
 SHARE_BELIEFS = {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.75, 256: 0.8}
@@ -151,6 +152,7 @@ class _Parameters:
             slowdown_after_s=named["slowdown_after_s"],
             quantise_s=named.get("quantise_s", 0.0),
             quantise_s_per_byte=named.get("quantise_bytes", 0.0) / scales.bandwidth_bytes_per_s,
+            quantise_s_per_row=named.get("quantise_s_per_row", 0.0),
             layouts={name: named[f"layout {name}"] for name in self.layouts},
         )
 
