@@ -134,7 +134,7 @@ def by_rule(chip: Chip, dtype: str, parents: Parents) -> ProductModel | None:
             of = find_chip(parent_id)
             found = product_by_rule(model, of, chip, dtype, None if other == dtype else other)
             if found is not None:
-                return found if same_units(chip, of, dtype) else scaled_to_best(found, chip, dtype)
+                return beside_best(found, chip, dtype) if same_units(chip, of, dtype) else scaled_to_best(found, chip, dtype)
     return None
 
 
@@ -148,6 +148,16 @@ def scaled_to_best(model: ProductModel, chip: Chip, dtype: str) -> ProductModel:
     model = scaled(model, ProductShapes(edge, edge, edge, 2 * edge**3 / rate), chip.peak_flops_per_s.get(dtype, np.inf))
     text = f"scaled to the best published, {rate / 1e12:.4g} TFLOP/s ({source}); {model.evidence.source}"
     return replace(model, spread=BEST_SIGMA, evidence=Evidence("derived", text, model.evidence.date))
+
+
+def beside_best(model: ProductModel, chip: Chip, dtype: str) -> ProductModel:
+    """The model as it is; its evidence also tells this chip's best published figure, if it has one."""
+    best = best_rate_per_s(chip.id, "matmul", dtype)
+    if best is None:
+        return model
+    reached = float(np.max(2 * SQUARES**3 / model.time_s(SQUARES, SQUARES, SQUARES)))
+    text = f"best published of this chip {best[0] / 1e12:.4g} TFLOP/s ({best[1]}), here {reached / 1e12:.4g}; {model.evidence.source}"
+    return replace(model, evidence=Evidence(model.evidence.level, text, model.evidence.date))
 
 
 def scaled(model: ProductModel, shapes: ProductShapes, peak_flops_per_s: float) -> ProductModel:

@@ -173,3 +173,11 @@ def test_two_profiles_differ_where_a_number_moved_by_more_than_the_tolerance():
     assert differing({"a": [1.0, 2.0]}, {"a": [1.001, 2.0]}) == []
     assert differing({"a": [1.0, 2.0]}, {"a": [1.0, 2.2]}) == ["a.1: 2.0, rebuilt 2.2"]
     assert differing({"a": {}}, {"a": {"b": True}}) == ["a.b: nothing, rebuilt True"]
+
+
+def test_the_h20_with_watts_to_spare_hardly_slows_down():
+    h100, h20 = find_chip("h100-sxm-80gb"), find_chip("h20-96gb")
+    found = product_by_rule(replace(A100_BF16, slowdown=0.2), h100, h20, "bf16")
+    assert found is not None
+    # 700 W for 989 TFLOP/s against 400 W for 148: 3.8 times the watts for a FLOP.
+    assert found.slowdown == pytest.approx(0.2 * (700 / 989.4) / (h20.power_w / 148), rel=1e-6)
