@@ -68,7 +68,7 @@ GPU_BELIEFS: Mapping[str, Belief] = {
     "tile_start_s": Belief(8e-7, 1.0, 1e-8, 2e-5),
     "tile_start_k": Belief(64.0, 1.0, 1.0, 2000.0),
     "sharpness": Belief(3.0, 0.5, 1.1, 20.0),
-    "split_s": Belief(1.5e-6, 1.0, 5e-8, 5e-5),
+    "split_s": Belief(1.5e-6, 1.0, 5e-8, 1e-3),
     "slowdown": Belief(0.1, 0.8, 1e-3, 0.6),
     "slowdown_after_s": Belief(1e-3, 1.0, 1e-5, 0.1),
 }
