@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from chipassay.results.catalogue import find_chip
 from chipassay.results.errors import InputError
-from chipassay.results.profile import Profile
+from chipassay.results.profile import Curve, Profile
 from chipassay.results.published import profile_from_catalogue
 
 from ..normalise import profile_of
@@ -59,17 +59,17 @@ def build(recipe: Recipe, parent: Callable[[str], Profile], gap: Callable[[], Co
             launch_s=own.launch_s,
             host_link_bytes_per_s=own.host_link_bytes_per_s,
             sustained_power_w=own.sustained_power_w,
+            memory=own.memory or base.memory,
             memory_bytes=own.memory_bytes or base.memory_bytes,
             loads=own.loads,
             overlaps=own.overlaps,
         )
-        profile = replace(profile, memory=own.memory or base.memory)
     else:
         profile = replace(profile, memory_ops=_memory_ops(profile, parents))
     return rounded(profile)
 
 
-def _memory_ops(profile: Profile, parents: Mapping[str, Profile]) -> dict:  # type: ignore[type-arg]
+def _memory_ops(profile: Profile, parents: Mapping[str, Profile]) -> dict[str, Curve]:
     """Memory-bound operations by rule from the first parent that measured them; none where no parent did."""
     if profile.memory is None:
         return {}

@@ -110,8 +110,9 @@ def corrected(model: ProductModel, found: Careful, launch_s: float, gap_source: 
     if found.factor is None:
         said = f"{found.source}, so its rates are taken as they are and the spread is widened by {UNKNOWN_SIGMA:g}"
     else:
+        shapes = f"{found.shapes} shape" + "s" * (found.shapes != 1)
         verb = f"divided by {factor:.3f}" if factor > 1 else "taken as they are"
-        said = f"its rates are {found.factor:.3f} of careful random-data figures ({found.source}; {found.shapes} shapes) and are {verb}"
+        said = f"its rates are {found.factor:.3f} of careful random-data figures ({found.source}; {shapes}) and are {verb}"
     sigma = UNKNOWN_SIGMA if found.factor is None else 0.0
     text = f"{model.evidence.source}; {said}; made cold; launch {launch_s * 1e6:.1f} us: {gap_source}"
     return replace(

@@ -78,4 +78,4 @@ def _read(file: Path, scheme: str) -> ProductShapes | None:
     count = np.bincount(which)
     ordered = latency_ms[sound][order]
     median_ms = (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
-    return ProductShapes(*shapes, time_s=median_ms * 1e-3)
+    return ProductShapes(shapes[0], shapes[1], shapes[2], median_ms * 1e-3)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from chipassay.results.catalogue import Chip, find_chip
-from chipassay.results.evidence import Evidence
+from chipassay.results.evidence import Evidence, Level
 from chipassay.results.profile import Curve, Profile
 from chipassay.results.published import TWIN_DTYPE
 from chipassay.results.published_rows import best_rate_per_s
@@ -182,7 +182,7 @@ def by_curve(curve: Curve, memory: Curve | None, dtype: str) -> ProductModel | N
     if memory is None:
         return None
     source = f"{curve.evidence.source}; tiles unknown"
-    level = "assumed" if curve.evidence.level == "assumed" else "derived"
+    level: Level = "assumed" if curve.evidence.level == "assumed" else "derived"
     return ProductModel(
         rate_flops_per_s=curve.rate,
         bandwidth_bytes_per_s=memory.rate,

@@ -68,7 +68,17 @@ def published_attention(chip_id: str, dtype: str) -> tuple[AttentionShapes, Evid
         flops = 4.0 * batch * heads * seq * seq * head_dim * (0.5 if row.causal else 1.0) * passes
         shape = (batch, heads, row.kv_heads or heads, seq, head_dim, row.causal, row.direction == "backward")
         best[shape] = min(best.get(shape, float("inf")), flops / (row.rate_flops_per_s or 1.0))
-    batch_, heads_, kv_heads, seq_, head_dims, causal, backward = zip(*best, strict=True)
-    numbers = [np.array(column, dtype=float) for column in (batch_, heads_, kv_heads, seq_, seq_, head_dims)]
-    flags = [np.array(column, dtype=bool) for column in (causal, backward)]
-    return AttentionShapes(*numbers, *flags, np.array(list(best.values()))), _evidence(rows)
+    batches, all_heads, kv_heads, seqs, head_dims, causal, backward = zip(*best, strict=True)
+    sizes = np.array([batches, all_heads, kv_heads, seqs, head_dims], dtype=float)
+    shapes = AttentionShapes(
+        batch=sizes[0],
+        heads=sizes[1],
+        kv_heads=sizes[2],
+        seq_q=sizes[3],
+        seq_kv=sizes[3],
+        head_dim=sizes[4],
+        causal=np.array(causal, dtype=bool),
+        backward=np.array(backward, dtype=bool),
+        time_s=np.array(list(best.values())),
+    )
+    return shapes, _evidence(rows)
