@@ -56,6 +56,8 @@ lint: venv-dev  ## check style, types, the import rules and that generated docs 
 	@'$(RUN)/lint-imports'
 	@'$(RUN)/python' -m chipassay.results.schema | diff - results/SCHEMA.md \
 		|| { echo "results/SCHEMA.md is stale: $(RUN)/python -m chipassay.results.schema > results/SCHEMA.md" >&2; exit 1; }
+	@'$(RUN)/python' -m chipassay.results.profile_doc | diff - results/PROFILE.md \
+		|| { echo "results/PROFILE.md is stale: $(RUN)/python -m chipassay.results.profile_doc > results/PROFILE.md" >&2; exit 1; }
 	@$(MAKE) --no-print-directory types
 
 # The editable install is invisible to mypy, so it checks what users get: the wheel, built from a copy that no earlier build has touched.
