@@ -18,12 +18,12 @@ from chipassay.results.shape_models.product import ProductModel
 SAME_PEAK = 0.02
 """Two chips of one architecture whose peaks differ by no more are taken to be the same arithmetic units."""
 SAME_UNITS_SIGMA = 0.06
-"""Standard deviation of log(measured / by rule) beyond the parent's own spread, over shapes of at least 1 GFLOP: H100 from H200 0.04,
-H200 from H100 0.04, GB200 from B200 0.02, B300 from B200 0.06 (bf16)."""
+"""Standard deviation of log(measured / by rule) beyond what the chip's own fit leaves, over shapes of at least 1 GFLOP in bf16: H100 from
+H200 0.03, H200 from H100 0.02, B300 from B200 0.05."""
 OTHER_UNITS_SIGMA = 0.30
-"""The same between other chips: root mean square over H100 from A100 0.13, B200 from H100 0.16, RTX PRO 6000 from L40S 0.25, L40S from it
-0.29 and from A100 0.31 (bf16), V100 from P100 0.29 (fp32), T4 from V100 0.22 (fp16) and 0.53 (fp32).
-Boards of little power are the worst."""
+"""The same between other chips: GB200 from B200 0.06, H100 from A100 0.10, B200 from H100 0.13, RTX PRO 6000 from L40S 0.23, L40S from it
+0.26 and from A100 0.28 (bf16), V100 from P100 0.24 (fp32), T4 from V100 0.20 (fp16) and 0.53
+(fp32). Boards of little power are the worst."""
 MOST_THROTTLING = 2.0
 """Farther than that nothing was measured."""
 MEMORY_OP_SIGMA = 0.15
