@@ -28,8 +28,8 @@ SMALL_FLOPS = 2e9
 """Products where the launch decides."""
 UNKNOWN_SIGMA = 0.07
 """Standard deviation of log(table / careful) where nobody measured a chip both ways: about the root mean square of what A100, H100, H200,
-B200, B300 and GB200 show (1.03, 1.01, 1.00, 0.93, 0.87, 0.94 in bf16; H100, H200, B200, B300 in fp8 1.05, 1.01, 0.88, 0.92; GB200's 0.77 apart).
-Below 1 the table's kernels are worse than the best of many, which is a choice of kernels, not of data."""
+B200, B300 and GB200 show (1.03, 1.01, 1.00, 0.93, 0.87, 0.94 in bf16; H100, H200, B200, B300 in fp8 1.05, 1.01, 0.88, 0.92; GB200's 0.77
+apart). Below 1 the table's kernels are worse than the best of many, which is a choice of kernels, not of data."""
 
 
 @dataclass(frozen=True)
