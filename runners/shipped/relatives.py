@@ -67,15 +67,17 @@ def product_by_rule(parent: ProductModel, of: Chip, chip: Chip, dtype: str, own_
         return None
     units = parent.tiles and chip.core_count
     sigma = rule_sigma(chip, of, dtype)
+    # Datasheets round the peak of the same units differently: 989 and 989.4.
+    scale = 1.0 if same_units(chip, of, dtype) and own_dtype is None else peaks[0] / peaks[1]
     # Which kernels a library takes for a shape goes with the chip: on others the correction is of no use (rule_errors).
     correction = parent.correction if same_units(chip, of, dtype) else None
     return replace(
         parent,
-        rate_flops_per_s=min(parent.rate_flops_per_s / peaks[1], 1.0) * peaks[0],
+        rate_flops_per_s=min(parent.rate_flops_per_s, peaks[1]) * scale,
         bandwidth_bytes_per_s=parent.bandwidth_bytes_per_s / bandwidths[1] * bandwidths[0],
         multiprocessors=chip.core_count if units and chip.core_count else 1,
         tiles=parent.tiles if units else (),
-        splits=parent.splits if units else (1,),
+        splits=parent.splits if units else (),
         correction=correction,
         slowdown=parent.slowdown * _throttling(chip, of, dtype),
         points=0,
