@@ -123,13 +123,13 @@ def _warnings(rows: Sequence[Row]) -> tuple[str, ...]:
 def summarise(rows: Sequence[Row], profile: Profile) -> Summary:
     """Cards, and the exchange rate against the reference chip with the evidence of every input; or why there is none."""
     from chipassay.results.catalogue import load_chips
-    from chipassay.results.published import profile_from_catalogue
+    from chipassay.results.shipped import find_profile
     from chipassay.scaling.exchange import per_chip_worth
     from chipassay.scaling.models import load_model
     from chipassay.scaling.text import worth_sentence
 
     try:
-        reference = profile_from_catalogue(REFERENCE_CHIP)
+        reference = find_profile(REFERENCE_CHIP)
         worth = per_chip_worth(load_model(REFERENCE_MODEL), reference, profile)
     except ChipassayError as error:
         name = load_chips()[REFERENCE_CHIP].name
