@@ -72,7 +72,6 @@ OTHERS = {
     "AttentionModel.output_bytes": "of one element of the output",
     "AttentionModel.multiprocessors": "tiles of queries that are computed at once",
     "AttentionModel.slowdown_after_s": "the time after which half of the slowdown has set in",
-    "AttentionModel.backward": "time of the backward pass over that of the forward pass; null: unknown",
     "Link.pattern": "`all_reduce`, `all_gather`, ...",
     "Link.transport": "what carried it: `nccl`, `gloo`, `NVLink4`, ...",
     "Link.group_size": "ranks",

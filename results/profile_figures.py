@@ -92,7 +92,7 @@ def attention_rate(
     flops, told = shape.flops(direction), dtype if name else ""
     model = profile.attentions.get(dtype)
     if model is not None:
-        if direction == "backward" and model.backward is None:
+        if direction == "backward" and not model.backward:
             return bare
         time_s = float(
             model.time_s(shape.batch, shape.heads, shape.seq, shape.seq, shape.head_dim, kv_heads=shape.kv_heads, direction=direction)

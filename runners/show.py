@@ -45,7 +45,7 @@ def _rates(profile: Profile) -> list[str]:
     for dtype in [*profile.attentions, *(dtype for dtype in profile.attention if dtype not in profile.attentions)]:
         attention = profile.attentions.get(dtype)
         if attention is not None:
-            directions = ("forward", "backward") if attention.backward is not None else ("forward",)
+            directions = ("forward", "backward") if attention.backward else ("forward",)
             for direction in directions:
                 figure = attention_rate(profile, dtype, LARGE_ATTENTION, direction)
                 lines.append(_by_shape(figure, attention, LARGE_ATTENTION.name))

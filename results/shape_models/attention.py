@@ -121,7 +121,9 @@ class AttentionModel:
     in proportion to the size, because the exponentials are as many; empty: 1 for all."""
     causal_share: float = 1.0
     """Of the rate, under a causal mask."""
-    backward: float | None = None
+    backward: Mapping[str, float] = field(default_factory=dict)
+    """Head size, as text -> time of the backward pass over that of the forward pass; between two sizes on the line through them, beyond
+    as at the nearest; empty: unknown."""
     points: int = 0
     spread: float | None = None
     """Standard deviation of log(measured / model), held out where that could be."""
@@ -153,8 +155,7 @@ class AttentionModel:
         """
         if direction not in ("forward", "backward"):
             raise ValueError(f"direction {direction!r} is neither forward nor backward")
-        factor = 1.0 if direction == "forward" else self.backward
-        if factor is None:
+        if direction == "backward" and not self.backward:
             raise ValueError("no backward pass was fitted")
         given = (batch, heads, heads if kv_heads is None else kv_heads, seq_q, seq_kv, head_dim, causal, 0 if window is None else window)
         shape = np.broadcast_shapes(*(np.shape(x) for x in given))
@@ -166,7 +167,9 @@ class AttentionModel:
             out[chunk] = self.joined_s(self._arithmetic_s(part), self._memory_s(part))
             if appends:
                 out[chunk] += self._appending_s(part)
-        return out.reshape(shape) * factor
+        if direction == "backward":
+            out *= np.interp(calls.dim, *_by_size(self.backward))
+        return out.reshape(shape)
 
     def extrapolates(self, batch: float, heads: float, seq_q: float, seq_kv: float, head_dim: float) -> bool:
         """Whether the shape lies outside what was fitted."""

@@ -99,8 +99,9 @@ def _attention(dtype: str, rows: Sequence[Row], profile: Profile) -> Fitted:
     sizes = (s.batch, s.heads, s.seq_q, s.seq_kv, s.head_dim, s.kv_heads)
     modelled_s = model.time_s(*sizes, causal=s.causal, appends=appends(rows))
     # Where no factor is known, backward rows were not fitted.
-    told = np.flatnonzero(~s.backward | (model.backward is not None))
-    modelled_s = np.where(s.backward, modelled_s * (model.backward or 1.0), modelled_s)
+    told = np.flatnonzero(~s.backward | bool(model.backward))
+    if model.backward:
+        modelled_s = np.where(s.backward, model.time_s(*sizes, causal=s.causal, appends=appends(rows), direction="backward"), modelled_s)
     return Fitted(
         "attention", f"attention {dtype}", dtype, [rows[i] for i in told.tolist()], s.time_s[told], modelled_s[told], model.held_out
     )

@@ -179,9 +179,11 @@ def fit_attention(
         kernel, vector = fit.best(parameters, kernel, forward)
     model = parameters.model(vector, kernel)
     spread = spread_of(fit.residuals(model, forward) if logs is None else logs)
-    backward = None if start is None else start.backward
+    backward = {} if start is None else dict(start.backward)
     if shapes.backward.any():
-        backward = float(np.exp(np.median(fit.residuals(model, np.flatnonzero(shapes.backward)))))
+        after = np.flatnonzero(shapes.backward)
+        dims, logs_after = shapes.head_dim[after], fit.residuals(model, after)
+        backward = {f"{dim:g}": float(np.exp(np.median(logs_after[dims == dim]))) for dim in np.unique(dims).tolist()}
     known = _range(shapes, forward)
     return replace(model, backward=backward, points=len(forward), spread=spread, held_out=held_out, fitted_range=known)
 

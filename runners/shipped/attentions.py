@@ -64,7 +64,8 @@ def with_backward(model: AttentionModel, parents: Mapping[str, Profile]) -> Atte
     for parent_id, parent in parents.items():
         for other in parent.attentions.values():
             if other.backward and other.evidence.level == "measured":
-                said = f"{model.evidence.source}; backward {other.backward:.2f} of forward, as on {parent_id}"
+                least, most = min(other.backward.values()), max(other.backward.values())
+                said = f"{model.evidence.source}; backward {least:.2f} to {most:.2f} of forward by head size, as on {parent_id}"
                 return replace(model, backward=other.backward, evidence=Evidence(model.evidence.level, said, model.evidence.date))
     return model
 

@@ -41,7 +41,7 @@ LIKE_A_GPU = AttentionModel(
     append_s_per_token=4e-9,
     head_dim_shares={"64": 0.75, "128": 1.0, "256": 1.1},
     causal_share=0.95,
-    backward=2.9,
+    backward={"64": 2.5, "128": 2.9},
     points=12156,
     spread=0.08,
     held_out=HeldOut(0.04, 0.13, 2800, 1e9),
@@ -170,6 +170,8 @@ def test_a_serving_framework_writes_its_cache_besides():
 def test_the_backward_pass_is_a_multiple_of_the_forward_pass():
     forward_s = LIKE_A_GPU.time_s(1, 32, 4096, 4096, 128)
     assert LIKE_A_GPU.time_s(1, 32, 4096, 4096, 128, direction="backward") == pytest.approx(2.9 * forward_s)
+    ratios = LIKE_A_GPU.time_s(1, 32, 4096, 4096, [32, 96, 256], direction="backward") / LIKE_A_GPU.time_s(1, 32, 4096, 4096, [32, 96, 256])
+    assert ratios == pytest.approx([2.5, 2.7, 2.9])
     with pytest.raises(ValueError, match="no backward pass"):
         PLAIN.time_s(1, 32, 4096, 4096, 128, direction="backward")
     with pytest.raises(ValueError, match="'sideways' is neither"):

@@ -39,7 +39,7 @@ def test_overlap_and_load_have_a_line_each() -> None:
 
 def test_models_by_shape_are_told_at_a_large_shape_with_share_and_interval() -> None:
     product = ProductModel(8e14, 1e15, 0.0, MEASURED, points=12, spread=0.05, sharpness=16.0)
-    attention = AttentionModel(5e14, 1e15, 5e-6, MEASURED, points=1, backward=2.5)
+    attention = AttentionModel(5e14, 1e15, 5e-6, MEASURED, points=1, backward={"128": 2.5})
     profile = Profile(
         "x", "X", products={"bf16": product}, attentions={"bf16": attention}, peak_flops_per_s={"bf16": Quantity(1e15, MEASURED)}
     )
