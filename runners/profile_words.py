@@ -97,7 +97,7 @@ def headline(profile: Profile) -> Headline:
         chip_id=profile.chip_id,
         dtype=dtype,
         sixteen_bit=own.get(("matmul", f"matmul {dtype}"), none),
-        fp8=own.get(("matmul", "matmul fp8_e4m3"), none),
+        fp8=own.get(("matmul", "matmul fp8_e4m3"), Figure("matmul", "matmul fp8_e4m3", "FLOP/s")),
         memory=own["memory", "memory"],
         busbw_8=bus_bandwidth(inside_links(profile).get(("all_reduce", 8)), LARGE_MESSAGE, "links", "all_reduce 8"),
     )
