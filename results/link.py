@@ -34,6 +34,9 @@ BEYOND_SIGMA = 0.033
 """Standard deviation of log(true / extrapolated) that a doubling of the message size beyond the measured range adds: root mean square
 over the published sweeps of results/data/published.csv, each fitted without its largest sizes, the last of which it then predicted."""
 
+REACH_MOST = 1000.0
+"""A line of one or two sizes has errors that leave the range of a float far from them; an interval of this factor says as little."""
+
 NORMAL_Z = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
@@ -183,11 +186,11 @@ class Link:
         return math.hypot(error_s / time_s, self.spread or 0.0, BEYOND_SIGMA * self.doublings_beyond(size_bytes))
 
     def interval_s(self, size_bytes: float) -> tuple[float, float] | None:
-        """95 % interval of the time of one more size."""
+        """95 % interval of the time of one more size, at most a factor of REACH_MOST either way."""
         sigma = self.sigma(size_bytes)
         if sigma is None:
             return None
-        reach = math.exp(student_t(self.segment(size_bytes).freedom) * sigma)
+        reach = math.exp(min(student_t(self.segment(size_bytes).freedom) * sigma, math.log(REACH_MOST)))
         return self.time_s(size_bytes) / reach, self.time_s(size_bytes) * reach
 
 

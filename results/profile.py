@@ -153,7 +153,9 @@ def load_profile(path: str | Path) -> Profile:
         raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of a profile .json") from error
     except json.JSONDecodeError as error:
         raise FileError(path, f"not JSON ({error.msg})", line=error.lineno) from error
-    version = data.get("version") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not {"version", "chip_id"} <= data.keys():
+        raise FileError(path, "JSON, but not a profile", mend="make one with `chipassay profile FILE.csv -o PROFILE.json`")
+    version = data["version"]
     if version != PROFILE_VERSION:
         raise FileError(
             path,

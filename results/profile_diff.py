@@ -20,6 +20,10 @@ TELLING = 0.25
 """An interval that reaches further than this beyond 1 is too wide to call two chips equal: judgement, about the step from one chip to the
 next cheaper one of a series."""
 
+ONE_FIGURE = 0.005
+"""Two values this close, one at least made by a rule, are one figure: rules carry the last digit in which datasheets differ, as 989 and
+989.4."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -49,8 +53,8 @@ class Difference:
 
     @property
     def one_figure(self) -> bool:
-        """Whether both sides have the very same value: one was derived from the other, or both from a third."""
-        return self.a.value is not None and self.a.value == self.b.value
+        """Whether one value stands for both sides: one was derived from the other, or both from a third."""
+        return _one_figure(self.a, self.b)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -135,10 +139,18 @@ def _difference(a: Figure, b: Figure) -> Difference | None:
         return Difference(a, b, None, None, None, "only B" if a.value is None else "only A")
     ratio = b.value / a.value
     if a.reach is None or b.reach is None:
-        return Difference(a, b, ratio, None, None, "equal" if ratio == 1.0 else "unsure")
+        return Difference(a, b, ratio, None, None, "equal" if _one_figure(a, b) else "unsure")
     # The errors of the two are independent, unless one figure stands for both; then the interval is wider than it need be.
     reach = math.hypot(a.reach, b.reach)
-    return Difference(a, b, ratio, ratio / math.exp(reach), ratio * math.exp(reach), verdict_of(ratio, reach))
+    verdict = "equal" if _one_figure(a, b) else verdict_of(ratio, reach)
+    return Difference(a, b, ratio, ratio / math.exp(reach), ratio * math.exp(reach), verdict)
+
+
+def _one_figure(a: Figure, b: Figure) -> bool:
+    if not a.value or not b.value:
+        return False
+    by_rule = {"derived", "assumed"} & {a.level, b.level}
+    return a.value == b.value or (bool(by_rule) and abs(math.log(b.value / a.value)) <= ONE_FIGURE)
 
 
 def verdict_of(ratio: float, reach: float) -> Verdict:

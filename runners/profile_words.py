@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chipassay.results.coverage import DATASHEET, cells, coverage
 from chipassay.results.evidence import LEVELS
 from chipassay.results.profile import Profile
-from chipassay.results.profile_diff import Difference, GroupSummary, all_figures, summaries
+from chipassay.results.profile_diff import TELLING, Difference, GroupSummary, all_figures, summaries
 from chipassay.results.profile_figures import SIXTEEN_BIT, Figure, bus_bandwidth, dtype_of_width, inside_links
 from chipassay.results.reference_shapes import LARGE_MESSAGE
 from chipassay.results.safe_text import printable
@@ -18,7 +19,19 @@ BAR = 20
 """Characters of a bar of coverage: one for each 5 %."""
 LETTERS = {"measured": "M", "published": "P", "derived": "D", "assumed": "a"}
 UNKNOWN_LETTER = "."
-LEGEND = "Bars: share of what one could know of such a chip that is Measured, Published, Derived, assumed, or unknown (.), 5 % a letter."
+LIST_LEGEND = (
+    "TF/s: TFLOP/s of a product of 8192 x 8192 x 8192. GB/s: memory, 1 GiB moved. busbw: GB/s, 1 GiB reduced by 8 chips of a node. "
+    "%: of the dense datasheet peak, which for fp16 of a chip without tensor cores is that of its vector units. "
+    "Evidence: share of what one could know of such a chip that is Measured, Published, Derived, assumed, or unknown (.), 5 % a letter."
+)
+VERDICTS_LEGEND = (
+    f"equal: within {100 * TELLING:.0f} % of each other for certain, or (one figure) one value stands for both by a rule; "
+    "higher, lower: B, for certain; unclear: the interval allows either; unsure: one side does not know its error, so there is none."
+)
+WIDTH = 100
+"""Characters of a line of prose."""
+WIDE_FACTOR = 10.0
+"""An interval that reaches further than this either way says only that."""
 UNKNOWN = "unknown"
 FEW = 2
 """Differences of a group that are told by name."""
@@ -58,6 +71,8 @@ def interval_words(figure: Figure) -> str:
     if figure.value is None or figure.interval is None or figure.group == DATASHEET:
         return ""
     low, high = (end / figure.value - 1 for end in figure.interval)
+    if high > WIDE_FACTOR - 1:
+        return f"over {WIDE_FACTOR:.0f} x"
     return f"{100 * low:+.0f} to {100 * high:+.0f} %" if max(-low, high) >= 0.01 else "under 1 %"
 
 
@@ -70,9 +85,12 @@ def bar(profile: Profile) -> str:
 
 
 def date_of(profile: Profile) -> str | None:
-    """The latest date in the evidence of what the chip reaches; None: no source is dated."""
-    dates = [cell.evidence.date for cell in cells(profile) if cell.evidence is not None and cell.evidence.date]
-    return max(dates)[:10] if dates else None
+    """The latest date of what was found of this very chip, measured or published; None: none is dated.
+
+    That of a run on another chip, from which a figure was derived, says nothing of this one.
+    """
+    found = [cell.evidence for cell in cells(profile) if cell.evidence is not None and cell.evidence.level in ("measured", "published")]
+    return max((evidence.date[:10] for evidence in found if evidence.date), default=None)
 
 
 @dataclass(frozen=True)
@@ -109,22 +127,11 @@ def list_table(profiles: Sequence[Profile]) -> Table:
     for profile in profiles:
         line = headline(profile)
         figures = [line.sixteen_bit, line.fp8, line.memory]
-        shown = [text for figure in figures for text in (_short(figure), share_words(figure))]
+        shown = [text for figure in figures for text in (_short(figure), share_words(figure).removesuffix(" %"))]
         # fp16 is told where it stands in for bf16.
         shown[0] += " fp16" if line.dtype == "fp16" and line.sixteen_bit.value is not None else ""
-        lines.append((line.chip_id, *shown, _short(line.busbw_8), bar(profile), date_of(profile) or ""))
-    headings = (
-        "chip",
-        "bf16 TFLOP/s",
-        "of peak",
-        "fp8 TFLOP/s",
-        "of peak",
-        "memory GB/s",
-        "of peak",
-        "all-reduce 8 GB/s",
-        "evidence",
-        "date",
-    )
+        lines.append((line.chip_id, *shown, _short(line.busbw_8), bar(profile)))
+    headings = ("chip", "bf16 TF/s", "%", "fp8 TF/s", "%", "GB/s", "%", "busbw", "evidence")
     return Table("", headings, tuple(lines), tuple(range(1, 8)))
 
 
@@ -273,6 +280,14 @@ def text(table: Table) -> list[str]:
         for line in (table.headings, *table.lines)
     ]
     return ["", table.title, *(f"  {line}" for line in lines)] if table.title else lines
+
+
+def wrapped(words: str, indent: int = 0) -> list[str]:
+    """Prose as lines of WIDTH, the second and later ones set in by 2 more."""
+    first = " " * indent
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=first, subsequent_indent=first + "  " if indent else "", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def markdown(table: Table) -> list[str]:

@@ -19,7 +19,7 @@ def _curve(label: str, curve: Curve, shown: str, peak: float | None) -> str:
     share = f", {100 * curve.rate / peak:.0f} % of peak" if peak else ""
     spread = f", residuals {100 * curve.spread:.1f} %" if curve.spread is not None else ""
     points = f", {curve.points} point{'' if curve.points == 1 else 's'}" if curve.points else ""
-    return f"  {label:<18} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
+    return f"  {label:<23} {shown} beyond {seconds(curve.overhead_s)}{share}{points}{spread} ({evidence_words(curve.evidence)})"
 
 
 def _by_shape(figure: Figure, model: ProductModel | AttentionModel, at: str) -> str:
@@ -29,7 +29,7 @@ def _by_shape(figure: Figure, model: ProductModel | AttentionModel, at: str) -> 
     points = f"{model.points} point{'' if model.points == 1 else 's'}"
     beyond = f", {figure.note}" if figure.note else ""
     words = f"{rate(figure.value or 0.0)}{interval} at {at}{share}{beyond}, launch {seconds(model.launch_s)}, {points}"
-    return f"  {figure.name:<18} {words} ({evidence_words(model.evidence)})"
+    return f"  {figure.name:<23} {words} ({evidence_words(model.evidence)})"
 
 
 def _rates(profile: Profile) -> list[str]:
@@ -56,7 +56,7 @@ def _rates(profile: Profile) -> list[str]:
 
 
 def _quantity(label: str, found: Quantity, shown: str) -> str:
-    return f"  {label:<18} {shown} ({evidence_words(found.evidence)})"
+    return f"  {label:<23} {shown} ({evidence_words(found.evidence)})"
 
 
 def _end(busbw: float) -> str:
@@ -67,12 +67,12 @@ def _overlap(found: Overlap) -> str:
     c, p = found.communication_slowdown, found.compute_slowdown
     told = [f"{name} {slowdown:.2f} times as long" for name, slowdown in (("collective", c), ("product", p)) if slowdown is not None]
     group = f"{found.group_size} ranks, {found.transport}, beside matmul {found.product}"
-    return f"  {found.pattern:<18} {size(found.size_bytes)}: {', '.join(told)}, {group} ({evidence_words(found.evidence)})"
+    return f"  {found.pattern:<23} {size(found.size_bytes)}: {', '.join(told)}, {group} ({evidence_words(found.evidence)})"
 
 
 def _load(found: Load) -> str:
     group = f"{found.groups} groups of {found.group_size} at once, {found.placement} nodes, {found.transport}"
-    return f"  {found.pattern:<18} {found.slowdown:.2f} times as long: {group} ({evidence_words(found.evidence)})"
+    return f"  {found.pattern:<23} {found.slowdown:.2f} times as long: {group} ({evidence_words(found.evidence)})"
 
 
 def _link(link: Link) -> str:
@@ -85,7 +85,7 @@ def _link(link: Link) -> str:
     reached = f", {bandwidth(link.busbw_bytes_per_s)} busbw" if link.busbw_bytes_per_s else ""
     reached += f" ({bandwidth(last[0])} to {_end(last[1])})" if last else ""
     found = f"{latency}{reached}{changes}"
-    return f"  {link.pattern:<18} {found}, {group}{spread} ({evidence_words(link.evidence)})"
+    return f"  {link.pattern:<23} {found}, {group}{spread} ({evidence_words(link.evidence)})"
 
 
 def profile_lines(profile: Profile) -> list[str]:
@@ -102,5 +102,5 @@ def profile_lines(profile: Profile) -> list[str]:
     lines += [_load(found) for found in profile.loads]
     lines += [_overlap(found) for found in profile.overlaps]
     if profile.memory_bytes is not None:
-        lines.append(f"  {'memory size':<18} {size(profile.memory_bytes.value)} ({evidence_words(profile.memory_bytes.evidence)})")
+        lines.append(f"  {'memory size':<23} {size(profile.memory_bytes.value)} ({evidence_words(profile.memory_bytes.evidence)})")
     return lines

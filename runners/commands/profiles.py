@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from chipassay.results.profile import Profile
 
 HELP = "what the chips are worth: list, show one, hold two side by side"
-PICTURES = (".png", ".html", ".htm")
+PICTURES = (".png", ".svg", ".html", ".htm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("asked", nargs="*", metavar="list | show ID | diff A B", help="default: list; a chip alone is shown")
     parser.add_argument("--all", action="store_true", help="list: also the chips without a profile of their own, by their datasheets")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="show, diff: draw it, too; .png, or .html with the tables")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="show, diff: draw it, too: .png, .svg, or .html with the tables")
     parser.add_argument("--format", choices=("table", "markdown"), default="table", help="default: table")
 
 
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.picture is not None and (what == "list" or arguments.picture.suffix.lower() not in PICTURES):
         if what == "list":
             raise InputError("--picture draws one chip or two: chipassay profiles show ID --picture FILE.png")
-        raise FileError(arguments.picture, "is neither .png nor .html", mend="name the picture FILE.png or FILE.html")
+        raise FileError(arguments.picture, "is neither .png, .svg nor .html", mend="name the picture FILE.png, FILE.svg or FILE.html")
     if what == "list":
         return _list(arguments)
     profiles = [find(name) for name in names]
@@ -53,7 +53,8 @@ def _asked(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     wanted = {"list": 0, "show": 1, "diff": 2}[what]
     if len(names) != wanted:
         usage = {"list": "list", "show": "show ID", "diff": "diff A B"}[what]
-        raise InputError(f"profiles {what} takes {wanted} names, {len(names)} are given; write: chipassay profiles {usage}")
+        told = {0: "no name", 1: "one name", 2: "two names"}[wanted]
+        raise InputError(f"profiles {what} takes {told}, not {len(names)}; write: chipassay profiles {usage}")
     return what, names
 
 
@@ -62,17 +63,27 @@ def find(name: str) -> Profile:
 
     Raises UnknownName with the nearest ids, and FileError for a file that is not a profile of this version.
     """
+    from chipassay.results.errors import UnknownName
     from chipassay.results.profile import load_profile
     from chipassay.results.shipped import find_profile
 
-    return load_profile(name) if name.lower().endswith(".json") else find_profile(name)
+    if name.lower().endswith(".json"):
+        return load_profile(name)
+    try:
+        return find_profile(name)
+    except UnknownName as error:
+        if "/" in name or Path(name).exists():
+            raise FileError(name, "is no profile .json", mend="make one with `chipassay profile FILE.csv -o PROFILE.json`") from error
+        if not error.nearest:
+            raise InputError(f"unknown chip {name!r}; `chipassay profiles --all` lists those that are known") from error
+        raise
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from chipassay.results.catalogue import load_chips
     from chipassay.results.shipped import find_profile, shipped_ids
 
-    from ..profile_words import LEGEND, list_table, markdown, text
+    from ..profile_words import LIST_LEGEND, list_table, markdown, text, wrapped
 
     shipped = shipped_ids()
     others = [chip_id for chip_id in load_chips() if chip_id not in shipped]
@@ -82,9 +93,10 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     table = list_table(profiles)
     lines = markdown(table) if arguments.format == "markdown" else text(table)
-    say(*lines, "", f"{LEGEND} Rates: 8192 x 8192 x 8192, 1 GiB moved, 1 GiB reduced by 8 chips of a node.")
+    say(*lines, "", *wrapped(LIST_LEGEND))
     if not arguments.all:
-        say(f"{len(others)} more chips have no profile of their own but figures made from published ones and datasheets: --all lists them.")
+        more = f"{len(others)} more chips have no profile of their own but figures made from published ones and datasheets"
+        say(*wrapped(f"{more}: --all lists them."))
     return 0
 
 
@@ -112,7 +124,7 @@ def _entry(profile: Profile, shipped: bool) -> dict[str, object]:
 
 
 def _show(profile: Profile, arguments: argparse.Namespace) -> int:
-    from ..profile_words import bar, coverage_words, held_out_table, markdown, show_tables, text
+    from ..profile_words import bar, coverage_words, held_out_table, markdown, show_tables, text, wrapped
 
     tables, missing, sources = show_tables(profile)
     tested = held_out_table(profile)
@@ -133,7 +145,8 @@ def _show(profile: Profile, arguments: argparse.Namespace) -> int:
     else:
         lines = [f"{profile.name} ({profile.chip_id})", f"{coverage_words(profile)}  [{bar(profile)}]"]
         lines += [line for table in tables for line in text(table)]
-        lines += ["", "unknown", *(f"  {line}" for line in missing), "", "sources", *(f"  {line}" for line in sources)]
+        for heading, notes in (("unknown", missing), ("sources", sources)):
+            lines += ["", heading, *(part for line in notes for part in wrapped(line, indent=2))]
     say(*lines, *([] if arguments.picture is None else ["", f"drawn: {arguments.picture}"]))
     return 0
 
@@ -141,7 +154,7 @@ def _show(profile: Profile, arguments: argparse.Namespace) -> int:
 def _diff(a: Profile, b: Profile, arguments: argparse.Namespace) -> int:
     from chipassay.results.profile_diff import differences
 
-    from ..profile_words import closing, diff_tables, markdown, text
+    from ..profile_words import VERDICTS_LEGEND, closing, diff_tables, markdown, text, wrapped
 
     found = differences(a, b)
     if arguments.picture is not None:
@@ -156,7 +169,7 @@ def _diff(a: Profile, b: Profile, arguments: argparse.Namespace) -> int:
         lines += [line for table in tables for line in markdown(table)]
     else:
         lines = [f"A: {a.name} ({a.chip_id})", f"B: {b.name} ({b.chip_id})", *(line for table in tables for line in text(table))]
-        lines += ["", closing(a, b, found)]
+        lines += ["", *wrapped(VERDICTS_LEGEND), "", *wrapped(closing(a, b, found))]
     say(*lines, *([] if arguments.picture is None else ["", f"drawn: {arguments.picture}"]))
     return 0
 

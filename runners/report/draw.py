@@ -71,7 +71,7 @@ def draw(plot: Plot) -> str:
 
 def missing_library(name: str) -> ChipassayError:
     """The error for an extra that is not installed."""
-    return ChipassayError(f"the report needs {name}, which is not installed; run: pip install 'chipassay[report]'")
+    return ChipassayError(f"drawing and pages need {name}, which is not installed; run: pip install 'chipassay[report]'")
 
 
 def fill(axes: Axes, plot: Plot, figure: Figure | SubFigure) -> None:

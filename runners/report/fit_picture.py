@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,11 @@ STYLE: dict[str, Any] = {
 
 
 def check_name(path: Path) -> None:
-    """Raise FileError for a name whose ending is not one of FORMATS."""
+    """Raise FileError for a name whose ending is not one of FORMATS, ChipassayError without matplotlib."""
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise FileError(path, f"is a picture of no kind that is written here ({', '.join(FORMATS)})", mend="end its name in .svg or .png")
+    if find_spec("matplotlib") is None:
+        raise missing_library("matplotlib")
 
 
 def write_picture(fitted: Sequence[Fitted], name: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A profile, or two side by side, as a picture (.png) or as one page (.html) that opens without a network."""
+"""A profile, or two side by side, as a picture (.png, .svg) or as one page (.html) that opens without a network."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ PANEL_IN = (6.2, 5.5)
 """Of one chart of a .png, its legend beside."""
 DPI = 130
 LEGEND_COLUMNS = 2
+FORMATS = (".png", ".svg")
+"""Pictures; any other name gives a page."""
 _NO_AXIS = Axis("", str)
 
 
@@ -40,7 +42,7 @@ def write_one(profile: Profile, path: Path) -> None:
     plots = profile_plots(profile)
     title = f"{profile.name} ({profile.chip_id})"
     told = coverage_words(profile) + (f"; latest source of {date_of(profile)}" if date_of(profile) else "")
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in FORMATS:
         _save(_panels(plots, title, told), path)
         return
     tables, missing, sources = show_tables(profile)
@@ -55,7 +57,7 @@ def write_two(a: Profile, b: Profile, path: Path) -> None:
     found = differences(a, b)
     title = f"{b.chip_id} (B) over {a.chip_id} (A)"
     figure = bars(found, title)
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in FORMATS:
         _save(figure, path)
         return
     plot = Plot("profile-ratios", "Ratios", f"B over A for each figure: {closing(a, b, found)}", _NO_AXIS, _NO_AXIS)
@@ -115,13 +117,14 @@ def _handle(key: Key) -> Any:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import rc_context
 
-    FigureCanvasAgg(figure)
+    suffix = path.suffix.lower().lstrip(".")
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
     try:
-        with warnings.catch_warnings():
+        with rc_context({"svg.hashsalt": "chipassay"}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-            figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+            figure.savefig(path, format=suffix, dpi=DPI, metadata=metadata)
     except OSError as error:
         raise _unwritten(path, error) from error
 

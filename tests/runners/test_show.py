@@ -69,8 +69,8 @@ def test_operations_of_memory_launches_host_links_and_power_have_a_line_each() -
         peak_bandwidth_bytes_per_s=Quantity(4e12, MEASURED),
     )
     assert [line.strip() for line in profile_lines(profile)[1:]] == [
-        "rms_norm backward  2.00 TB/s beyond 4.00 us, 50 % of peak, 3 points, residuals 2.0 % (measured 2026-01-02)",
-        "launch graph       1.00 us (measured 2026-01-02)",
-        "host to device pinned 55.0 GB/s (measured 2026-01-02)",
-        "power matmul bf16  690 W (measured 2026-01-02)",
+        "rms_norm backward       2.00 TB/s beyond 4.00 us, 50 % of peak, 3 points, residuals 2.0 % (measured 2026-01-02)",
+        "launch graph            1.00 us (measured 2026-01-02)",
+        "host to device pinned   55.0 GB/s (measured 2026-01-02)",
+        "power matmul bf16       690 W (measured 2026-01-02)",
     ]
