@@ -17,6 +17,10 @@ WIDTHS: tuple[tuple[str, tuple[str, ...]], ...] = (("16 bit", SIXTEEN_BIT), ("8 
 """Chips of different generations meet in the width, not in the dtype: a V100 trains in fp16 what an A100 trains in bf16."""
 
 
+RATE_AT_MOST = 1.10
+"""Of the dense peak: it holds at a boost clock that the chip may exceed (the H100 SXM's at 1830 MHz, and it runs up to 1980; chips.csv)."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """One number of a profile. ``value`` and ``evidence`` None: unknown."""
@@ -47,10 +51,17 @@ class Figure:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval."""
+        """95 % interval; of a rate it ends where no chip of this peak can be.
+
+        >>> Figure("matmul", "matmul bf16", "FLOP/s", value=64.0, reach=math.log(2), peak=80.0).interval
+        (32.0, 88.0)
+        """
         if self.value is None or self.reach is None:
             return None
-        return self.value / math.exp(self.reach), self.value * math.exp(self.reach)
+        low, high = self.value / math.exp(self.reach), self.value * math.exp(self.reach)
+        if self.unit == "FLOP/s" and self.peak:
+            high = min(high, max(self.value, RATE_AT_MOST * self.peak))
+        return low, high
 
 
 def reach_of(spread: float | None) -> float | None:
