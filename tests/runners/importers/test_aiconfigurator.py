@@ -205,7 +205,7 @@ def test_rows_survive_the_csv(tmp_path: Path) -> None:
 
 
 def test_missing_parts_are_named_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiconfigurator, "_data", lambda: None)
+    monkeypatch.setattr(aiconfigurator, "data_folder", lambda: None)
     with pytest.raises(InputError, match=r"pip install chipassay\[aiconfigurator\]"):
         read(Path("h200_sxm"), Hints())
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
