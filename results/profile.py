@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .shape_models.product import HeldOut, ProductModel, Tile
 
 PROFILE_VERSION = 2
 """2: models by shape (``products``, ``attentions``), memory-bound operations one by one, launches, host links and power."""
+MADE_AGAIN = "make it again with `chipassay profile FILE.csv -o PROFILE.json`"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,24 @@ def _evidence(data: Mapping[str, Any]) -> Evidence:
 
 
 def _with_evidence(kind: type, data: Mapping[str, Any] | None) -> Any:
-    return None if data is None else kind(**{**data, "evidence": _evidence(data["evidence"])})
+    return None if data is None else _made(kind, {**data, "evidence": _evidence(data["evidence"])})
+
+
+def _made(kind: type, values: Mapping[str, Any]) -> Any:
+    """The record of these values. Raises ValueError where a number is none."""
+    for one in fields(kind):
+        value = values.get(one.name)
+        if (
+            str(one.type).startswith(("float", "int"))
+            and value is not None
+            and (isinstance(value, bool) or not isinstance(value, (int, float)))
+        ):
+            raise ValueError(f"{one.name} is {value!r} and no number")
+    return kind(**values)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is in there, which no figure can be")
 
 
 def _quantities(data: Mapping[str, Any]) -> dict[str, Quantity]:
@@ -111,7 +129,7 @@ def _quantities(data: Mapping[str, Any]) -> dict[str, Quantity]:
 
 
 def _link(data: Mapping[str, Any]) -> Link:
-    segments = tuple(Segment(**segment) for segment in data.get("segments", ()))
+    segments = tuple(_made(Segment, segment) for segment in data.get("segments", ()))
     link: Link = _with_evidence(Link, {**data, "segments": segments})
     return link
 
@@ -119,7 +137,7 @@ def _link(data: Mapping[str, Any]) -> Link:
 def _product(data: Mapping[str, Any]) -> ProductModel:
     found = data.get("correction")
     told = {
-        "tiles": tuple(Tile(**tile) for tile in data.get("tiles", ())),
+        "tiles": tuple(_made(Tile, tile) for tile in data.get("tiles", ())),
         "splits": tuple(data.get("splits", ())),
         "correction": None if found is None else Correction(**{name: _frozen(values) for name, values in found.items()}),
     }
@@ -139,7 +157,7 @@ def _attention_model(data: Mapping[str, Any]) -> AttentionModel:
 def _fitted(data: Mapping[str, Any]) -> dict[str, Any]:
     held_out = data.get("held_out")
     ranges = {name: (float(low), float(high)) for name, (low, high) in data.get("fitted_range", {}).items()}
-    return {"held_out": None if held_out is None else HeldOut(**held_out), "fitted_range": ranges}
+    return {"held_out": None if held_out is None else _made(HeldOut, held_out), "fitted_range": ranges}
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -148,11 +166,15 @@ def load_profile(path: str | Path) -> Profile:
     Raises FileError when the file is missing, is not JSON, or is not a profile of this version.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise FileError(path, f"cannot be read ({error.strerror})", mend="give the path of a profile .json") from error
     except json.JSONDecodeError as error:
-        raise FileError(path, f"not JSON ({error.msg})", line=error.lineno) from error
+        raise FileError(path, f"not JSON ({error.msg})", line=error.lineno, mend=MADE_AGAIN) from error
+    except UnicodeDecodeError as error:
+        raise FileError(path, "not text in UTF-8, so no profile", mend=MADE_AGAIN) from error
+    except (ValueError, RecursionError) as error:
+        raise FileError(path, f"not a profile: {error}", mend=MADE_AGAIN) from error
     if not isinstance(data, dict) or not {"version", "chip_id"} <= data.keys():
         raise FileError(path, "JSON, but not a profile", mend="make one with `chipassay profile FILE.csv -o PROFILE.json`")
     version = data["version"]
@@ -160,7 +182,7 @@ def load_profile(path: str | Path) -> Profile:
         raise FileError(
             path,
             f"profile version {version!r} where {PROFILE_VERSION} is read",
-            mend="make it again with `chipassay profile FILE.csv -o PROFILE.json`",
+            mend=MADE_AGAIN,
         )
     try:
         return Profile(
@@ -183,8 +205,10 @@ def load_profile(path: str | Path) -> Profile:
             memory_bytes=_with_evidence(Quantity, data["memory_bytes"]),
             power_w=_with_evidence(Quantity, data["power_w"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(path, f"not a profile: {error}", mend="make it again with `chipassay profile`") from error
+    except KeyError as error:
+        raise FileError(path, f"not a profile: it has no {error}", mend=MADE_AGAIN) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FileError(path, f"not a profile: {error}", mend=MADE_AGAIN) from error
 
 
 __all__ = [

@@ -69,11 +69,20 @@ def test_the_json_is_the_same_each_time_and_has_one_number_a_line():
         ({"version": 99}, "profile version 99"),
         ({"chip_id": None, "matmul": {"fp16": {"rate": 1.0}}}, "not a profile"),
         ({"memory": {"overhead_s": 0, "rate": 1, "evidence": {"level": "guessed", "source": "x"}}}, "'guessed' is not one of"),
+        ({"memory": {"overhead_s": 0, "rate": "fast", "evidence": {"level": "derived", "source": "x"}}}, "rate is 'fast' and no number"),
+        ({"memory": {"overhead_s": 0, "rate": float("nan"), "evidence": {"level": "derived", "source": "x"}}}, "NaN is in there"),
     ],
 )
 def test_what_is_not_a_profile_is_refused(tmp_path, change, complaint):
     (tmp_path / "p.json").write_text(json.dumps({**json.loads(PROFILE.to_json()), **change}))
     with pytest.raises(FileError, match=complaint):
+        load_profile(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize(("content", "complaint"), [(b"[]", "JSON, but not a profile"), (b"\xff\xfe{}", "not text in UTF-8")])
+def test_a_file_that_is_something_else_says_how_to_make_a_profile(tmp_path, content, complaint):
+    (tmp_path / "p.json").write_bytes(content)
+    with pytest.raises(FileError, match=complaint + ".*chipassay profile FILE.csv"):
         load_profile(tmp_path / "p.json")
 
 
