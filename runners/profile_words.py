@@ -21,12 +21,12 @@ LETTERS = {"measured": "M", "published": "P", "derived": "D", "assumed": "a"}
 UNKNOWN_LETTER = "."
 LIST_LEGEND = (
     "TF/s: TFLOP/s of a product of 8192 x 8192 x 8192. GB/s: memory, 1 GiB moved. busbw: GB/s, 1 GiB reduced by 8 chips of a node. "
-    "%: of the dense datasheet peak, which for fp16 of a chip without tensor cores is that of its vector units. "
+    "%: of the dense datasheet peak (fp16 without tensor cores: of sums in fp16; products with sums in fp32 reach half of it). "
     "Evidence: share of what one could know of such a chip that is Measured, Published, Derived, assumed, or unknown (.), 5 % a letter."
 )
 VERDICTS_LEGEND = (
     f"equal: within {100 * TELLING:.0f} % of each other for certain, or (one figure) one value stands for both by a rule; "
-    "higher, lower: B, for certain; unclear: the interval allows either; unsure: one side does not know its error, so there is none."
+    "higher, lower: B, for certain; unclear: the interval allows either; unsure: no interval, as one side does not know its error."
 )
 WIDTH = 100
 """Characters of a line of prose."""
