@@ -146,7 +146,7 @@ def _show(profile: Profile, arguments: argparse.Namespace) -> int:
         lines = [f"{profile.name} ({profile.chip_id})", f"{coverage_words(profile)}  [{bar(profile)}]"]
         lines += [line for table in tables for line in text(table)]
         for heading, notes in (("unknown", missing), ("sources", sources)):
-            lines += ["", heading, *(part for line in notes for part in wrapped(line, indent=2))]
+            lines += ["", heading, *(part for line in notes or ["none"] for part in wrapped(line, indent=2))]
     say(*lines, *([] if arguments.picture is None else ["", f"drawn: {arguments.picture}"]))
     return 0
 

@@ -63,7 +63,7 @@ def _lines(found: Sequence[Difference]) -> list[Difference | str]:
     for group in dict.fromkeys(one.group for one in found):
         own = [one for one in found if one.group == group and one.ratio]
         lines += [group, *own] if own else []
-    return lines
+    return lines or ["no known figure in common"]
 
 
 def _draw(axes: Axes, lines: Sequence[Difference | str]) -> None:

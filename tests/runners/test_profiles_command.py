@@ -170,6 +170,7 @@ def test_a_profile_without_a_figure_is_told_not_drawn(capsys, tmp_path):
     code, out, _ = run(capsys, "diff", tmp_path / "e.json", tmp_path / "e.json")
     assert code == 0
     assert "no known figure in common" in out
+    assert run(capsys, "diff", tmp_path / "e.json", A, "--picture", tmp_path / "d.png")[0] == 0
 
 
 @pytest.mark.parametrize(
