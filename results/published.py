@@ -4,8 +4,9 @@ its peak, else the median share of all published chips. Each number says which o
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from .catalogue import Chip, find_chip, load_chips
@@ -26,6 +27,8 @@ ATTENTION_DTYPES = ("fp16", "bf16")
 TWIN_DTYPE = {"fp16": "bf16", "bf16": "fp16", "fp8_e4m3": "fp8_e5m2", "fp8_e5m2": "fp8_e4m3"}
 """dtypes that run on the same units at the same width: one's share of peak stands for the other's."""
 
+SHARE_SPREAD = 0.08
+"""Boards of older memory reach other shares than those that are published: assumed."""
 PCIE_BUS_SHARE = 24.0 / 31.5
 PCIE_SOURCE = "8 chips over PCIe 4 reach 24 of 31.5 GB/s, over PCIe 5 48 of 63 (NVIDIA GTC24 S62129)"
 
@@ -182,10 +185,16 @@ def memory_curve(chip: Chip) -> Curve | None:
             shares[chip_id] = curve.rate / other_peak
     near = next((other.id for other in family(chip) if other.id in shares), None)
     if near is not None:
-        return Curve(KERNEL_LATENCY_S, peak * shares[near], Evidence("derived", f"{shares[near]:.2f} of peak, as {near}"))
+        evidence = Evidence("derived", f"{shares[near]:.2f} of peak, as {near}")
+        return Curve(KERNEL_LATENCY_S, peak * shares[near], evidence, spread=_share_spread(shares))
     share = statistics.median(shares.values())
     source = f"{share:.2f} of peak, the median of {', '.join(shares)}; nothing is published of this chip"
-    return Curve(KERNEL_LATENCY_S, peak * share, Evidence("assumed", source))
+    return Curve(KERNEL_LATENCY_S, peak * share, Evidence("assumed", source), spread=_share_spread(shares))
+
+
+def _share_spread(shares: Mapping[str, float]) -> float:
+    """How far the shares of the published chips differ: the standard deviation of their logs, and SHARE_SPREAD at the least."""
+    return max(SHARE_SPREAD, statistics.pstdev(map(math.log, shares.values())))
 
 
 def link_shares(chip_id: str) -> dict[tuple[str, int], tuple[float, Link]]:

@@ -97,7 +97,8 @@ SHARE_BELIEFS = {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.75, 256: 0.8}
 """Share of the peak by the smaller side of a tile, times what the larger adds; sigma SHARE_SIGMA."""
 SHARE_SIGMA = 0.35
 LAYOUT_SIGMA = 0.05
-"""Layouts are alike, unless a library has a kernel for one only: the loss lets rows move them far."""
+OTHER_KERNEL = 1.25
+"""A layout slower than that has a kernel of its own, and is not fitted together with the others."""
 RELATED = 0.4
 """How much surer a relative's fitted value is than the general belief."""
 
@@ -120,7 +121,7 @@ class _Parameters:
         shares = [(tile.share, SHARE_SIGMA, 0.02, 1.05) for tile in template.tiles] or [(template.rate_flops_per_s, 0.5, 1e-4, 1.3)]
         rows = [
             *((b.value, b.sigma, b.low, b.high) for b in beliefs.values()),
-            *((1.0, LAYOUT_SIGMA, 0.05, 20.0) for _ in layouts),
+            *((1.0, LAYOUT_SIGMA, 0.5, 2.0) for _ in layouts),
             *shares,
         ]
         value, self.sigma, low, high = (np.array(column) for column in zip(*rows, strict=True))
@@ -225,6 +226,9 @@ def fit_product(
         raise ValueError("no row to fit")
     if not all(np.all(np.asarray(x) > 0) for x in (shapes.m, shapes.n, shapes.k, shapes.time_s)):
         raise ValueError("m, n, k and times must be positive")
+    apart = _layouts_apart(shapes)
+    if apart:
+        shapes = _without(shapes, apart)
     parameters = _parameters(shapes, silicon, dtype, evidence, start, quantised, warm)
     everything = np.arange(len(shapes.time_s))
     model = _corrected(_fitted(parameters, shapes, _sample(shapes, everything)), shapes, everything)
@@ -238,7 +242,31 @@ def fit_product(
         flops = _flops(shapes)
         held_out = held_out_error(logs, flops, LARGE_FLOPS)
     spread = spread_of(logs)
-    return replace(model, points=len(everything), spread=spread, held_out=held_out, fitted_range=_range(shapes))
+    layouts = {**model.layouts, **apart}
+    return replace(model, layouts=layouts, points=len(everything), spread=spread, held_out=held_out, fitted_range=_range(shapes))
+
+
+def _layouts_apart(shapes: ProductShapes) -> dict[str, float]:
+    """Layouts that have another kernel, and a far worse one (int8 and tf32 of a Hopper): the median of their times over those of ``nt`` at
+    the same shapes. They would bend the model of the others."""
+    if shapes.layout is None or not np.any(shapes.layout == "nt"):
+        return {}
+    shape = _same_shape(shapes)
+    usual = dict(zip(shape[shapes.layout == "nt"].tolist(), shapes.time_s[shapes.layout == "nt"].tolist(), strict=True))
+    apart = {}
+    for name in sorted(set(shapes.layout.tolist()) - {"nt"}):
+        mine = np.flatnonzero(shapes.layout == name)
+        ratios = [shapes.time_s[i] / usual[shape[i]] for i in mine.tolist() if shape[i] in usual]
+        if ratios and float(np.median(ratios)) > OTHER_KERNEL:
+            apart[name] = float(np.median(ratios))
+    return apart
+
+
+def _without(shapes: ProductShapes, layouts: Mapping[str, float]) -> ProductShapes:
+    assert shapes.layout is not None
+    keep = ~np.isin(shapes.layout, list(layouts))
+    groups = None if shapes.groups is None else shapes.groups[keep]
+    return ProductShapes(shapes.m[keep], shapes.n[keep], shapes.k[keep], shapes.time_s[keep], groups, shapes.layout[keep])
 
 
 def _corrected(model: ProductModel, shapes: ProductShapes, rows: NDArray[np.int_]) -> ProductModel:

@@ -47,7 +47,7 @@ RELATIVES = {
     "p100-sxm2-16gb": Relative(V100, OTHER, pair_ratio=20 / 25),  # DGX-1, both: 4 links of 20 against 6 of 25; a pair has one
     "mi325x-256gb": Relative(MI300X, SAME),
     "mi355x-288gb": Relative(MI300X, OTHER),
-    "mi250x-128gb": Relative(MI300X, FOREIGN),  # no mesh of all eight
+    "mi250x-128gb": Relative(MI300X, FOREIGN, level="assumed"),  # no mesh of all eight
     "ascend-910b-376t": Relative(MI300X, FOREIGN, level="assumed"),  # HCCS: eight chips, each joined to each, as over there
     "ascend-910b-313t": Relative(MI300X, FOREIGN, level="assumed"),
     "ascend-910b-280t": Relative(MI300X, FOREIGN, level="assumed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +26,7 @@ from .careful import careful, corrected, launch_gap_s, published_careful
 from .gemm_tables import gemm_table
 from .own_rows import own_rows
 from .published_shapes import published_products
-from .relatives import product_by_rule, same_units
+from .relatives import OTHER_UNITS_SIGMA, product_by_rule, same_units
 
 FIRST_HAND = ("measured", "published")
 """Levels of a parent's cell that a relative's may be derived from."""
@@ -138,6 +139,27 @@ def by_rule(chip: Chip, dtype: str, parents: Parents) -> ProductModel | None:
     return None
 
 
+def as_its_bf16(chip: Chip, dtype: str, own: ProductModel | None) -> ProductModel | None:
+    """An 8-bit type at the share of its peak that this chip's own bf16 reaches: what falls short in one falls short in the other. None
+    where bf16 is not known at first hand, or a best 8-bit figure is published."""
+    peak, other = chip.peak_flops_per_s.get(dtype), chip.peak_flops_per_s.get("bf16")
+    if own is None or own.evidence.level not in FIRST_HAND or ELEMENT_BYTES.get(dtype) != 1 or not peak or not other:
+        return None
+    if best_rate_per_s(chip.id, "matmul", dtype) is not None:
+        return None
+    return replace(
+        own,
+        rate_flops_per_s=own.rate_flops_per_s / other * peak,
+        element_bytes=ELEMENT_BYTES[dtype],
+        output_bytes=OUTPUT_BYTES.get(dtype, 2.0),
+        points=0,
+        held_out=None,
+        fitted_range={},
+        spread=math.hypot(own.spread or 0.0, OTHER_UNITS_SIGMA),
+        evidence=Evidence("derived", f"share of the peak as in bf16: {own.evidence.source}", own.evidence.date),
+    )
+
+
 def scaled_to_best(model: ProductModel, chip: Chip, dtype: str) -> ProductModel:
     """The model with the rate at which the best of large squares reaches this chip's best published figure, if it has one."""
     best = best_rate_per_s(chip.id, "matmul", dtype)
@@ -209,6 +231,8 @@ def products_of(chip: Chip, base: Profile, parents: Parents, gap: Callable[[], C
             model = as_twin(twin, name, chip, dtype)
         if model is None:
             model = by_rule(chip, dtype, parents)
+        if model is None:
+            model = as_its_bf16(chip, dtype, found.get("bf16"))
         if model is None and twin is not None:
             model = as_twin(twin, name, chip, dtype)
         if model is None and dtype in base.matmul:

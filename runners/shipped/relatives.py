@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 
 from chipassay.results.catalogue import Chip
-from chipassay.results.evidence import Evidence
+from chipassay.results.evidence import Evidence, Level
 from chipassay.results.profile import Curve
 from chipassay.results.shape_models.attention import AttentionModel
 from chipassay.results.shape_models.product import ProductModel
@@ -111,8 +111,9 @@ def memory_op_by_rule(operation: Curve, streams: Curve, of: Chip, own_streams: C
     """A memory-bound operation at the share of the copy bandwidth that it has on the parent."""
     share = operation.rate / streams.rate
     source = f"{share:.2f} of the copy bandwidth, as on {of.id} ({operation.evidence.source}); copy: {own_streams.evidence.source}"
-    sigma = math.hypot(operation.spread or 0.0, MEMORY_OP_SIGMA)
-    return Curve(operation.overhead_s, own_streams.rate * share, Evidence("derived", source), spread=sigma)
+    sigma = math.hypot(operation.spread or 0.0, own_streams.spread or 0.0, MEMORY_OP_SIGMA)
+    level: Level = "assumed" if own_streams.evidence.level == "assumed" else "derived"
+    return Curve(operation.overhead_s, own_streams.rate * share, Evidence(level, source), spread=sigma)
 
 
 def _by_rule(evidence: Evidence, of: Chip, chip: Chip, dtype: str, own_dtype: str | None) -> Evidence:

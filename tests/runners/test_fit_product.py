@@ -105,6 +105,17 @@ def test_layouts_are_told_apart():
     assert fit_product(slower, SILICON, "bf16", MEASURED).layouts["tn"] == pytest.approx(1.08, rel=0.02)
 
 
+def test_a_layout_with_a_far_worse_kernel_bends_nothing():
+    rows = shapes(200)
+    twice = ProductShapes(*(np.tile(x, 2) for x in (rows.m, rows.n, rows.k, rows.time_s)), layout=np.repeat(["nt", "nn"], 200))
+    slow = np.where(twice.m > 1000, 7.0, 2.0)
+    model = fit_product(replace(twice, time_s=np.where(twice.layout == "nn", slow, 1.0) * twice.time_s), SILICON, "int8", MEASURED)
+    alone = fit_product(rows, SILICON, "int8", MEASURED)
+    assert np.array_equal(model.time_s(rows.m, rows.n, rows.k), alone.time_s(rows.m, rows.n, rows.k))
+    assert 2.0 <= model.layouts["nn"] <= 7.0
+    assert model.points == 200
+
+
 def test_the_same_rows_give_the_same_model():
     assert fit_product(shapes(100), SILICON, "bf16", MEASURED) == fit_product(shapes(100), SILICON, "bf16", MEASURED)
 
