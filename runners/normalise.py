@@ -106,7 +106,7 @@ def profile_of(chosen: Chosen, *, hold_out: bool = True, by_shape: bool = True) 
         matmul=product_curves(chosen.products),
         attention=attention_curves(chosen.plain),
         memory=memory,
-        products=products(chosen.products, chosen.chip_id, hold_out) if by_shape else {},
+        products=products(chosen.products, chosen.chip_id, memory, hold_out) if by_shape else {},
         attentions=attentions(chosen.attentions, chosen.chip_id, hold_out) if by_shape else {},
         memory_ops=memory_ops(chosen.memory_ops, memory),
         launch_s=launches(best),

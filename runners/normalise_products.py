@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,12 +58,20 @@ def shapes_of(rows: Sequence[Row]) -> ProductShapes:
     )
 
 
-def products(rows: Mapping[str, Sequence[Row]], chip_id: str, hold_out: bool) -> dict[str, ProductModel]:
-    """dtype -> the model of the rows that ``product_rows`` found."""
+def silicon_of(chip_id: str, dtype: str, memory: Curve | None) -> Silicon:
+    """The datasheet; where it tells no bandwidth (CPUs), what was measured stands for it."""
+    silicon = Silicon.of(chip_id, dtype)
+    if silicon.bandwidth_bytes_per_s is None and memory is not None:
+        return replace(silicon, bandwidth_bytes_per_s=memory.rate)
+    return silicon
+
+
+def products(rows: Mapping[str, Sequence[Row]], chip_id: str, memory: Curve | None, hold_out: bool) -> dict[str, ProductModel]:
+    """dtype -> the model of the rows that ``product_rows`` found. ``memory``: the line of copies, if there is one."""
     return {
         dtype: fit_product(
             shapes_of(group),
-            Silicon.of(chip_id, dtype),
+            silicon_of(chip_id, dtype, memory),
             dtype,
             fit_evidence(group),
             quantised=(group[0].variant or "").startswith(QUANTISED),

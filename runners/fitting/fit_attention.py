@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from chipassay.results.evidence import Evidence
 from chipassay.results.shape_models.attention import AttentionModel
 
-from .fit_product import ELEMENT_BYTES, Belief
+from .beliefs import ELEMENT_BYTES, Belief
 from .hold_out import held_out_error, spread_of, sweeps
 from .shapes import AttentionShapes
 from .silicon import Silicon

@@ -16,8 +16,26 @@ from scipy.optimize import least_squares
 from chipassay.results.evidence import Evidence
 from chipassay.results.shape_models.product import ProductModel, Tile
 
+from .beliefs import (
+    CACHE_BELIEFS,
+    CPU_BELIEFS,
+    ELEMENT_BYTES,
+    GPU_BELIEFS,
+    LAYOUT_SIGMA,
+    OUTPUT_BYTES,
+    QUANTISE_BELIEFS,
+    RELATED,
+    SHARE_BELIEFS,
+    SHARE_SIGMA,
+    SPLITS,
+    STEP_K,
+    TILES,
+    WIDE_TILES,
+    Belief,
+)
+from .candidates import Candidates
 from .fit_correction import fit_correction
-from .hold_out import PRIOR_SPREAD, held_out_error, spread_of, sweeps
+from .hold_out import held_out_error, spread_of, sweeps
 from .shapes import ProductShapes
 from .silicon import Silicon
 
@@ -29,78 +47,8 @@ SHAPES_AT_MOST = 2500
 """More shapes of one table move no parameter: a sample, half of it of large products, is fitted."""
 LARGE_FLOPS = 1e9
 """Products of at least so much are what training is made of."""
-STEP_K = 64.0
-SPLITS = (2, 3, 4, 6, 8, 12, 16)
-TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64), (128, 256), (256, 128))
-"""Tiles that cuBLAS' kernels have names of; a tile that never is the best does not matter."""
-WIDE_TILES = ((256, 256),)
-"""Of pairs of multiprocessors that share a tile, on Blackwell."""
-ELEMENT_BYTES = {
-    "fp64": 8.0,
-    "fp32": 4.0,
-    "tf32": 4.0,
-    "fp16": 2.0,
-    "bf16": 2.0,
-    "fp8_e4m3": 1.0,
-    "fp8_e5m2": 1.0,
-    "int8": 1.0,
-    "fp4": 0.5,
-    "nvfp4": 0.5,
-    "mxfp4": 0.5,
-}
-OUTPUT_BYTES = {**{dtype: size for dtype, size in ELEMENT_BYTES.items() if size >= 2}, "int8": 4.0}
-
-
-@dataclass(frozen=True)
-class Belief:
-    """A parameter before any row: its likely value, the standard deviation of its log, and what it cannot leave."""
-
-    value: float
-    sigma: float
-    low: float
-    high: float
-
-
-GPU_BELIEFS: Mapping[str, Belief] = {
-    "rate": Belief(1.0, 0.6, 0.05, 1.5),
-    "launch_s": Belief(4e-6, 0.7, 3e-7, 5e-5),
-    "bandwidth": Belief(0.85, 0.2, 0.2, 1.02),
-    "tile_start_s": Belief(8e-7, 1.0, 1e-8, 2e-5),
-    "tile_start_k": Belief(64.0, 1.0, 1.0, 2000.0),
-    "sharpness": Belief(3.0, 0.5, 1.1, 20.0),
-    "split_s": Belief(1.5e-6, 1.0, 5e-8, 1e-3),
-    "slowdown": Belief(0.1, 0.8, 1e-3, 0.6),
-    "slowdown_after_s": Belief(1e-3, 1.0, 1e-5, 0.1),
-}
-"""``rate`` moves all tiles together. Shares are of the datasheet's figure. Values are typical of fits to full tables of Ampere to
-Blackwell, sigmas of their differences; bounds are what a chip cannot be."""
-CACHE_BELIEFS: Mapping[str, Belief] = {
-    "cache_bytes": Belief(1.0, 0.3, 0.1, 2.0),
-    "cache_speedup": Belief(2.0, 0.4, 1.0001, 8.0),
-    "cache_steepness": Belief(8.0, 0.7, 0.7, 60.0),
-}
-"""Sizes as shares of the last-level cache."""
-CPU_BELIEFS: Mapping[str, Belief] = {
-    "launch_s": Belief(4e-6, 1.0, 1e-8, 1e-3),
-    "bandwidth": Belief(0.8, 0.5, 0.05, 1.5),
-    "sharpness": Belief(3.0, 0.5, 1.1, 20.0),
-    "slowdown": Belief(0.02, 0.8, 1e-3, 0.6),
-    "slowdown_after_s": Belief(1e-2, 1.0, 1e-5, 10.0),
-}
-QUANTISE_BELIEFS: Mapping[str, Belief] = {
-    "quantise_s": Belief(1.5e-6, 1.0, 1e-8, 3e-5),
-    "quantise_bytes": Belief(3.0, 0.7, 0.01, 30.0),
-    "quantise_s_per_row": Belief(2e-10, 2.0, 1e-12, 1e-7),
-}
-"""Bytes that converting an element of A moves."""
-SHARE_BELIEFS = {16: 0.2, 32: 0.3, 64: 0.5, 128: 0.75, 256: 0.8}
-"""Share of the peak by the smaller side of a tile, times what the larger adds; sigma SHARE_SIGMA."""
-SHARE_SIGMA = 0.35
-LAYOUT_SIGMA = 0.05
 OTHER_KERNEL = 1.25
 """A layout slower than that has a kernel of its own, and is not fitted together with the others."""
-RELATED = 0.4
-"""How much surer a relative's fitted value is than the general belief."""
 
 
 @dataclass(frozen=True)
@@ -156,54 +104,6 @@ class _Parameters:
             quantise_s_per_row=named.get("quantise_s_per_row", 0.0),
             layouts={name: named[f"layout {name}"] for name in self.layouts},
         )
-
-
-class _Candidates:
-    """Every tile and split for every shape: waves, depths and parts, which no parameter changes."""
-
-    def __init__(self, model: ProductModel, m: Array, n: Array, k: Array, groups: Array) -> None:
-        self.m, self.n, self.k, self.groups = m, n, k, groups
-        columns: tuple[list[Array], ...] = ([], [], [])
-        tiles: list[int] = []
-        for i, tile in enumerate(model.tiles):
-            whole = model.whole(tile, m, n, k, groups)
-            for one in [(*whole, np.zeros(len(m))), *(model.divided(tile, split, m, n, k, groups) for split in (*model.splits, None))]:
-                for column, values in zip(columns, one, strict=True):
-                    column.append(values)
-                tiles.append(i)
-        self.tile = np.array(tiles, dtype=int)
-        self.area = np.array([2.0 * model.tiles[i].rows * model.tiles[i].columns for i in tiles])
-        if tiles:
-            self.waves, self.depth, self.parts = (np.stack(column) for column in columns)
-
-    def arithmetic_s(self, model: ProductModel) -> tuple[Array, NDArray[np.int_] | None]:
-        """The best candidate's seconds for each shape, and which it is."""
-        if not len(self.tile):
-            return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s, None
-        seconds = self.waves * (model.tile_start_s + self._per_k(model)[:, None] * (self.depth + model.tile_start_k))
-        seconds += self._added_s(model, self.parts)
-        best = seconds.argmin(axis=0)
-        return seconds[best, np.arange(len(self.m))], best
-
-    def chosen_s(self, model: ProductModel, best: NDArray[np.int_] | None) -> Array:
-        """Seconds of the given candidates under another model: what the slope of the minimum is the slope of."""
-        if best is None:
-            return 2.0 * self.m * self.n * self.k * self.groups / model.rate_flops_per_s
-        at = best, np.arange(len(self.m))
-        seconds = self.waves[at] * (model.tile_start_s + self._per_k(model)[best] * (self.depth[at] + model.tile_start_k))
-        added: Array = seconds + self._added_s(model, self.parts[at])
-        return added
-
-    def _per_k(self, model: ProductModel) -> Array:
-        shares = np.array([tile.share for tile in model.tiles])
-        per_k: Array = self.area / (model.rate_flops_per_s / model.multiprocessors * shares[self.tile])
-        return per_k
-
-    def _added_s(self, model: ProductModel, parts: Array) -> Array:
-        return np.where(parts > 0, model.added_s(parts, self.m, self.n, self.groups), 0.0)
-
-    def times_s(self, model: ProductModel, arithmetic_s: Array) -> Array:
-        return model.joined_s(arithmetic_s, self.m, self.n, self.k, self.groups)
 
 
 def fit_product(
@@ -370,7 +270,7 @@ def _sample(shapes: ProductShapes, rows: NDArray[np.int_]) -> NDArray[np.int_]:
 
 def _fitted(parameters: _Parameters, shapes: ProductShapes, rows: NDArray[np.int_]) -> ProductModel:
     groups = np.ones(len(rows)) if shapes.groups is None else shapes.groups[rows]
-    candidates = _Candidates(parameters.template, shapes.m[rows], shapes.n[rows], shapes.k[rows], groups)
+    candidates = Candidates(parameters.template, shapes.m[rows], shapes.n[rows], shapes.k[rows], groups)
     target = np.log(shapes.time_s[rows])
     layout = np.full(len(rows), "nt") if shapes.layout is None else shapes.layout[rows]
 
@@ -420,6 +320,3 @@ def _residuals(model: ProductModel, shapes: ProductShapes, rows: NDArray[np.int_
         times_s = times_s * np.array([model.layouts.get(name, 1.0) for name in shapes.layout[rows].tolist()])
     logs: Array = np.log(shapes.time_s[rows] / times_s)
     return logs
-
-
-__all__ = ["PRIOR_SPREAD", "fit_product"]

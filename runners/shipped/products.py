@@ -16,7 +16,8 @@ from chipassay.results.published import TWIN_DTYPE
 from chipassay.results.published_rows import best_rate_per_s
 from chipassay.results.shape_models.product import ProductModel
 
-from ..fitting.fit_product import ELEMENT_BYTES, OUTPUT_BYTES, fit_product
+from ..fitting.beliefs import ELEMENT_BYTES, OUTPUT_BYTES
+from ..fitting.fit_product import fit_product
 from ..fitting.hold_out import PRIOR_SPREAD
 from ..fitting.shapes import ProductShapes
 from ..fitting.silicon import Silicon
