@@ -108,8 +108,7 @@ def attention_rate(
         time_s = float(
             model.time_s(shape.batch, shape.heads, shape.seq, shape.seq, shape.head_dim, kv_heads=shape.kv_heads, direction=direction)
         )
-        low, high = model.fitted_range.get("flops", (0.0, math.inf))
-        beyond = not low <= shape.flops() <= high
+        beyond = model.extrapolates(shape.batch, shape.heads, shape.seq, shape.seq, shape.head_dim)
         return _filled(bare, flops, time_s, model.evidence, model.spread, model.points, _note(told, beyond))
     curve = profile.attention.get(dtype)
     return bare if curve is None or direction == "backward" else _by_curve(bare, curve, flops, told)

@@ -144,7 +144,8 @@ class AttentionModel:
         window: ArrayLike | None = None,
         appends: bool = False,
     ) -> Array:
-        """Seconds for each shape; arrays broadcast. ValueError where ``direction`` is unknown, or is not known of this chip.
+        """Seconds for each shape; arrays broadcast. ValueError for a size that is not above 0, and where
+        ``direction`` is unknown, or is not known of this chip.
 
         ``kv_heads``: None is as many as ``heads``. ``causal``: the last query sees all keys. ``window``: keys that a query sees at most;
         None or 0: all. ``appends``: as a serving framework's call, which also writes K and V into its cache.
@@ -160,6 +161,8 @@ class AttentionModel:
         given = (batch, heads, heads if kv_heads is None else kv_heads, seq_q, seq_kv, head_dim, causal, 0 if window is None else window)
         shape = np.broadcast_shapes(*(np.shape(x) for x in given))
         calls = _Calls(*(np.broadcast_to(np.asarray(x, dtype=float), shape).ravel() for x in given))
+        if not all(np.all(x > 0) for x in calls[:6]):
+            raise ValueError(f"{', '.join(_Calls._fields[:6])} must be above 0: nothing is launched for attention of nothing")
         out = np.empty(calls.batch.shape)
         for begin in range(0, len(out), CHUNK):
             chunk = slice(begin, begin + CHUNK)
@@ -171,9 +174,10 @@ class AttentionModel:
             out *= np.interp(calls.dim, *_by_size(self.backward))
         return out.reshape(shape)
 
-    def extrapolates(self, batch: float, heads: float, seq_q: float, seq_kv: float, head_dim: float) -> bool:
-        """Whether the shape lies outside what was fitted."""
-        values = {"batch": batch, "heads": heads, "seq_q": seq_q, "seq_kv": seq_kv, "head_dim": head_dim}
+    def extrapolates(self, batch: float, heads: float, seq_q: float, seq_kv: float, head_dim: float, causal: bool = True) -> bool:
+        """Whether the shape, or its FLOPs, lie outside what was fitted."""
+        flops = 4.0 * batch * heads * seq_q * seq_kv * head_dim * (0.5 if causal else 1.0)
+        values = {"batch": batch, "heads": heads, "seq_q": seq_q, "seq_kv": seq_kv, "head_dim": head_dim, "flops": flops}
         return any(not low <= values[name] <= high for name, (low, high) in self.fitted_range.items() if name in values)
 
     def joined_s(self, arithmetic_s: Array, memory_s: Array) -> Array:

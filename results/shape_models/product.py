@@ -108,7 +108,8 @@ class ProductModel:
     """``m``, ``n``, ``k``, ``flops`` -> smallest and largest fitted; outside it the model extrapolates."""
 
     def time_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, groups: ArrayLike = 1, layout: str = "nt") -> Array:
-        """Seconds for each shape (arrays broadcast); ``groups`` products of one shape are one launch.
+        """Seconds for each shape (arrays broadcast); ``groups`` products of one shape are one launch. A layout that was not measured takes
+        as long as ``nt``. ValueError for a size that is not above 0.
 
         >>> one = ProductModel(1e14, 1e12, 1e-6, Evidence("assumed", "example"))
         >>> float(one.time_s(1000, 1000, 1000)).__round__(9)
@@ -116,6 +117,8 @@ class ProductModel:
         """
         shape = np.broadcast_shapes(*(np.shape(x) for x in (m, n, k, groups)))
         flat = [np.broadcast_to(np.asarray(x, dtype=float), shape).ravel() for x in (m, n, k, groups)]
+        if not all(np.all(x > 0) for x in flat):
+            raise ValueError("m, n, k and groups must be above 0: nothing is launched for a product of nothing")
         out = np.empty(flat[0].shape)
         for begin in range(0, len(out), CHUNK):
             part = slice(begin, begin + CHUNK)

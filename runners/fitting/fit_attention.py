@@ -19,6 +19,7 @@ from chipassay.results.shape_models.attention import AttentionModel
 
 from .beliefs import ELEMENT_BYTES, Belief
 from .hold_out import held_out_error, spread_of, sweeps
+from .sample import LARGE_FLOPS, sample
 from .shapes import AttentionShapes
 from .silicon import Silicon
 
@@ -29,7 +30,7 @@ NOISE = 0.05
 SMALL_NOISE = 0.15
 """Residuals beyond this many nats count less: about the median error that such models reach for calls of LARGE_FLOPS, and for smaller."""
 SHAPES_AT_MOST = 2000
-"""More shapes of one table move no parameter: a sample, most of it of large calls, is fitted."""
+"""Of more shapes a sample is fitted."""
 TRIED_WITH = 500
 """Shapes that decide on tiles, packing and splitting."""
 CHOOSES_FROM = 60
@@ -38,9 +39,6 @@ STEPS_OF_A_TRIAL = 12
 """What is still to be gained then does not change which kernel is best."""
 BETTER = 5.0
 """How much more likely (in nats) another kernel must make the rows than the one so far."""
-LARGE_FLOPS = 1e9
-LARGE_SHARE = 0.75
-"""Of a sample: calls of at least LARGE_FLOPS are what training is made of."""
 USUAL_HEAD_DIM = 128
 TILE_ROWS: tuple[Mapping[int, int], ...] = ({64: 64}, {64: 128}, {64: 192, 128: 128}, {128: 256, 256: 128, 512: 64})
 """Queries of a program by head size, as ``AttentionModel.tile_rows``: FlashAttention 2 with a paged cache, and without; FlashAttention 3 on
@@ -204,7 +202,7 @@ class _Fit:
         """The most likely kernel and its vector. Kernels are told apart by a part of the rows, each tried from where the last one ended."""
         begin = parameters.mean
         if len(rows) >= CHOOSES_FROM and kernel.tile_rows:
-            few = _sample(self.shapes, rows, TRIED_WITH)
+            few = sample(rows, _flops(self.shapes), TRIED_WITH)
             cost, begin = self._fitted(parameters, kernel, few, begin, STEPS_OF_A_TRIAL)
 
             def try_out(other: _Kernel) -> None:
@@ -220,7 +218,7 @@ class _Fit:
 
     def refined(self, parameters: _Parameters, kernel: _Kernel, begin: Array, rows: Rows) -> Array:
         """The most likely vector of a kernel, sought from a likely one."""
-        return self._fitted(parameters, kernel, _sample(self.shapes, rows, SHAPES_AT_MOST), begin)[1]
+        return self._fitted(parameters, kernel, sample(rows, _flops(self.shapes), SHAPES_AT_MOST), begin)[1]
 
     def _fitted(self, parameters: _Parameters, kernel: _Kernel, rows: Rows, begin: Array, steps: int = 60) -> tuple[float, Array]:
         """How unlikely the rows stay at best (in nats), and the vector of it."""
@@ -299,15 +297,3 @@ def _same_shape(shapes: AttentionShapes, rows: Rows) -> Rows:
     """A number for each row, the same for rows of the same shape: they are left out together."""
     columns = (shapes.batch, shapes.heads, shapes.kv_heads, shapes.seq_q, shapes.seq_kv, shapes.head_dim, shapes.causal)
     return np.unique(np.stack([np.asarray(x[rows], dtype=float) for x in columns]), axis=1, return_inverse=True)[1].ravel()
-
-
-def _sample(shapes: AttentionShapes, rows: Rows, count: int) -> Rows:
-    """At most so many of the rows, most of them large calls."""
-    if len(rows) <= count:
-        return rows
-    random = np.random.default_rng(0)
-    large = _flops(shapes)[rows] >= LARGE_FLOPS
-    rest = int(np.sum(~large))
-    wanted = min(int(large.sum()), max(int(LARGE_SHARE * count), count - rest))
-    chosen = [random.choice(rows[large], wanted, replace=False), random.choice(rows[~large], min(count - wanted, rest), replace=False)]
-    return np.sort(np.concatenate(chosen))

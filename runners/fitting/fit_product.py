@@ -36,6 +36,7 @@ from .beliefs import (
 from .candidates import Candidates
 from .fit_correction import fit_correction
 from .hold_out import held_out_error, spread_of, sweeps
+from .sample import LARGE_FLOPS, sample
 from .shapes import ProductShapes
 from .silicon import Silicon
 
@@ -44,9 +45,7 @@ Array = NDArray[np.float64]
 NOISE = 0.05
 """Residuals beyond this many nats count less: about the median error that such models reach."""
 SHAPES_AT_MOST = 2500
-"""More shapes of one table move no parameter: a sample, half of it of large products, is fitted."""
-LARGE_FLOPS = 1e9
-"""Products of at least so much are what training is made of."""
+"""Of more shapes a sample is fitted."""
 OTHER_KERNEL = 1.25
 """A layout slower than that has a kernel of its own, and is not fitted together with the others."""
 
@@ -131,19 +130,23 @@ def fit_product(
         shapes = _without(shapes, apart)
     parameters = _parameters(shapes, silicon, dtype, evidence, start, quantised, warm)
     everything = np.arange(len(shapes.time_s))
-    model = _corrected(_fitted(parameters, shapes, _sample(shapes, everything)), shapes, everything)
+    model = _corrected(_fitted(parameters, shapes, everything), shapes, everything)
     logs = _residuals(model, shapes, everything)
-    spread, held_out = None, None
+    held_out = None
     if hold_out and len(everything) >= 5:
         logs = np.full(len(everything), np.nan)
         for fitted, left in sweeps(_same_shape(shapes), len(everything)):
-            seen = _corrected(_fitted(parameters, shapes, _sample(shapes, fitted)), shapes, fitted)
+            seen = _corrected(_fitted(parameters, shapes, fitted), shapes, fitted)
             logs[left] = _residuals(seen, shapes, left)
-        flops = _flops(shapes)
-        held_out = held_out_error(logs, flops, LARGE_FLOPS)
-    spread = spread_of(logs)
-    layouts = {**model.layouts, **apart}
-    return replace(model, layouts=layouts, points=len(everything), spread=spread, held_out=held_out, fitted_range=_range(shapes))
+        held_out = held_out_error(logs, _flops(shapes), LARGE_FLOPS)
+    return replace(
+        model,
+        layouts={**model.layouts, **apart},
+        points=len(everything),
+        spread=spread_of(logs),
+        held_out=held_out,
+        fitted_range=_range(shapes),
+    )
 
 
 def _layouts_apart(shapes: ProductShapes) -> dict[str, float]:
@@ -255,20 +258,8 @@ def _related(belief: Belief, start: ProductModel, name: str) -> Belief:
     return replace(belief, value=value, sigma=RELATED * belief.sigma)
 
 
-def _sample(shapes: ProductShapes, rows: NDArray[np.int_]) -> NDArray[np.int_]:
-    """At most SHAPES_AT_MOST of the rows, three quarters of them large products."""
-    if len(rows) <= SHAPES_AT_MOST:
-        return rows
-    random = np.random.default_rng(0)
-    large = _flops(shapes)[rows] >= LARGE_FLOPS
-    wanted = min(int(0.75 * SHAPES_AT_MOST), int(large.sum()))
-    chosen = [random.choice(rows[large], wanted, replace=False)]
-    rest = rows[~large]
-    chosen.append(random.choice(rest, min(SHAPES_AT_MOST - wanted, len(rest)), replace=False))
-    return np.sort(np.concatenate(chosen))
-
-
 def _fitted(parameters: _Parameters, shapes: ProductShapes, rows: NDArray[np.int_]) -> ProductModel:
+    rows = sample(rows, _flops(shapes), SHAPES_AT_MOST)
     groups = np.ones(len(rows)) if shapes.groups is None else shapes.groups[rows]
     candidates = Candidates(parameters.template, shapes.m[rows], shapes.n[rows], shapes.k[rows], groups)
     target = np.log(shapes.time_s[rows])

@@ -218,6 +218,18 @@ def test_times_are_finite_and_at_least_what_the_rate_and_the_launch_need(batch, 
 def test_what_was_fitted_tells_what_extrapolates():
     assert LIKE_A_GPU.extrapolates(1, 8, 131072, 131072, 128)
     assert not LIKE_A_GPU.extrapolates(1, 8, 4096, 4096, 128)
+    # Each size alone was fitted, but nothing of so many FLOPs: 4 x 64 x 4096^2 x 128, halved under a mask.
+    few = replace(LIKE_A_GPU, fitted_range={"seq_q": (1.0, 1e6), "flops": (1.0, 3e11)})
+    assert few.extrapolates(1, 64, 4096, 4096, 128, causal=False)
+    assert not few.extrapolates(1, 64, 4096, 4096, 128)
+
+
+@pytest.mark.parametrize("name", ["batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim"])
+@pytest.mark.parametrize("wrong", [0, -1, math.nan])
+def test_attention_of_nothing_is_refused_and_not_told_as_nan(name, wrong):
+    sizes = {"batch": 1, "heads": 8, "kv_heads": 8, "seq_q": 64, "seq_kv": 64, "head_dim": 64, name: wrong}
+    with pytest.raises(ValueError, match="kv_heads, seq_q, seq_kv, dim must be above 0"):
+        LIKE_A_GPU.time_s(**sizes)
 
 
 def test_a_profile_keeps_every_parameter(tmp_path):

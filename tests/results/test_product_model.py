@@ -105,6 +105,15 @@ def test_arrays_broadcast_and_large_ones_are_the_same_as_one_by_one():
     assert TILED.time_s(np.ones((3, 1)), np.ones((1, 4)), 64).shape == (3, 4)
 
 
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("wrong", [0, -1, math.nan])
+def test_a_product_of_nothing_is_refused_and_not_told_as_nan(axis, wrong):
+    sizes = [np.array([64.0, 128.0]) for _ in range(4)]
+    sizes[axis][1] = wrong
+    with pytest.raises(ValueError, match="m, n, k and groups must be above 0"):
+        TILED.time_s(*sizes)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_more_of_anything_never_takes_less(axis):
     model = replace(TILED, tiles=(Tile(128, 256, 1.0), Tile(64, 64, 0.6)), splits=(2, 4), split_s=1e-6, bandwidth_bytes_per_s=1e12)
