@@ -54,7 +54,8 @@ class UnknownName(InputError):
     unknown chip 'A100'; did you mean a100-pcie-40gb, a100-pcie-80gb, a100-sxm-80gb, br100?
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listed_by: str = "") -> None:
+        """``listed_by``: the command that lists what is known, told where nothing is near."""
         names = sorted(known)
         written = name.lower()
         near = [other for other in names if written and other.lower().startswith(written)][:NEAREST_AT_MOST]
@@ -65,6 +66,8 @@ class UnknownName(InputError):
             mend = f"did you mean {', '.join(near)}?"
         elif len(names) <= 20:
             mend = f"known: {', '.join(names)}"
+        elif listed_by:
+            mend = f"`{listed_by}` lists the {len(names)} that are known"
         else:
             mend = f"{len(names)} are known, among them {', '.join(names[:5])}"
         super().__init__(f"unknown {kind} {name!r}; {mend}")

@@ -63,6 +63,7 @@ def find(name: str) -> Profile:
 
     Raises UnknownName with the nearest ids, and FileError for a file that is not a profile of this version.
     """
+    from chipassay.results.catalogue import load_chips
     from chipassay.results.errors import UnknownName
     from chipassay.results.profile import load_profile
     from chipassay.results.shipped import find_profile
@@ -75,7 +76,7 @@ def find(name: str) -> Profile:
         if "/" in name or Path(name).exists():
             raise FileError(name, "is no profile .json", mend="make one with `chipassay profile FILE.csv -o PROFILE.json`") from error
         if not error.nearest:
-            raise InputError(f"unknown chip {name!r}; `chipassay profiles --all` lists those that are known") from error
+            raise UnknownName("chip", name, load_chips(), listed_by="chipassay profiles --all") from error
         raise
 
 
