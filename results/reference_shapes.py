@@ -7,7 +7,19 @@ from dataclasses import dataclass
 MIB = 2**20
 GIB = 2**30
 
-ELEMENT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "int8": 1.0}
+ELEMENT_BYTES = {
+    "fp64": 8.0,
+    "fp32": 4.0,
+    "tf32": 4.0,
+    "fp16": 2.0,
+    "bf16": 2.0,
+    "fp8_e4m3": 1.0,
+    "fp8_e5m2": 1.0,
+    "int8": 1.0,
+    "fp4": 0.5,
+    "nvfp4": 0.5,
+    "mxfp4": 0.5,
+}
 """Of an operand."""
 OUTPUT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "int8": 4.0}
 """Of a product; 2 where it is not here: 8-bit floats are multiplied into 16 bit."""

@@ -1,9 +1,12 @@
-"""What is believed of a parameter before any row, so that one row gives a usable model; and what an element of each dtype takes."""
+"""What is believed of a parameter before any row, so that one row gives a usable model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from chipassay.results.reference_shapes import ELEMENT_BYTES as ELEMENT_BYTES
+from chipassay.results.reference_shapes import OUTPUT_BYTES as OUTPUT_BYTES
 
 STEP_K = 64.0
 SPLITS = (2, 3, 4, 6, 8, 12, 16)
@@ -11,20 +14,6 @@ TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 25
 """Tiles that cuBLAS' kernels have names of; a tile that never is the best does not matter."""
 WIDE_TILES = ((256, 256),)
 """Of pairs of multiprocessors that share a tile, on Blackwell."""
-ELEMENT_BYTES = {
-    "fp64": 8.0,
-    "fp32": 4.0,
-    "tf32": 4.0,
-    "fp16": 2.0,
-    "bf16": 2.0,
-    "fp8_e4m3": 1.0,
-    "fp8_e5m2": 1.0,
-    "int8": 1.0,
-    "fp4": 0.5,
-    "nvfp4": 0.5,
-    "mxfp4": 0.5,
-}
-OUTPUT_BYTES = {**{dtype: size for dtype, size in ELEMENT_BYTES.items() if size >= 2}, "int8": 4.0}
 
 
 @dataclass(frozen=True)

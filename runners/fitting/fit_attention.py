@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from chipassay.results.evidence import Evidence
+from chipassay.results.reference_shapes import ELEMENT_BYTES
 from chipassay.results.shape_models.attention import AttentionModel
 
-from .beliefs import ELEMENT_BYTES, Belief
+from .beliefs import Belief
 from .hold_out import held_out_error, spread_of, sweeps
 from .sample import LARGE_FLOPS, sample
 from .shapes import AttentionShapes

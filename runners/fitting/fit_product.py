@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from chipassay.results.evidence import Evidence
+from chipassay.results.reference_shapes import ELEMENT_BYTES, OUTPUT_BYTES
 from chipassay.results.shape_models.product import ProductModel, Tile
 
 from .beliefs import (
     CACHE_BELIEFS,
     CPU_BELIEFS,
-    ELEMENT_BYTES,
     GPU_BELIEFS,
     LAYOUT_SIGMA,
-    OUTPUT_BYTES,
     QUANTISE_BELIEFS,
     RELATED,
     SHARE_BELIEFS,
