@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from chipassay.results.best import impossible
 from chipassay.results.catalogue import Chip
 from chipassay.results.evidence import Evidence
+from chipassay.results.operations import limited_by
 from chipassay.results.schema import Row
 
 from .plausibility import RATE_TOLERANCE
@@ -53,7 +54,8 @@ def doubt(row: Row, chip: Chip | None) -> str | None:
     if impossible(row):
         return "flagged as above a physical limit"
     peak = chip.peak_flops_per_s.get(row.dtype or "") if chip else None
-    if peak and row.m is not None and row.flops and row.time_median_s and row.flops / row.time_median_s > RATE_TOLERANCE * peak:
+    rate = row.flops / row.time_median_s if row.flops and row.time_median_s else 0.0
+    if peak and limited_by(row) == "compute" and rate > RATE_TOLERANCE * peak:
         return "above the datasheet's peak rate"
     return None
 

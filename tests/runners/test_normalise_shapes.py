@@ -100,6 +100,25 @@ def test_rows_in_the_wrong_unit_are_left_out_where_no_chip_could_be_so_fast_and_
     assert len(chosen.products["bf16"]) == len(choose(rows).products["bf16"])
 
 
+def test_attention_above_the_datasheet_is_left_out_like_products():
+    sizes = {
+        "batch": 4,
+        "heads": 32,
+        "kv_heads": 32,
+        "seq_q": 8192,
+        "seq_kv": 8192,
+        "head_dim": 128,
+        "causal": True,
+        "direction": "forward",
+    }
+    flops = 2.0 * 4 * 32 * 8192**2 * 128  # 2.2 TFLOP: an H100 of 989 TFLOP/s takes 2.2 ms at least
+    known = {"status": "ok", "chip_id": "h100-sxm-80gb", "op": "attention", "dtype": "bf16", "tool": "other", "kernel": "k", "flops": flops}
+    sound, seconds_for_ms = Row(**known, **sizes, time_median_s=3.5e-3), Row(**known, **{**sizes, "batch": 8}, time_median_s=3.5e-6)
+    chosen = choose([sound, seconds_for_ms])
+    assert chosen.left_out == {"above the datasheet's peak rate": 1}
+    assert [row.batch for row in chosen.attentions["bf16"]] == [4]
+
+
 def test_an_impossible_row_does_not_win_its_case_by_being_the_fastest():
     rows = [product(4096, 4096, 4096, 2e-4), product(4096, 4096, 4096, 2e-7, kernel="wrong", run_id="r2")]
     assert [row.kernel for row in choose(rows).products["bf16"]] == ["torch.mm"]
