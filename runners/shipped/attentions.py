@@ -21,6 +21,7 @@ from ..normalise_attention import is_backward, shapes_of
 from ..normalise_rows import fit_evidence
 from .gemm_tables import LICENCE
 from .own_rows import own_rows
+from .products import FIRST_HAND
 from .published_shapes import published_attention
 from .relatives import attention_by_rule
 
@@ -109,12 +110,12 @@ def by_rule(chip: Chip, dtype: str, product: ProductModel, parents: Mapping[str,
     for parent_id, parent in parents.items():
         for other in (dtype, TWIN_DTYPE[dtype]):
             model, base = parent.attentions.get(other), parent.products.get(other)
-            if model is None or base is None or model.evidence.level == "derived":
+            if model is None or base is None or model.evidence.level not in FIRST_HAND:
                 continue
             rates = product.rate_flops_per_s / base.rate_flops_per_s
             found = attention_by_rule(model, find_chip(parent_id), chip, dtype, rates)
             if found is not None and chip.peak_flops_per_s.get("bf16") is None:
-                text = f"no such fused attention is known of a chip before Ampere; {found.evidence.source}"
+                text = f"no figure of fused attention before Ampere is known here; {found.evidence.source}"
                 return replace(found, evidence=Evidence("assumed", text))
             if found is not None:
                 return found

@@ -91,6 +91,7 @@ def cold(model: ProductModel) -> ProductModel:
         rotation_bytes=0.0,
         quantise_s=0.0,
         quantise_s_per_byte=0.0,
+        quantise_s_per_row=0.0,
     )
 
 
@@ -107,13 +108,15 @@ def corrected(model: ProductModel, found: Careful, launch_s: float, gap_source: 
     ``launch_s``: of a product alone, in seconds.
     """
     factor = 1.0 if found.factor is None else max(1.0, found.factor)
+    # Below careful figures the table's kernels are worse than others that exist: the interval reaches to those.
+    sigma = UNKNOWN_SIGMA if found.factor is None else max(0.0, -math.log(found.factor))
     if found.factor is None:
         said = f"{found.source}, so its rates are taken as they are and the spread is widened by {UNKNOWN_SIGMA:g}"
     else:
         shapes = f"{found.shapes} shape" + "s" * (found.shapes != 1)
         verb = f"divided by {factor:.3f}" if factor > 1 else "taken as they are"
-        said = f"its rates are {found.factor:.3f} of careful random-data figures ({found.source}; {shapes}) and are {verb}"
-    sigma = UNKNOWN_SIGMA if found.factor is None else 0.0
+        widened = f", the spread widened by {sigma:.2f}" if sigma else ""
+        said = f"its rates are {found.factor:.3f} of careful random-data figures ({found.source}; {shapes}) and are {verb}{widened}"
     text = f"{model.evidence.source}; {said}; made cold; launch {launch_s * 1e6:.1f} us: {gap_source}"
     return replace(
         cold(model),

@@ -158,6 +158,7 @@ def test_a_spread_of_nothing_is_what_is_believed_beforehand():
 
 
 TABLES = [
+    ("a100-sxm-80gb", "bf16", "trtllm", 0.05, 0.15),
     ("a100-sxm-80gb", "bf16", "sglang", 0.05, 0.15),
     ("h100-sxm-80gb", "bf16", "trtllm", 0.05, 0.15),
     ("h100-sxm-80gb", "fp8_e4m3", "trtllm", 0.05, 0.15),
