@@ -11,6 +11,7 @@ from chipassay.results.evidence import LEVELS
 from chipassay.results.profile import Profile
 from chipassay.results.profile_diff import TELLING, Difference, GroupSummary, all_figures, summaries
 from chipassay.results.profile_figures import SIXTEEN_BIT, Figure, bus_bandwidth, dtype_of_width, inside_links
+from chipassay.results.published_beside import measured_beside
 from chipassay.results.reference_shapes import LARGE_MESSAGE
 from chipassay.results.safe_text import printable
 from chipassay.results.units import bandwidth, rate, seconds, size
@@ -178,6 +179,17 @@ def held_out_table(profile: Profile) -> Table | None:
                 lines.append((f"{op} {dtype}", *errors, f"{tested.points:,}", f"{tested.smallest_flops / 1e9:.3g} GFLOP"))
     headings = ("", "median error", "90th percentile", "shapes", "from")
     return Table("held out: the models on shapes that their fit had not seen", headings, tuple(lines), (1, 2, 3, 4)) if lines else None
+
+
+def beside_table(profile: Profile) -> Table | None:
+    """Published bus bandwidths next to what links say that were made from something else; None where nobody published one."""
+    lines = []
+    for one in measured_beside(profile.chip_id, profile.links):
+        here = one.derived_bytes_per_s
+        ratio = "" if here is None else f"{here / one.measured_bytes_per_s:.2f}"
+        lines.append((one.what, value_words(here, "B/s"), value_words(one.measured_bytes_per_s, "B/s"), ratio, one.source))
+    headings = ("", "here", "published", "here / published", "by")
+    return Table("bus bandwidth beside published figures that it was not made from", headings, tuple(lines), (1, 2, 3)) if lines else None
 
 
 def coverage_words(profile: Profile) -> str:

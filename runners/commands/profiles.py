@@ -125,11 +125,11 @@ def _entry(profile: Profile, shipped: bool) -> dict[str, object]:
 
 
 def _show(profile: Profile, arguments: argparse.Namespace) -> int:
-    from ..profile_words import bar, coverage_words, held_out_table, markdown, show_tables, text, wrapped
+    from ..profile_words import bar, beside_table, coverage_words, held_out_table, markdown, show_tables, text, wrapped
 
     tables, missing, sources = show_tables(profile)
     tested = held_out_table(profile)
-    tables += [tested] if tested is not None else []
+    tables += [table for table in (tested, beside_table(profile)) if table is not None]
     if arguments.picture is not None:
         _draw_one(profile, arguments.picture)
     if arguments.json:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from chipassay.results.catalogue import find_chip
 from chipassay.results.evidence import Evidence
 from chipassay.results.link import Link, Segment, bus_factor
-from chipassay.results.published_cases import PublishedCollective, load_published_collectives
+from chipassay.results.published_beside import LARGE_BYTES, published
+from chipassay.results.published_cases import PublishedCollective
 from chipassay.results.published_rows import COLLECTIVE_LATENCY_S
 
 from ..fit_links import PRIOR_SPREAD, fit_link
@@ -21,28 +22,8 @@ SMALL_BYTES = 2.0**16
 BEGINS_LARGE_SIGMA = 0.6
 """Of the log of the latency, if a sweep begins above SMALL_BYTES: what its first line starts from is the latency of large messages'
 protocol. Tables of link_tables.py, fitted from 1 MiB on, are so far off at their smallest message: root mean square 0.24 (B300) to 0.84."""
-LARGE_BYTES = 2.0**32
-"""Where a figure counts whose source gives no size, "the highest of a sweep"."""
-NAMED = {
-    "V100 (NVLink, DGX-class)": ("v100-sxm2-16gb", "v100-sxm2-32gb"),
-    "A100-PCIe (NV12 bridge pairs)": ("a100-pcie-40gb", "a100-pcie-80gb"),
-}
-"""Names of sources that leave the memory's size open, which no link depends on."""
 FIGURES_USED = ("mi300x-192gb",)
 """Chips that have nothing but single figures of their own, and no relative that has more."""
-
-
-def published(chip_id: str) -> tuple[PublishedCollective, ...]:
-    """The published rows of a chip inside one node that nobody suspects."""
-    return tuple(
-        row
-        for row in load_published_collectives()
-        if row.node_count == 1
-        and not row.suspect
-        and row.group_size
-        and not row.op.startswith("moe")  # their bandwidth counts bytes that never leave the chip
-        and (row.chip_id == chip_id or chip_id in NAMED.get(row.chip_name, ()))
-    )
 
 
 def time_of(row: PublishedCollective) -> float | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
-from chipassay.results.catalogue import Chip, find_chip, load_chips
+from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.link import Link
 from chipassay.results.links import link_for
 from chipassay.results.published import collective_links
 from chipassay.results.published_rows import load_published
 
-from .link_published import LARGE_BYTES, anchored_ratio, figure_links, published, sweep_links
+from .link_published import anchored_ratio, figure_links, sweep_links
 from .link_relatives import PCIE, RELATIVES, Relative, bridge_relative, pattern_reference, pcie_relative
 from .link_rules import ONE_FIGURE, by_link, by_pattern, scaled, send_recv
 from .link_tables import SUSPECT, believed
@@ -114,43 +114,3 @@ def _told(chip: Chip, link: Link) -> Link:
         return link
     source = f"{link.evidence.source}; above the wire's {wire / 1e9:.4g} GB/s one way: the switch reduces (NVLink SHARP)"
     return replace(link, evidence=replace(link.evidence, source=source))
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A published figure next to what ``links_of`` says."""
-
-    what: str
-    """``all_reduce of 8, 1073741824 bytes``."""
-    derived_bytes_per_s: float | None
-    """Bus bandwidth of the profile's link; None: it has none."""
-    measured_bytes_per_s: float
-    source: str
-
-
-def measured_beside(chip_id: str) -> tuple[Beside, ...]:
-    """Published bus bandwidths inside a node of a chip next to those of its links, which are made from others; sizes that no source
-    gives count as 4 GiB."""
-    chip = find_chip(chip_id)
-    links = links_of(chip.id)
-    figures: list[tuple[str, int | None, float | None, float | None, str]] = [
-        (row.op, row.group_size, row.size_bytes, row.busbw_bytes_per_s, row.source) for row in published(chip.id)
-    ]
-    told = {figure[:2] for figure in figures}
-    summaries = [row for row in load_published() if row.chip_id == chip.id and (row.op, row.group_size) not in told]
-    figures += [(row.op, row.group_size, row.work, row.rate_per_s, row.source) for row in summaries]
-    found: dict[tuple[str, int, float | None, float], Beside] = {}
-    for op, group_size, size, busbw, source in figures:
-        if not (busbw and group_size):
-            continue
-        link = link_for(links, op, group_size)
-        if link is not None and link.evidence.source.startswith(source):
-            continue
-        counted = size or LARGE_BYTES
-        derived = counted * link.bus_factor / link.time_s(counted) if link else None
-        what = f"{op} of {group_size}, {f'{size:.0f} bytes' if size else 'size not stated'}"
-        found.setdefault((op, group_size, size, busbw), Beside(what, derived, busbw, source))
-    return tuple(found.values())
-
-
-__all__ = ["Beside", "links_of", "measured_beside"]

@@ -11,6 +11,7 @@ from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.evidence import Evidence
 from chipassay.results.link import Link, Segment
 from chipassay.results.links import link_for
+from chipassay.results.published_beside import measured_beside
 from chipassay.runners.shipped.link_accuracy import (
     PATTERNS,
     begun_large,
@@ -25,7 +26,7 @@ from chipassay.runners.shipped.link_published import BEGINS_LARGE_SIGMA
 from chipassay.runners.shipped.link_relatives import RELATIVES
 from chipassay.runners.shipped.link_rules import CUT, OF_PATTERN, OTHER, OVER_PCIE, SAME, by_link, by_pattern, scaled, send_recv
 from chipassay.runners.shipped.link_tables import SUSPECT, TABLES, believed, points_of, table_links
-from chipassay.runners.shipped.links import links_of, measured_beside
+from chipassay.runners.shipped.links import links_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("aiconfigurator_core") is None, reason="aiconfigurator-core, the extra aiconfigurator, is not installed"
@@ -235,10 +236,10 @@ def test_links_by_rule_are_labelled_and_know_their_error(chip_id: str) -> None:
 
 
 def test_published_figures_stand_beside_the_derived_and_inside_their_intervals() -> None:
-    (found,) = measured_beside(A800)
+    (found,) = measured_beside(A800, links_of(A800))
     assert found.measured_bytes_per_s == pytest.approx(151.9e9)
     assert found.derived_bytes_per_s == pytest.approx(151.9e9, rel=0.05)
-    h800 = {beside.what.split(",")[0]: beside for beside in measured_beside(H800)}
+    h800 = {beside.what.split(",")[0]: beside for beside in measured_beside(H800, links_of(H800))}
     assert h800["all_reduce of 8"].derived_bytes_per_s == pytest.approx(h800["all_reduce of 8"].measured_bytes_per_s, rel=2 * CUT.bandwidth)
 
 
