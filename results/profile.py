@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import FileError
 from .evidence import LEVELS, Evidence, Level
 from .link import Link, Load, Overlap, Segment
-from .shape_models.attention import AttentionModel
-from .shape_models.correction import Correction
-from .shape_models.product import HeldOut, ProductModel, Tile
+
+if TYPE_CHECKING:
+    from .shape_models.attention import AttentionModel
+    from .shape_models.product import ProductModel
 
 PROFILE_VERSION = 2
 """2: models by shape (``products``, ``attentions``), memory-bound operations one by one, launches, host links and power."""
@@ -135,6 +136,9 @@ def _link(data: Mapping[str, Any]) -> Link:
 
 
 def _product(data: Mapping[str, Any]) -> ProductModel:
+    from .shape_models.correction import Correction
+    from .shape_models.product import ProductModel, Tile  # NumPy, which a program that reads no profile does without
+
     found = data.get("correction")
     told = {
         "tiles": tuple(_made(Tile, tile) for tile in data.get("tiles", ())),
@@ -150,11 +154,15 @@ def _frozen(values: Any) -> Any:
 
 
 def _attention_model(data: Mapping[str, Any]) -> AttentionModel:
+    from .shape_models.attention import AttentionModel
+
     model: AttentionModel = _with_evidence(AttentionModel, {**data, **_fitted(data)})
     return model
 
 
 def _fitted(data: Mapping[str, Any]) -> dict[str, Any]:
+    from .shape_models.product import HeldOut
+
     held_out = data.get("held_out")
     ranges = {name: (float(low), float(high)) for name, (low, high) in data.get("fitted_range", {}).items()}
     return {"held_out": None if held_out is None else _made(HeldOut, held_out), "fitted_range": ranges}
@@ -214,18 +222,14 @@ def load_profile(path: str | Path) -> Profile:
 __all__ = [
     "LEVELS",
     "PROFILE_VERSION",
-    "AttentionModel",
     "Curve",
     "Evidence",
-    "HeldOut",
     "Level",
     "Link",
     "Load",
     "Overlap",
-    "ProductModel",
     "Profile",
     "Quantity",
     "Segment",
-    "Tile",
     "load_profile",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from chipassay.results.operations import USUAL_HEAD_DIM
-from chipassay.results.profile import AttentionModel, Curve
+from chipassay.results.profile import Curve
 from chipassay.results.schema import Row
+from chipassay.results.shape_models.attention import AttentionModel
 
 from .fit import fit_curve
 from .fitting.fit_attention import fit_attention

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from chipassay.results.operations import NARROW_SUMS, fills_matrix_unit
-from chipassay.results.profile import Curve, ProductModel
+from chipassay.results.profile import Curve
 from chipassay.results.schema import Row
+from chipassay.results.shape_models.product import ProductModel
 
 from .fit import fit_curve
 from .fitting.fit_product import fit_product

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from chipassay.results.profile import AttentionModel, Curve, Evidence, Link, Load, Overlap, ProductModel, Profile, Quantity
+from chipassay.results.profile import Curve, Evidence, Link, Load, Overlap, Profile, Quantity
 from chipassay.results.profile_figures import Figure, attention_rate, product_rate
 from chipassay.results.reference_shapes import LARGE_ATTENTION, LARGE_PRODUCT
+from chipassay.results.shape_models.attention import AttentionModel
+from chipassay.results.shape_models.product import ProductModel
 from chipassay.results.units import bandwidth, rate, seconds, size
 
 

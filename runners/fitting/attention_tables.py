@@ -50,12 +50,16 @@ def attention_table(chip: str, framework: str, dtype: str = "bf16") -> Attention
     folder = data_folder()
     if folder is None or dtype not in SCHEMES:
         return None
-    versions = sorted((folder / chip / "attention" / framework).glob(f"*/{FILE}"), key=lambda file: _numbers(file.parent.name))
+    versions = sorted((folder / chip / "attention" / framework).glob(f"*/{FILE}"), key=lambda file: version_key(file.parent.name))
     return _read(versions[-1], chip, framework, dtype) if versions else None
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """A key by which ``1.3.0rc20`` comes after ``1.3.0rc9`` and before ``1.3.0``."""
+def version_key(version: str) -> tuple[int, ...]:
+    """A version's numbers, for the newest of several.
+
+    >>> version_key("1.3.0rc9") < version_key("1.3.0rc20") < version_key("1.3.0")
+    True
+    """
     return (*(-1 if part == "rc" else int(part) for part in re.findall(r"rc|\d+", version)), 0)
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from chipassay.results.best import impossible
 from chipassay.results.link import Link
-from chipassay.results.profile import Curve, HeldOut, Profile
+from chipassay.results.profile import Curve, Profile
 from chipassay.results.reference_shapes import ATTENTIONS, PRODUCTS
 from chipassay.results.schema import Row
+from chipassay.results.shape_models.product import HeldOut
 from chipassay.results.units import size
 
 from ..fit import fit_curve

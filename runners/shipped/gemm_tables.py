@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from chipassay.results.errors import InputError
 
+from ..fitting.attention_tables import version_key
 from ..fitting.shapes import ProductShapes
 from ..importers.aiconfigurator import SYSTEMS, TOOL, data_folder
 
@@ -28,15 +28,6 @@ class GemmTable:
 
     shapes: ProductShapes
     source: str
-
-
-def version_key(name: str) -> tuple[int, ...]:
-    """A version's numbers, for the newest of several.
-
-    >>> version_key("1.3.0rc23") > version_key("1.3.0rc9")
-    True
-    """
-    return tuple(int(number) for number in re.findall(r"\d+", name))
 
 
 def gemm_table(chip_id: str, dtype: str, framework: str = FRAMEWORK) -> GemmTable | None:

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from chipassay.results.profile import Curve, Evidence, Link, ProductModel, Profile, Quantity
+from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
+from chipassay.results.shape_models.product import ProductModel
 from chipassay.runners.report import profile_plots
 
 MEASURED = Evidence("measured", "one run")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chipassay.results.profile import Curve, Evidence, Link, ProductModel, Profile, Quantity, Segment
+from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity, Segment
+from chipassay.results.shape_models.product import ProductModel
 
 MEASURED = Evidence("measured", "one run", "2026-11-20")
 PUBLISHED = Evidence("published", "a paper", "2024-05-01")

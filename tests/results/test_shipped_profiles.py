@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from chipassay.results.errors import UnknownName
-from chipassay.results.profile import ProductModel, Profile
+from chipassay.results.profile import Profile
+from chipassay.results.shape_models.product import ProductModel
 from chipassay.results.shipped import PROFILES, find_profile, shipped_ids
 
 STORY = ("p100-sxm2-16gb", "v100-sxm2-16gb", "a100-sxm-40gb", "a100-sxm-80gb", "a800-sxm-80gb", "h100-sxm-80gb", "h800-sxm-80gb")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from chipassay.results.profile import AttentionModel, Curve, Evidence, Link, Load, Overlap, ProductModel, Profile, Quantity, Segment
+from chipassay.results.profile import Curve, Evidence, Link, Load, Overlap, Profile, Quantity, Segment
+from chipassay.results.shape_models.attention import AttentionModel
+from chipassay.results.shape_models.product import ProductModel
 from chipassay.runners.show import profile_lines
 
 MEASURED = Evidence("measured", "a run", "2026-01-02")

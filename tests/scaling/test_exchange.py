@@ -213,5 +213,5 @@ def test_a_batch_holds_about_four_million_tokens() -> None:
 
 
 def test_loading_the_model_needs_neither_torch_nor_pandas() -> None:
-    code = "import sys, chipassay.scaling.text; sys.exit(bool({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+    code = "import sys, chipassay.scaling.text; sys.exit(bool({'torch', 'pandas', 'numpy', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
