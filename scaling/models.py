@@ -31,8 +31,44 @@ BACKWARD_OVER_FORWARD = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experts:
+    """The experts of the layers that have them (a mixture of experts)."""
+
+    count: int
+    """Routed experts of one layer."""
+    active: int
+    """Experts that each token is sent to (top-k)."""
+    ffn_hidden: int
+    """Width of one routed expert."""
+    shared_ffn_hidden: int = 0
+    """Width of all shared experts together, which every token passes."""
+    first_dense: int = 0
+    """Leading layers without experts; their MLP has the model's ``ffn_hidden``."""
+    every: int = 1
+    """One layer in so many has experts (beyond the first dense ones)."""
+    capacity_factor: float | None = None
+    """Tokens an expert takes at most, over the mean; what exceeds is dropped, what lacks is padded. None: nothing is dropped."""
+    imbalance: float = 1.0
+    """Tokens of the busiest rank over the mean (1: balanced)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values from one narrow vector."""
+
+    kv_rank: int
+    q_rank: int | None
+    """None: queries are projected directly."""
+    nope_dim: int
+    """Dimensions of a query or key head without position."""
+    rope_dim: int
+    """Dimensions of a query or key head with rotary position; the key's are shared by all heads."""
+    value_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """A dense decoder-only transformer."""
+    """A transformer: decoder, or encoder where ``causal`` is false; dense, or with experts."""
 
     name: str
     layers: int
@@ -53,13 +89,30 @@ class Transformer:
     """Biases in the query, key and value projections alone (Qwen2 kind)."""
     dropout: bool = False
     """Trained with dropout, whose masks take memory and bandwidth."""
+    causal: bool = True
+    """False: every position sees all (BERT)."""
+    window: int | None = None
+    """Sliding window: positions that a token sees, itself included."""
+    full_every: int | None = None
+    """With a window: one layer in so many sees everything; None: none does."""
+    rms_norm: bool = False
+    """Norms without mean and bias."""
+    qk_norm: bool = False
+    """Queries and keys of each head are normalised."""
+    experts: Experts | None = None
+    latent: Latent | None = None
+    mtp_depth: int = 0
+    """Further tokens predicted, each by one layer, a projection of 2h to h, and the shared head (DeepSeek-V3, section 2.2)."""
+    vocab_multiple: int = 1
+    """The vocabulary is padded to a multiple of this times TP (Megatron-LM: 128)."""
     source: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise NotModelled(f"model {self.name!r}: {field.name} is {value!r}; give a whole number of at least 1")
+            least = 0 if field.name == "mtp_depth" else 1
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise NotModelled(f"model {self.name!r}: {field.name} is {value!r}; give a whole number of at least {least}")
         if self.heads % self.kv_heads:
             raise NotModelled(f"model {self.name!r}: {self.heads} heads do not divide into {self.kv_heads} kv_heads; make it divide")
 

@@ -8,41 +8,87 @@ from typing import Literal
 from .errors import IllegalPlan, NotModelled
 from .models import Transformer
 
-Recompute = Literal["none", "selective", "full"]
-Attention = Literal["flash", "unfused"]
-RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
-ATTENTIONS: tuple[Attention, ...] = ("flash", "unfused")
+Recompute = Literal["none", "selective", "operators", "full"]
+Attention = Literal["flash", "flash1", "unfused"]
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "dualpipe"]
+ContextParallel = Literal["ring", "all-gather"]
+Host = Literal["eager", "graph"]
+Optimizer = Literal["adam", "adam-bf16", "adam-8bit", "sgd"]
+Offload = Literal["none", "optimizer", "all"]
+RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "operators", "full")
+ATTENTIONS: tuple[Attention, ...] = ("flash", "flash1", "unfused")
+SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved", "zero-bubble", "dualpipe")
+CONTEXT_PARALLELS: tuple[ContextParallel, ...] = ("ring", "all-gather")
+HOSTS: tuple[Host, ...] = ("eager", "graph")
+OPTIMIZERS: tuple[Optimizer, ...] = ("adam", "adam-bf16", "adam-8bit", "sgd")
+OFFLOADS: tuple[Offload, ...] = ("none", "optimizer", "all")
+ORDER = "tp-cp-ep-dp-pp"
+"""Megatron-LM's default: neighbouring ranks form a TP group, then come CP, EP (part of DP), DP and PP."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Degrees of parallelism and what is kept in memory. Neighbouring ranks form a TP group, then come DP, then PP."""
+    """Degrees of parallelism, what is kept in memory, and what the software does."""
 
     global_batch: int
     """Sequences of one optimizer step, over all replicas."""
     dp: int = 1
+    """Replicas of the data-parallel dimension; expert parallelism lies within it (and within CP)."""
     tp: int = 1
     pp: int = 1
+    cp: int = 1
+    """Context parallelism: chips over which each sequence is cut."""
+    ep: int = 1
+    """Expert parallelism: chips over which the experts of a layer are spread. It takes no chips of its own: it divides dp * cp."""
+    expert_tp: int = 0
+    """TP degree of the experts; 0: that of the layers (Megatron-LM's default)."""
     microbatch: int = 1
     """Sequences that one replica passes through the pipeline at once."""
     zero_stage: int = 0
     """0: nothing sharded over DP; 1: optimizer state; 2: gradients too; 3: weights too (FSDP)."""
+    shard: int = 0
+    """Chips over which ZeRO shards (hybrid sharding, HSDP), replicas beyond; 0: all of dp * cp."""
     recompute: Recompute = "none"
-    """``selective``: the attention core is recomputed (Korthikanti et al. 2022); ``full``: every layer from its input."""
+    """``selective``: the attention core (Korthikanti et al. 2022); ``operators``: everything but every second matrix product and the
+    attention core (torchtitan's per-operator choice); ``full``: every layer from its input."""
+    recompute_share: float = 1.0
+    """Share of the layers that ``recompute`` is done for."""
     sequence_parallel: bool = False
     """The norms and residuals are split over the TP group too."""
     interleave: int = 1
     """Pipeline stages (virtual) that one chip holds."""
+    schedule: Schedule = "1f1b"
+    """``1f1b`` with an interleave above 1 is ``interleaved``."""
     attention: Attention = "flash"
-    """``unfused``: scores and probabilities pass through memory, as before 2022."""
+    """``flash``: the profile's fused kernel; ``flash1``: one of the first generation (2022); ``unfused``: scores and probabilities pass
+    through memory, as before 2022."""
+    fused: bool = True
+    """Bias, activation, dropout and residual run as few kernels, as Megatron-LM's; False: one kernel each, as eager PyTorch."""
+    host: Host = "eager"
+    """``eager``: every kernel is launched from Python; ``graph``: captured graphs, whose launches cost nothing."""
+    context_parallel: ContextParallel = "ring"
+    optimizer: Optimizer = "adam"
+    """``adam``: fp32 moments and weights; ``adam-bf16``: moments in bf16; ``adam-8bit``: in 8 bit; ``sgd``: one fp32 moment."""
+    offload: Offload = "none"
+    """What lives in the host's memory: the optimizer's state (and its step), or the weights and gradients too."""
+    gradient_bytes: int = 0
+    """Bytes of one reduced gradient; 0: 4 in bf16 and fp8 with ZeRO 0 and 1 (Megatron-LM), else those of the dtype."""
     overlap_dp: bool = True
-    """Gradient reduction runs beside the backward pass."""
+    """Gradient reduction and weight gathering run beside the passes."""
+    overlap_tp: bool = False
+    """TP traffic is cut into pieces that run beside the products."""
+    overlap_pp: bool = True
+    """Pipeline sends run beside the passes."""
+    scatter_gather: bool = True
+    """Pipeline sends cross nodes split over the TP group, and are gathered there (Narayanan et al. 2021, section 4.1)."""
+    order: str = ORDER
+    """Dimensions from the fastest changing rank to the slowest."""
     dtype: str | None = None
-    """None: the best training dtype of the chip."""
+    """fp32, tf32, fp16, bf16, or fp8 (products of the linear layers in fp8, the rest in bf16); None: the best of the chip."""
 
     @property
     def chips(self) -> int:
-        return self.dp * self.tp * self.pp
+        return self.dp * self.tp * self.pp * self.cp
 
     @property
     def microbatches(self) -> int:
