@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from chipassay.results.links import link_for
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 
 from .errors import MissingCell
 
-TRAINING_DTYPES = ("bf16", "fp16", "tf32", "fp32")
-ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4}
+if TYPE_CHECKING:
+    from chipassay.results.shape_models.attention import AttentionModel
+    from chipassay.results.shape_models.product import ProductModel
+
+TRAINING_DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp8")
+ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4, "fp8": 2}
+"""Bytes of one activation or working weight. In ``fp8`` only the operands of the linear layers' products are narrower."""
+WIDER = {"fp8": "bf16"}
+"""What everything but the linear layers' products runs in."""
+CHOSEN_DTYPES = ("bf16", "fp16", "tf32", "fp32")
+"""What a plan without a dtype may train in: fp8 must be asked for."""
 BF16_PREFERENCE = 0.8
 """bf16 is chosen over a faster dtype down to this share of its rate: it needs no loss scaling."""
 
@@ -22,6 +32,9 @@ ASSUMED_MEMORY_SHARE = 0.80
 """Shares that stand in for missing cells: matmul of the peak, attention of the matmul rate (published chips: 0.4 to 0.8), memory
 of the peak bandwidth (published chips: 0.79 to 0.87). Used only with evidence ``assumed``."""
 ASSUMED_KERNEL_LATENCY_S = 5e-6
+ATTENTION_BACKWARD = 2.5
+"""FLOPs of the fused attention backward over its forward: five products instead of two (Dao et al. 2022, arXiv 2205.14135). Stands in
+where a profile knows no time of the backward pass."""
 
 SHARED_MEMORY_TRANSPORTS = ("gloo", "shared-memory", "shm", "mpi", "multiprocessing")
 """Transports whose measured group was ranks of one CPU machine: they say nothing of a link between chips."""
@@ -43,6 +56,12 @@ class Machine:
     chip_id: str
     name: str
     dtype: str
+    products: ProductModel
+    """Matrix products of activations, the logits and, but for fp8, of the linear layers."""
+    linear_products: ProductModel
+    """Matrix products of the linear layers."""
+    attentions: AttentionModel
+    memory_ops: Mapping[str, Curve]
     matmul: Curve
     attention: Curve
     memory: Curve
@@ -56,6 +75,10 @@ class Machine:
     def element_bytes(self) -> int:
         return ELEMENT_BYTES[self.dtype]
 
+    def memory_s(self, size_bytes: Any, op: str = "") -> Any:
+        """Seconds of one memory-bound kernel over so many bytes (a number or an array), by its own curve where the profile has one."""
+        return self.memory_ops.get(op, self.memory).time_s(size_bytes)
+
     def link(self, pattern: str, group_size: int) -> Link | None:
         """The link of that group size, or one derived from those of other sizes; an all-reduce stands in for what is not known."""
         known = pattern if self.links.get(pattern) else "all_reduce"
@@ -64,8 +87,8 @@ class Machine:
 
 def _achievable(profile: Profile) -> dict[str, float]:
     """dtype -> rate that large products reach, by measurement or by an assumed share of the peak."""
-    rates = {dtype: peak.value * ASSUMED_MATMUL_SHARE for dtype, peak in profile.peak_flops_per_s.items() if dtype in TRAINING_DTYPES}
-    rates.update({dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in TRAINING_DTYPES})
+    rates = {dtype: peak.value * ASSUMED_MATMUL_SHARE for dtype, peak in profile.peak_flops_per_s.items() if dtype in CHOSEN_DTYPES}
+    rates.update({dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in CHOSEN_DTYPES})
     return rates
 
 
@@ -74,7 +97,7 @@ def training_dtype(profile: Profile) -> str:
 
     A chip that only emulates bf16 (V100, P100, most CPUs) shows it by its rate. Where any was measured, only measured ones count.
     """
-    measured = {dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in TRAINING_DTYPES}
+    measured = {dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in CHOSEN_DTYPES}
     rates = measured or _achievable(profile)
     if not rates:
         raise MissingCell(f"profile {profile.chip_id}: no matmul rate and no peak in {', '.join(TRAINING_DTYPES)}; measure matmul first")
@@ -120,6 +143,30 @@ def _memory(profile: Profile) -> Curve:
     return Curve(ASSUMED_KERNEL_LATENCY_S, peak.value * ASSUMED_MEMORY_SHARE, Evidence("assumed", source))
 
 
+def _product_model(profile: Profile, dtype: str, matmul: Curve, memory: Curve) -> ProductModel:
+    """The profile's model by shape, else the one line as a model without tiles."""
+    from chipassay.results.shape_models.product import ProductModel
+
+    if dtype in profile.products:
+        return profile.products[dtype]
+    element = 1.0 if dtype == "fp8" else float(ELEMENT_BYTES[dtype])
+    return ProductModel(matmul.rate, memory.rate, matmul.overhead_s, matmul.evidence, element, max(2.0, element))
+
+
+def _attention_model(profile: Profile, dtype: str, attention: Curve, memory: Curve) -> AttentionModel:
+    """The profile's model by shape, another 16-bit dtype's, or the one line as a model."""
+    from chipassay.results.shape_models.attention import AttentionModel
+
+    for known in (dtype, *(("bf16", "fp16") if dtype in ("bf16", "fp16") else ())):
+        if known in profile.attentions:
+            found = profile.attentions[known]
+            return found if found.backward else replace(found, backward={"128": ATTENTION_BACKWARD})
+    element = float(ELEMENT_BYTES[dtype])
+    return AttentionModel(
+        attention.rate, memory.rate, attention.overhead_s, attention.evidence, element, element, backward={"128": ATTENTION_BACKWARD}
+    )
+
+
 def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
     links: dict[str, list[Link]] = {}
     for link in profile.links:
@@ -133,9 +180,12 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
     chosen = dtype or training_dtype(profile)
     if chosen not in TRAINING_DTYPES:
         raise MissingCell(f"training in {chosen!r} is not modelled; choose one of {', '.join(TRAINING_DTYPES)}")
-    matmul = _matmul(profile, chosen)
-    attention = _attention(profile, chosen, matmul)
     memory = _memory(profile)
+    matmul = _matmul(profile, chosen)
+    wide = WIDER.get(chosen, chosen)
+    wide_matmul = matmul if wide == chosen else _matmul(profile, wide)
+    attention = _attention(profile, wide, wide_matmul)
+    products = _product_model(profile, wide, wide_matmul, memory)
     capacity = profile.memory_bytes
     if memory_bytes is not None:
         capacity = Quantity(memory_bytes, Evidence("assumed", "given by the caller"))
@@ -156,6 +206,10 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         chip_id=profile.chip_id,
         name=profile.name,
         dtype=chosen,
+        products=products,
+        linear_products=products if wide == chosen else _product_model(profile, chosen, matmul, memory),
+        attentions=_attention_model(profile, wide, attention, memory),
+        memory_ops=profile.memory_ops,
         matmul=matmul,
         attention=attention,
         memory=memory,

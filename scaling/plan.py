@@ -9,14 +9,14 @@ from .errors import IllegalPlan, NotModelled
 from .models import Transformer
 
 Recompute = Literal["none", "selective", "operators", "full"]
-Attention = Literal["flash", "flash1", "unfused"]
+Attention = Literal["flash", "flash2", "flash1", "unfused"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble", "dualpipe"]
 ContextParallel = Literal["ring", "all-gather"]
 Host = Literal["eager", "graph"]
 Optimizer = Literal["adam", "adam-bf16", "adam-8bit", "sgd"]
 Offload = Literal["none", "optimizer", "all"]
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "operators", "full")
-ATTENTIONS: tuple[Attention, ...] = ("flash", "flash1", "unfused")
+ATTENTIONS: tuple[Attention, ...] = ("flash", "flash2", "flash1", "unfused")
 SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved", "zero-bubble", "dualpipe")
 CONTEXT_PARALLELS: tuple[ContextParallel, ...] = ("ring", "all-gather")
 HOSTS: tuple[Host, ...] = ("eager", "graph")
@@ -60,7 +60,8 @@ class Plan:
     schedule: Schedule = "1f1b"
     """``1f1b`` with an interleave above 1 is ``interleaved``."""
     attention: Attention = "flash"
-    """``flash``: the profile's fused kernel; ``flash1``: one of the first generation (2022); ``unfused``: scores and probabilities pass
+    """``flash``: the profile's fused kernel, the best there is; ``flash2``, ``flash1``: FlashAttention-2 (2023), which does not use what chips
+    gained since the A100, and the first (2022); ``unfused``: scores and probabilities pass
     through memory, as before 2022."""
     fused: bool = True
     """Bias, activation, dropout and residual run as few kernels, as Megatron-LM's; False: one kernel each, as eager PyTorch."""

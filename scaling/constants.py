@@ -1,0 +1,84 @@
+"""The numbers of the model that no profile holds, each with its meaning, and the published runs on which it was calibrated, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chipassay.results.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One number of the model."""
+
+    name: str
+    value: float
+    meaning: str
+    evidence: Evidence
+    fitted_on: tuple[str, ...] = ()
+    """Sources of published runs (as the ``source`` column begins) on which it was calibrated; empty: on none."""
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """A generation of attention kernels: its rate as a share of the profile's, which is the best library's."""
+
+    forward_share: float
+    backward_share: float
+    hopper_share: float
+    """The same on chips from Hopper on, whose new instructions it does not use."""
+    evidence: Evidence
+
+
+ATTENTION_KERNELS: Mapping[str, AttentionKernel] = {
+    "flash": AttentionKernel(1.0, 1.0, 1.0, Evidence("derived", "the kernels of the profile")),
+    "flash2": AttentionKernel(
+        1.0,
+        1.0,
+        0.62,
+        Evidence(
+            "published",
+            "FlashAttention-2 on H100, causal, heads of 128: 294 TFLOP/s forward and backward (chart of its repository); the profile's kernels 476",
+        ),
+    ),
+    "flash1": AttentionKernel(
+        0.5,
+        0.5,
+        0.31,
+        Evidence("published", "Dao 2023 (arXiv 2307.08691), abstract: FlashAttention-2 is about twice as fast as FlashAttention"),
+    ),
+}
+
+HOST_S_PER_KERNEL = Constant(
+    "host time per kernel",
+    16e-6,
+    "seconds of Python and driver per kernel of an eager framework, while the chip runs ahead or waits",
+    Evidence("assumed", "about 1 ms for the 60 kernels of a layer's forward pass"),
+)
+DP_HIDDEN_SHARE = Constant(
+    "hidden share of data-parallel traffic",
+    0.9,
+    "share of gradient reduction and weight gathering that can run beside the passes: all but the first and last buckets",
+    Evidence("assumed", "buckets of 25 MB and more in a few hundred MB"),
+)
+TP_HIDDEN_SHARE = Constant(
+    "hidden share of overlapped TP traffic",
+    0.7,
+    "share of TP traffic that runs beside the products where they are cut in pieces",
+    Evidence("assumed", "four pieces, of which the last stays exposed"),
+)
+OVERLAP_COST = Constant(
+    "cost of overlap",
+    0.13,
+    "seconds that compute loses per second of communication beside it: multiprocessors and bandwidth that the collective takes",
+    Evidence("published", "Galvatron, overlap_coefficient.json: compute and communication side by side take 1.126 times as long"),
+)
+STRAGGLER_SIGMA = Constant(
+    "spread between chips",
+    0.005,
+    "standard deviation of the log speed of chips of one kind; every step waits for the slowest of them",
+    Evidence("assumed", "chips of one kind differ by about half a percent in one run"),
+)
+
+CALIBRATED: tuple[Constant, ...] = (HOST_S_PER_KERNEL, DP_HIDDEN_SHARE, TP_HIDDEN_SHARE, OVERLAP_COST, STRAGGLER_SIGMA)

@@ -1,0 +1,296 @@
+"""One layer as the operations of one rank on one microbatch: matrix products, attention cores, passes over memory. Sizes, not times.
+
+Sizes are arrays, one entry per distinct way of cutting the layer (``Cut``). The TP cuts are those of Shoeybi et al. 2019
+(arXiv 1909.08053), with sequence parallelism those of Korthikanti et al. 2022 (arXiv 2205.05198).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .models import Block, Transformer
+from .plan import Plan
+from .plans import Plans
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The ways a layer is cut: every array has one entry per way."""
+
+    settings: Plan
+    model: Transformer
+    element_bytes: int
+    tp: Array
+    sequence_parallel: Array
+    cp: Array
+    ep: Array
+    expert_tp: Array
+    microbatch: Array
+
+    @classmethod
+    def of(cls, model: Transformer, plans: Plans, element_bytes: int) -> Cut:
+        columns = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
+        return cls(plans.settings, model, element_bytes, **{name: getattr(plans, name).astype(float) for name in columns})
+
+    @cached_property
+    def tokens(self) -> Array:
+        """Tokens that one TP group handles."""
+        return self.microbatch * self.model.seq_len / self.cp
+
+    @cached_property
+    def rows(self) -> Array:
+        """Tokens whose norms and residuals one rank handles."""
+        return self.tokens / np.where(self.sequence_parallel > 0, self.tp, 1.0)
+
+    @cached_property
+    def kv_heads(self) -> Array:
+        """Key/value heads of one rank: at least one."""
+        return np.maximum(1.0, self.model.kv_heads / self.tp)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """``groups`` products of (m x k) and (k x n) in one launch."""
+
+    name: str
+    m: Any
+    n: Any
+    k: Any
+    groups: Any = 1.0
+    weights: bool = True
+    """B holds weights, whose gradient is a product too, and added up over microbatches. False: both operands are activations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """One fused attention call."""
+
+    heads: Any
+    kv_heads: Any
+    head_dim: float
+    window: int
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One memory-bound operation: the bytes that it moves, forward and backward, in so many kernels each."""
+
+    name: str
+    op: str
+    """Its name among the profile's ``memory_ops``, without the direction."""
+    forward_bytes: Any
+    backward_bytes: Any
+    forward_kernels: int = 1
+    backward_kernels: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Operations:
+    """What one rank does in one layer."""
+
+    products: tuple[Product, ...]
+    cores: tuple[Core, ...]
+    passes: tuple[Pass, ...]
+    scores: tuple[Pass, ...]
+    """The passes of an unfused attention core, which selective recomputation repeats."""
+    score_products: tuple[Product, ...]
+    """The products of an unfused attention core."""
+    tp_exchanges: float
+    """Pairs of TP collectives of the forward pass (all-gather and reduce-scatter, or one all-reduce)."""
+    dispatched_tokens: Any
+    """Tokens times experts that one rank sends to experts elsewhere and gets back; 0 without experts."""
+
+
+def layer_operations(cut: Cut, block: Block) -> Operations:
+    """The operations of one layer of a kind."""
+    model, settings = cut.model, cut.settings
+    products = list(_attention_products(cut))
+    passes: list[Pass] = list(_norms_and_residuals(cut))
+    score_products: tuple[Product, ...] = ()
+    scores: tuple[Pass, ...] = ()
+    cores: tuple[Core, ...] = ()
+    window = model.window or 0 if block.windowed else 0
+    passes += _around_attention(cut)
+    if settings.attention == "unfused":
+        score_products, scores = _unfused_core(cut)
+    else:
+        cores = (Core(model.heads / cut.tp, cut.kv_heads, _core_dim(model), window),)
+    dispatched: Any = 0.0
+    exchanges = 2.0
+    if block.has_experts:
+        mlp, mlp_passes, dispatched = _experts(cut)
+        products += mlp
+        passes += mlp_passes
+        exchanges = np.where(cut.expert_tp > 1, 2.0, 1.0)
+    else:
+        products += _mlp_products(cut, cut.tokens, float(model.ffn_hidden), cut.tp, "mlp")
+        passes += _activation(cut, cut.tokens * model.ffn_hidden / cut.tp)
+    if settings.dtype == "fp8":
+        passes += [_casts(products)]
+    return Operations(tuple(products), cores, tuple(passes), scores, score_products, exchanges, dispatched)
+
+
+def _core_dim(model: Transformer) -> float:
+    """Head size of the core; of latent attention the mean of its two products' (queries with keys, probabilities with values)."""
+    latent = model.latent
+    return float(model.head_dim) if latent is None else (latent.nope_dim + latent.rope_dim + latent.value_dim) / 2
+
+
+def _attention_products(cut: Cut) -> list[Product]:
+    model, tokens = cut.model, cut.tokens
+    h, latent = float(model.hidden), model.latent
+    if latent is None:
+        q = model.q_width / cut.tp
+        return [
+            Product("qkv", tokens, q + 2 * cut.kv_heads * model.head_dim, h),
+            Product("attention out", tokens, h, q),
+        ]
+    # The projections down to the ranks are not cut by TP: each rank repeats them (DeepSeek-V2, section 2.1; Megatron-LM does so too).
+    query = model.heads / cut.tp * (latent.nope_dim + latent.rope_dim)
+    found = [Product("kv down", cut.rows, float(latent.kv_rank + latent.rope_dim), h)]
+    if latent.q_rank:
+        found += [Product("q down", cut.rows, float(latent.q_rank), h), Product("q up", tokens, query, float(latent.q_rank))]
+    else:
+        found += [Product("q", tokens, query, h)]
+    found += [
+        Product("kv up", tokens, model.heads / cut.tp * (latent.nope_dim + latent.value_dim), float(latent.kv_rank)),
+        Product("attention out", tokens, h, model.heads / cut.tp * latent.value_dim),
+    ]
+    return found
+
+
+def _mlp_products(cut: Cut, tokens: Any, width: float, tp: Any, name: str, groups: Any = 1.0) -> list[Product]:
+    up = width * (2 if cut.model.gated else 1)
+    return [
+        Product(f"{name} up", tokens, up / tp, float(cut.model.hidden), groups),
+        Product(f"{name} down", tokens, float(cut.model.hidden), width / tp, groups),
+    ]
+
+
+def _experts(cut: Cut) -> tuple[list[Product], list[Pass], Any]:
+    """The experts' products, their passes, and the tokens sent to them by one rank."""
+    model, experts, e = cut.model, cut.model.experts, cut.element_bytes
+    assert experts is not None
+    own = cut.tokens * cut.expert_tp / cut.tp
+    """Tokens that one expert-TP group brings."""
+    taken = experts.active * (experts.imbalance if experts.capacity_factor is None else experts.capacity_factor)
+    local = experts.count / cut.ep
+    per_expert = own * cut.ep * taken / experts.count
+    width = float(experts.ffn_hidden)
+    products = [Product("router", cut.rows, float(experts.count), float(model.hidden))]
+    products += _mlp_products(cut, np.maximum(1.0, per_expert), width, cut.expert_tp, "experts", local)
+    inner = per_expert * local * width / cut.expert_tp
+    copied = own * taken * model.hidden
+    passes = _activation(cut, inner)
+    passes += [
+        # To the experts' order and back, weighed and summed there (permute and unpermute).
+        Pass("permute", "gather", 2 * e * copied, 2 * e * copied),
+        Pass("unpermute", "gather", 2 * e * copied, 3 * e * copied),
+        Pass("router", "softmax", 12.0 * cut.rows * experts.count, 12.0 * cut.rows * experts.count, 4, 4),
+    ]
+    if experts.shared_ffn_hidden:
+        shared = float(experts.shared_ffn_hidden)
+        products += _mlp_products(cut, cut.tokens, shared, cut.tp, "shared experts")
+        passes += _activation(cut, cut.tokens * shared / cut.tp)
+    sent = experts.active if experts.capacity_factor is None else taken
+    return products, passes, own / cut.expert_tp * sent
+
+
+def _norms_and_residuals(cut: Cut) -> list[Pass]:
+    """Both norms, both residual additions, and the dropout before them.
+
+    A norm reads and writes its rows; backward it reads the gradient and the input and writes the gradient.
+    """
+    model, e = cut.model, cut.element_bytes
+    row = cut.rows * model.hidden
+    mask = 1.0 if model.dropout else 0.0
+    norm = "rms_norm" if model.rms_norm else "layer_norm"
+    rough = 4 if model.rms_norm and not cut.settings.fused else 1  # eager RMS norms are written as five operators, some in fp32
+    found = [Pass("norms", norm, 2 * 2 * e * rough * row, 2 * 3 * e * rough * row, 2 * rough, 2 * rough)]
+    if cut.settings.fused:
+        backward = 3 * e + ((2 * e + mask) if model.dropout else 0.0)
+        found.append(Pass("residuals", "triad", 2 * (3 * e + mask) * row, 2 * backward * row, 2, 4 if model.dropout else 2))
+    else:
+        drop = 2 * e + mask if model.dropout else 0.0
+        found.append(Pass("residuals", "triad", 2 * (3 * e + drop) * row, 2 * (3 * e + drop) * row, 2 + 2 * bool(drop), 2 + 2 * bool(drop)))
+    if model.biases:
+        # The gradient of a bias is a sum over the tokens of what its product received.
+        out = cut.tokens * (model.q_width / cut.tp + 2 * cut.kv_heads * model.head_dim + model.ffn_hidden / cut.tp) + 2 * row
+        found.append(Pass("bias gradients", "read", 0.0, e * out, 0, 4))
+    return found
+
+
+def _around_attention(cut: Cut) -> list[Pass]:
+    """Rotary embedding, norms of queries and keys, and the copies that an unfused core needs."""
+    model, e = cut.model, cut.element_bytes
+    found = []
+    heads = cut.tokens * (model.q_width / cut.tp + cut.kv_heads * model.head_dim)
+    if model.latent is not None:
+        latent = model.latent
+        heads = cut.tokens * (model.heads / cut.tp) * 2 * (latent.nope_dim + latent.rope_dim)
+        found.append(
+            Pass(
+                "latent norms",
+                "rms_norm",
+                2 * e * cut.rows * (latent.kv_rank + (latent.q_rank or 0)),
+                3 * e * cut.rows * latent.kv_rank,
+                2,
+                2,
+            )
+        )
+    if model.rotary:
+        times = 1 if cut.settings.fused else 4
+        found.append(Pass("rotary", "copy", 2 * e * times * heads, 2 * e * times * heads, 2 * times, 2 * times))
+    if model.qk_norm:
+        found.append(Pass("q and k norms", "rms_norm", 2 * e * heads, 3 * e * heads, 2, 2))
+    if cut.settings.attention == "unfused":
+        context = cut.tokens * model.q_width / cut.tp
+        found.append(Pass("heads together", "copy", 2 * e * context, 2 * e * context))
+    return found
+
+
+def _unfused_core(cut: Cut) -> tuple[tuple[Product, ...], tuple[Pass, ...]]:
+    """Scores and probabilities through memory, all of them though a causal mask drops half: two batched products, softmax, dropout.
+
+    Softmax reads and writes the scores; dropout reads and writes them and writes a mask of one byte; backward: dropout reads two and
+    writes one, softmax reads two and writes one. Without fused kernels scale and mask are passes of their own.
+    """
+    model, e = cut.model, cut.element_bytes
+    groups = cut.microbatch * model.heads / cut.tp
+    s, q, d = float(model.seq_len), model.seq_len / cut.cp, float(model.head_dim)
+    scores = groups * s * q
+    mask = 1.0 if model.dropout else 0.0
+    drop_forward, drop_backward = (2 * e + mask, 2 * e + mask) if model.dropout else (0.0, 0.0)
+    passes = [Pass("softmax", "softmax", 2 * e * scores, 3 * e * scores)]
+    if model.dropout:
+        passes.append(Pass("dropout of scores", "triad", drop_forward * scores, drop_backward * scores))
+    if not cut.settings.fused:
+        passes.append(Pass("scale and mask", "triad", (4 * e + 1) * scores, (4 * e + 1) * scores, 2, 2))
+    products = (
+        Product("scores", q, s, d, groups, weights=False),
+        Product("weighted values", q, d, s, groups, weights=False),
+    )
+    return products, tuple(passes)
+
+
+def _activation(cut: Cut, inner: Any) -> list[Pass]:
+    """GELU reads and writes (backward: reads two, writes one); SwiGLU reads two and writes one (backward: reads three, writes two)."""
+    e, fused = cut.element_bytes, cut.settings.fused
+    if cut.model.gated:
+        forward, backward, kernels = (3, 5, 1) if fused else (5, 9, 2)
+        return [Pass("activation", "swiglu", forward * e * inner, backward * e * inner, kernels, kernels)]
+    return [Pass("activation", "gelu", 2 * e * inner, 3 * e * inner)]
+
+
+def _casts(products: list[Product]) -> Pass:
+    """To fp8 and its transpose: 2 bytes read, 1 and 1 written, of every linear layer's input, and backward of its gradient."""
+    inputs = sum(product.m * product.k * product.groups for product in products if product.weights)
+    gradients = sum(product.m * product.n * product.groups for product in products if product.weights)
+    return Pass("casts to fp8", "copy", 4.0 * inputs, 4.0 * gradients, len(products), len(products))

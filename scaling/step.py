@@ -1,0 +1,340 @@
+"""One training step of many plans at once: passes, pipeline, traffic, optimizer. Seconds by kind, which sum to the step.
+
+Per stage and microbatch: the passes of its layers (``layer.py``), what of the TP, CP and EP traffic they do not hide, and the host where
+it is slower than the chip. The pipeline's fill and drain come from closed forms (``pipeline/closed_form.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import constants
+from .cluster import Group
+from .communication import collective_s, send_s
+from .layer import LayerTimes, Work, end_times, layer_times
+from .machine import Machine
+from .memory import dense_parameters, expert_parameters
+from .models import Transformer
+from .pipeline.closed_form import pipeline_s
+from .placement import placements
+from .plan import RECOMPUTES
+from .plans import Plans
+
+Array = npt.NDArray[Any]
+
+KINDS = (
+    "matmul", "attention", "memory_bound", "recompute", "host", "tensor_parallel", "context_parallel", "expert_parallel",
+    "pipeline_send", "pipeline_bubble", "data_parallel", "optimizer", "offload", "stragglers",
+)  # fmt: skip
+
+OPTIMIZER_BYTES: Mapping[str, float] = {"adam": 34.0, "adam-bf16": 26.0, "adam-8bit": 22.0, "sgd": 26.0}
+"""Bytes moved per weight: gradient 4 read twice (norm, update), moments and fp32 weights read and written, 16-bit weight written."""
+OPERATORS_PRODUCT_SHARE = 0.5
+"""``operators`` keeps every second product's result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One direction through one layer for one microbatch, per plan: seconds on the rank by kind."""
+
+    work: Work
+    recompute_s: Any
+    tp_s: Any
+    cp_s: Any
+    ep_s: Any
+    host_s: Any
+
+    @property
+    def total_s(self) -> Any:
+        return self.work.total_s + self.recompute_s + self.tp_s + self.cp_s + self.ep_s + self.host_s
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The steps of a batch of plans."""
+
+    parts_s: Mapping[str, Array]
+    """KINDS -> seconds; they sum to ``step_time_s``."""
+    stage_forward_s: Array
+    """The slowest stage, one microbatch: forward, gradients of activations (with recomputation), gradients of weights."""
+    stage_backward_input_s: Array
+    stage_backward_weight_s: Array
+    send_s: Array
+    """One send between stages."""
+
+    @property
+    def step_time_s(self) -> Array:
+        total: Array = sum(self.parts_s.values())  # type: ignore[assignment]
+        return total
+
+
+def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> Step:
+    """The step of each plan, which must be legal (``check_plan``)."""
+    shapes, back = _distinct(plans)
+    accumulates = bool(np.any(plans.microbatches > 1))
+    unique = layer_times(model, shapes, machine, accumulates)
+    layer = _gather(unique, back)
+    places = placements(plans, group.chips_per_node)
+    forward, backward_input, backward_weight = _sides(model, plans, machine, group, layer, places)
+    ends = end_times(model, shapes, machine)
+    head_f = _take(ends.head_forward, back)
+    head_bi = _take(ends.head_backward_input, back)
+    head_bw = _take(ends.head_backward_weight, back)
+    emb_f, emb_b = _take(ends.embedding_forward, back), _take(ends.embedding_backward, back)
+    extra = float(model.mtp_depth)
+    send = _send_s(model, plans, machine, group, places)
+
+    # The slowest stage: one of the fullest, or the last one with the logits if the cut leaves it fewer layers.
+    pp = plans.pp
+    most, least = -(-model.layers // pp), model.layers // pp
+    layer_s = forward.total_s + backward_input.total_s + backward_weight.total_s
+    head_s = head_f.total_s + head_bi.total_s + head_bw.total_s
+    last_s = head_s * (1 + extra) + extra * layer_s
+    alone = pp == 1
+    full = most * layer_s >= least * layer_s + last_s
+    layers = np.where(alone, most + extra, np.where(full, most, least + extra)).astype(float)
+    heads = np.where(alone | ~full, 1.0 + extra, 0.0)
+    embeds = np.where(alone, 1.0, 0.0)
+
+    def stage(side: Side, head: Work, embedding: Work | None) -> Any:
+        total = layers * side.total_s + heads * head.total_s
+        return total if embedding is None else total + embeds * embedding.total_s
+
+    stage_f, stage_bi = stage(forward, head_f, emb_f), stage(backward_input, head_bi, emb_b)
+    stage_bw = stage(backward_weight, head_bw, None)
+    all_layers = model.layers + extra
+    all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s
+    all_b = (
+        all_layers * (backward_input.total_s + backward_weight.total_s) + (1 + extra) * (head_bi.total_s + head_bw.total_s) + emb_b.total_s
+    )
+    m = plans.microbatches.astype(float)
+    passes = (stage_f, stage_bi, stage_bw, all_f, all_b)
+    shape = (pp, plans.microbatches, plans.interleave, plans.settings.overlap_pp)
+    silent = pipeline_s(plans.settings.schedule, *passes, np.zeros(len(plans)), *shape)
+    busy = m * (stage_f + stage_bi + stage_bw)
+    bubble = np.where(alone, 0.0, np.maximum(0.0, silent - busy))
+    sends = np.where(alone, 0.0, pipeline_s(plans.settings.schedule, *passes, send, *shape) - silent)
+
+    data_s, optimizer_s, offload_s = _update(model, plans, machine, group, places, stage_f, stage_bi + stage_bw)
+    both = forward.work + backward_input.work + backward_weight.work
+    ends_work = head_f + head_bi + head_bw
+    parts: dict[str, Any] = {
+        "matmul": m * (layers * both.matmul_s + heads * ends_work.matmul_s),
+        "attention": m * layers * both.attention_s,
+        "memory_bound": m * (layers * both.memory_s + heads * ends_work.memory_s + embeds * (emb_f + emb_b).memory_s),
+        "recompute": m * layers * backward_input.recompute_s,
+        "host": m * layers * (forward.host_s + backward_input.host_s + backward_weight.host_s),
+        "tensor_parallel": m * layers * (forward.tp_s + backward_input.tp_s),
+        "context_parallel": m * layers * (forward.cp_s + backward_input.cp_s),
+        "expert_parallel": m * layers * (forward.ep_s + backward_input.ep_s),
+        "pipeline_send": sends,
+        "pipeline_bubble": bubble,
+        "data_parallel": data_s,
+        "optimizer": optimizer_s,
+        "offload": offload_s,
+    }
+    subtotal = sum(parts.values())
+    parts["stragglers"] = subtotal * straggler_share(plans.chips)
+    size = len(plans)
+    return Step(
+        {kind: np.broadcast_to(np.asarray(parts[kind], float), size) for kind in KINDS},
+        stage_f,
+        stage_bi,
+        stage_bw,
+        np.asarray(send, float),
+    )
+
+
+def straggler_share(chips: Any) -> Any:
+    """How much later the slowest of so many chips is done: the expected maximum of n normal deviates is about sqrt(2 ln n)
+    (Cramer, Mathematical Methods of Statistics, 1946, section 28.6)."""
+    return constants.STRAGGLER_SIGMA.value * np.sqrt(2 * np.log(np.maximum(1.0, chips)))
+
+
+def _distinct(plans: Plans) -> tuple[Plans, Array]:
+    """One plan per distinct way of cutting a layer, and for each plan which of them is its own."""
+    if len(plans) == 1:
+        return plans, np.zeros(1, np.intp)
+    names = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
+    key = np.zeros(len(plans), np.int64)
+    for name in names:
+        values, codes = np.unique(getattr(plans, name), return_inverse=True)
+        key = key * len(values) + codes
+    _, first, back = np.unique(key, return_index=True, return_inverse=True)
+    return plans.take(first), back
+
+
+def _take(work: Work, back: Array) -> Work:
+    return Work(
+        *(x[back] if isinstance(x, np.ndarray) and x.ndim else x for x in (work.matmul_s, work.attention_s, work.memory_s, work.launches))
+    )
+
+
+def _gather(times: LayerTimes, back: Array) -> LayerTimes:
+    def of(value: Any) -> Any:
+        if isinstance(value, Work):
+            return _take(value, back)
+        return value[back] if isinstance(value, np.ndarray) and value.ndim else value
+
+    return LayerTimes(**{name: of(value) for name, value in vars(times).items()})
+
+
+def _sides(
+    model: Transformer, plans: Plans, machine: Machine, group: Group, layer: LayerTimes, places: Mapping[str, Any]
+) -> tuple[Side, Side, Side]:
+    """Forward, gradients of activations (with what is recomputed), gradients of weights, of the mean layer."""
+    settings, element = plans.settings, machine.element_bytes
+    tokens = plans.microbatch * model.seq_len / plans.cp
+    size = tokens * model.hidden * float(element)
+
+    pair = np.zeros(len(plans))
+    gather_once = np.zeros(len(plans))
+    if np.any(plans.tp > 1):
+        reduce_s = collective_s("all_reduce", size, places["tp"], machine, group.fabric)
+        gather_once = collective_s("all_gather", size, places["tp"], machine, group.fabric)
+        split = gather_once + collective_s("reduce_scatter", size, places["tp"], machine, group.fabric)
+        pair = np.where(plans.tp > 1, np.where(plans.sequence_parallel > 0, split, reduce_s), 0.0)
+    tp_once = pair * layer.tp_exchanges
+    ep_once: Any = 0.0
+    if model.experts is not None and np.any(plans.ep > 1):
+        sent = layer.dispatched_tokens * model.hidden * float(element)
+        ep_once = 2 * np.where(plans.ep > 1, collective_s("all_to_all", sent, places["ep"], machine, group.fabric), 0.0)
+    cp_once: Any = 0.0
+    if np.any(plans.cp > 1):
+        cp_once = _context_s(model, plans, machine, group, places, layer)
+
+    code = plans.recompute
+    repeats = np.where(code == RECOMPUTES.index("none"), 0.0, settings.recompute_share)
+    full, selective, operators = (repeats * (code == RECOMPUTES.index(kind)) for kind in ("full", "selective", "operators"))
+    unfused = settings.attention == "unfused"
+    again = full * layer.forward.total_s + operators * (layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
+    if unfused:
+        again = again + (selective + operators) * layer.core_forward.total_s
+    again_launches = (full + 0.8 * operators) * layer.forward.launches + (selective * layer.core_forward.launches if unfused else 0.0)
+    tp_back = tp_once * (1 + full)
+    ep_back = ep_once * (1 + full)
+    cp_back = cp_once * (2 + full) if settings.context_parallel == "ring" else cp_once * (1 + full)
+
+    if settings.overlap_tp:
+        tp_forward = _exposed(tp_once, layer.forward.matmul_s, constants.TP_HIDDEN_SHARE.value)
+        tp_backward = _exposed(tp_back, layer.backward_input.matmul_s + again, constants.TP_HIDDEN_SHARE.value)
+    else:
+        tp_forward, tp_backward = tp_once, tp_back
+    per_launch = constants.HOST_S_PER_KERNEL.value if settings.host == "eager" else 0.0
+    # A collective is launched from the host like a kernel.
+    exchanges = np.where(plans.tp > 1, layer.tp_exchanges * np.where(plans.sequence_parallel > 0, 2, 1), 0) + 0.0
+
+    def side(work: Work, recompute_s: Any, tp_s: Any, cp_s: Any, ep_s: Any, launches: Any) -> Side:
+        device_s = work.total_s + recompute_s + tp_s + cp_s + ep_s
+        return Side(work, recompute_s, tp_s, cp_s, ep_s, np.maximum(0.0, per_launch * launches - device_s))
+
+    weights = Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, 0.0)
+    forward = side(layer.forward, 0.0, tp_forward, cp_once, ep_once, layer.forward.launches + exchanges)
+    # The host runs ahead over the whole backward pass of a layer, weight gradients included.
+    launches_back = layer.backward_input.launches + layer.backward_weight.launches + again_launches + exchanges * (1 + full)
+    device_back = layer.backward_weight.total_s
+    backward = side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches_back)
+    host_back = np.maximum(0.0, backward.host_s - device_back)
+    return forward, Side(backward.work, again, tp_backward, cp_back, ep_back, host_back), weights
+
+
+def _context_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], layer: LayerTimes) -> Any:
+    """What of one passage of keys and values over the CP group the attention does not hide (ring: Liu et al. 2023, arXiv 2310.01889;
+    all-gather: Llama 3, arXiv 2407.21783, section 3.3.2: exposed)."""
+    width = 2.0 * np.maximum(model.kv_width / plans.tp, model.head_dim)
+    own = plans.microbatch * model.seq_len / plans.cp * width * machine.element_bytes
+    gathered = np.where(plans.cp > 1, collective_s("all_gather", own * plans.cp, places["cp"], machine, group.fabric), 0.0)
+    if plans.settings.context_parallel == "ring":
+        return np.maximum(0.0, gathered - layer.core_forward.attention_s * (plans.cp - 1) / plans.cp)
+    return gathered
+
+
+def _exposed(communication_s: Any, hideable_s: Any, share: float) -> Any:
+    """What of a communication does not run beside ``hideable_s`` of compute, if at most ``share`` of it can; and what compute loses."""
+    hidden = np.minimum(hideable_s, share * communication_s)
+    return communication_s - hidden + constants.OVERLAP_COST.value * hidden
+
+
+def _send_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any]) -> Any:
+    """One send of a microbatch's activations to the next stage."""
+    if not np.any(plans.pp > 1):
+        return np.zeros(len(plans))
+    size = plans.microbatch * model.seq_len / plans.cp * model.hidden * float(machine.element_bytes)
+    place = places["pp"]
+    split = plans.tp if plans.settings.scatter_gather else np.where(plans.sequence_parallel > 0, plans.tp, 1)
+    time_s = send_s(size / split, place.members_per_node < place.members, place.groups_per_node, machine, group.fabric)
+    if plans.settings.scatter_gather and np.any(plans.tp > 1):
+        gather = collective_s("all_gather", size, places["tp"], machine, group.fabric)
+        time_s = time_s + np.where((plans.tp > 1) & (plans.sequence_parallel == 0), gather, 0.0)
+    return np.where(plans.pp > 1, time_s, 0.0)
+
+
+def reduced_bytes(plans: Plans, machine: Machine) -> Any:
+    """Bytes of one gradient as it is reduced: the plan's, else 4 where bf16 is summed in fp32 (Megatron-LM), else the dtype's."""
+    if plans.settings.gradient_bytes:
+        return float(plans.settings.gradient_bytes)
+    if machine.dtype in ("bf16", "fp8"):
+        return np.where(plans.zero_stage < 2, 4.0, 2.0)
+    return float(machine.element_bytes)
+
+
+def _update(
+    model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], forward_s: Any, backward_s: Any
+) -> tuple[Any, Any, Any]:
+    """Exposed traffic of the data-parallel dimension, the optimizer, and what offloading adds, of one step."""
+    dense, expert = dense_parameters(model, plans), expert_parameters(model, plans)
+    m = plans.microbatches.astype(float)
+    kept = np.where(plans.zero_stage >= 1, plans.shard, 1)
+    experts_over = np.maximum(1, plans.dp * plans.cp * plans.tp // (plans.ep * plans.expert_tp))
+    owned = dense / kept + expert / np.where(plans.zero_stage >= 1, np.minimum(experts_over, np.maximum(1, plans.shard)), 1)
+    optimizer_s = machine.memory_s(OPTIMIZER_BYTES[plans.settings.optimizer] * owned, "adam")
+    offload_s = 0.0
+    traffic = 0.0
+    if np.any(plans.dp * plans.cp > 1):
+        traffic = _traffic_s(plans, machine, group, places, dense, expert, forward_s, backward_s, m)
+    ends = np.zeros(len(plans))
+    if model.tied_embeddings and np.any(plans.pp > 1):
+        # The first and the last stage both hold the token table and add up its gradients (Narayanan et al. 2021).
+        table = float(model.vocab) * model.hidden / plans.tp * reduced_bytes(plans, machine)
+        ends = np.where(plans.pp > 1, collective_s("all_reduce", table, places["embedding"], machine, group.fabric), 0.0)
+    return traffic + ends, optimizer_s, offload_s
+
+
+def _traffic_s(
+    plans: Plans,
+    machine: Machine,
+    group: Group,
+    places: Mapping[str, Any],
+    dense: Any,
+    expert: Any,
+    forward_s: Any,
+    backward_s: Any,
+    m: Any,
+) -> Any:
+    element = float(machine.element_bytes)
+    bytes_each = reduced_bytes(plans, machine)
+
+    def collective(pattern: str, place: str, size: Any) -> Any:
+        return collective_s(pattern, size, places[place], machine, group.fabric)
+
+    replicas = np.where(plans.shard < plans.dp * plans.cp, collective("all_reduce", "replica", bytes_each * dense / plans.shard), 0.0)
+    reduce_s = collective("all_reduce", "dp_cp", bytes_each * dense)
+    scatter_s = collective("reduce_scatter", "shard", bytes_each * dense) + replicas
+    gather_s = collective("all_gather", "shard", element * dense)
+    if np.any(expert > 0):
+        reduce_s = reduce_s + collective("all_reduce", "expert_dp", bytes_each * expert)
+        scatter_s = scatter_s + collective("reduce_scatter", "expert_dp", bytes_each * expert)
+        gather_s = gather_s + collective("all_gather", "expert_dp", element * expert)
+    share = constants.DP_HIDDEN_SHARE.value if plans.settings.overlap_dp else 0.0
+    zero = plans.zero_stage
+    once = np.where(
+        zero == 0, _exposed(reduce_s, backward_s, share), _exposed(scatter_s, backward_s, share) + _exposed(gather_s, forward_s, share)
+    )
+    two = m * _exposed(scatter_s, backward_s, share) + _exposed(gather_s, forward_s, share)
+    three = m * (_exposed(gather_s, forward_s, share) + _exposed(gather_s + scatter_s, backward_s, share))
+    return np.where(zero >= 3, three, np.where(zero == 2, two, once))
