@@ -1,97 +1,169 @@
 """What one chip must hold, by kind: weights, gradients, optimizer state, activations, and the working space of the step.
 
-Activations follow Korthikanti et al. 2022 (arXiv 2205.05198), tables and eq. 1 to 6, written out for gated MLPs and grouped heads.
+The fullest of the pipeline's stages counts, at the fuller of two moments: at the loss, beside the logits, or in a layer's backward pass.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import overload
 
+import numpy as np
+
+from .activations import LayerActivations, layer_activations, spread
 from .machine import Machine
 from .models import Transformer
 from .plan import Plan
+from .plans import Array, Plans
+from .stages import Stages, candidate_stages
+from .stages import in_flight as _in_flight
+from .weights import (
+    dense_layer_weights,
+    dense_parameters,
+    expert_layer_weights,
+    expert_parameters,
+    padded_vocabulary,
+    stage_weights,
+)
 
-ADAM_BYTES = 12
-"""Adam in mixed precision: fp32 weights and two fp32 moments. In fp32 the weights are counted once, 8."""
+MASTER_BYTES = 4
+"""fp32 copy of a narrower weight, which the optimizer updates."""
+STATE_BYTES = {"adam": 8, "adam-bf16": 4, "adam-8bit": 2, "sgd": 4}
+"""The optimizer's own state per weight: Adam's two moments in fp32, bf16 or 8 bit (Dettmers et al. 2021, arXiv 2110.02861), one fp32
+moment of SGD."""
+FP8_COPY_BYTES = 2
+"""Transformer Engine keeps the weights in bf16 and caches each product's in fp8 twice over a step's microbatches: as they are and
+transposed, since Hopper's fp8 products take both operands in one layout."""
+FP8_OPERAND_BYTES = 1
+FP32_BYTES = 4
 
 RESERVED_SHARE = 0.06
-"""Memory that the model cannot use: context, library workspaces, communication buffers, fragmentation (assumed)."""
+"""Memory that the model cannot use: context, library workspaces, NCCL's buffers, fragmentation (assumed)."""
 
-FP32_LOGIT_BYTES = 4
+KINDS = ("weights", "gradients", "optimizer", "activations", "recompute", "logits", "workspace", "gathered", "buffers", "reserved")
 
 
-def gradient_bytes(dtype: str, zero_stage: int) -> int:
+def optimizer_bytes(optimizer: str, dtype: str) -> int:
+    """State per weight: 12 for Adam in mixed precision (ZeRO, arXiv 1910.02054, section 3.1), 8 in fp32, whose weights count once."""
+    return STATE_BYTES[optimizer] + (0 if dtype in ("fp32", "tf32") else MASTER_BYTES)
+
+
+@overload
+def gradient_bytes(dtype: str, zero_stage: int) -> int: ...
+@overload
+def gradient_bytes(dtype: str, zero_stage: Array) -> Array: ...
+def gradient_bytes(dtype: str, zero_stage: int | Array) -> int | Array:
     """Bytes of one gradient kept and reduced: bf16 accumulates in fp32 (Megatron-LM's default), sharded gradients do not."""
-    if dtype == "bf16":
-        return 4 if zero_stage < 2 else 2
-    return 2 if dtype == "fp16" else 4
+    wide = np.where(np.asarray(zero_stage) < 2, 4, 2) if dtype in ("bf16", "fp8") else np.asarray(2 if dtype == "fp16" else 4)
+    return int(wide) if isinstance(zero_stage, int) else wide
 
 
-@lru_cache(maxsize=1024)
-def activation_bytes_per_token(model: Transformer, element: int, tp: int, sequence_parallel: bool, flash: bool, selective: bool) -> float:
-    """Activations of one layer kept for the backward pass, per token on one rank.
+@overload
+def in_flight(plans: Plan) -> float: ...
+@overload
+def in_flight(plans: Plans) -> Array: ...
+def in_flight(plans: Plan | Plans) -> float | Array:
+    """Microbatches whose activations the first stage holds (see ``stages.in_flight``)."""
+    if isinstance(plans, Plan):
+        return float(_in_flight(Plans.of([plans]))[0])
+    return _in_flight(plans)
 
-    With 16 bit, dropout, 4h and neither flash nor selective this is Korthikanti's h(10 + 24/t + 5as/(ht)).
+
+@overload
+def stage_parameters(model: Transformer, plans: Plan) -> float: ...
+@overload
+def stage_parameters(model: Transformer, plans: Plans) -> Array: ...
+def stage_parameters(model: Transformer, plans: Plan | Plans) -> float | Array:
+    """Weights on one rank of the stage with most of them."""
+    if isinstance(plans, Plan):
+        return float(stage_parameters(model, Plans.of([plans]))[0])
+    return dense_parameters(model, plans) + expert_parameters(model, plans)
+
+
+@overload
+def memory_by_kind(model: Transformer, plans: Plan, machine: Machine) -> dict[str, float]: ...
+@overload
+def memory_by_kind(model: Transformer, plans: Plans, machine: Machine) -> dict[str, Array]: ...
+def memory_by_kind(model: Transformer, plans: Plan | Plans, machine: Machine) -> dict[str, float] | dict[str, Array]:
+    """Bytes on the fullest chip, by kind (KINDS); for one plan numbers, for many arrays of their length."""
+    if isinstance(plans, Plan):
+        return {kind: float(value[0]) for kind, value in memory_by_kind(model, Plans.of([plans]), machine).items()}
+    held = _at_each_stage(model, plans, machine, candidate_stages(model, plans))
+    shape = (3, len(plans))
+    stacked = {kind: np.broadcast_to(held[kind], shape) for kind in KINDS}
+    fullest = np.argmax(sum(stacked.values()), axis=0)[None]
+    return {kind: np.take_along_axis(value, fullest, 0)[0] for kind, value in stacked.items()}
+
+
+def _at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
+    states = _states(model, plans, machine, stages)
+    activations = _activations(model, plans, machine, stages)
+    reserved = np.full(1, RESERVED_SHARE * machine.memory_bytes)
+    return {**states, **activations, "reserved": reserved}
+
+
+def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
+    """Weights, gradients, optimizer state, and the layers that sharded weights are gathered for.
+
+    ZeRO (arXiv 1910.02054): stage 1 shards the optimizer's state, 2 the gradients, 3 the weights, over ``shard`` chips; experts over
+    as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Weights are counted in the training dtype and the fp32 copy with the
+    optimizer: 2 + 12 bytes. PyTorch's FSDP keeps the fp32 weights alone, 4 + 8, and gathers in bf16: its gradients are fp32 where
+    ours are 2, so the sum, 16 bytes over all shards, is the same. Gathered are the layer in use and the next one.
     """
-    mask = 1 if model.dropout else 0
-    outside = 2 * element + 2 * element + 2 * mask  # inputs of both norms, inputs of both blocks, two dropout masks
-    whole = model.hidden * outside / (tp if sequence_parallel else 1)
-    kv_width = model.kv_width / min(tp, model.kv_heads)
-    attention = element * (model.q_width / tp + 2 * kv_width + model.q_width / tp)  # q, k, v, and the core's output
-    inner = element * model.ffn_hidden * (3 if model.gated else 2) / tp
-    scores = 0.0
-    if flash:
-        scores = 4.0 * model.heads / tp  # the fp32 log-sum-exp of each row
-    elif not selective:
-        scores = (2 * element + mask) * model.heads * model.seq_len / tp
-    return whole + attention + inner + scores
+    weights, settings, element = stage_weights(model, plans, stages), plans.settings, machine.element_bytes
+    shard = plans.shard
+    expert_shard = np.maximum(1.0, plans.tp * shard / (plans.ep * plans.expert_tp))
+    zero = plans.zero_stage
+
+    def sharded(each: Array | float, stage: int) -> Array:
+        dense = np.where(zero >= stage, shard, 1)
+        expert = np.where(zero >= stage, expert_shard, 1)
+        return each * (weights.dense / dense + weights.expert / expert)
+
+    per_gradient = settings.gradient_bytes or gradient_bytes(machine.dtype, zero)
+    kept = {
+        "weights": sharded(element, 3),
+        "gradients": sharded(per_gradient, 2),
+        "optimizer": sharded(optimizer_bytes(settings.optimizer, machine.dtype), 1),
+    }
+    if machine.dtype == "fp8":
+        kept["weights"] = kept["weights"] + FP8_COPY_BYTES * weights.products / np.where(zero >= 3, shard, 1)
+    layer = dense_layer_weights(model, plans, model.experts is not None) + expert_layer_weights(model, plans)
+    gathered = np.where(zero >= 3, 2 * (element + element) * layer, 0.0)  # two layers' weights, and their gradients
+    if settings.offload != "none":
+        kept["optimizer"] = kept["optimizer"] * 0.0
+    if settings.offload == "all":
+        kept["weights"], kept["gradients"] = kept["weights"] * 0.0, kept["gradients"] * 0.0
+        gathered = 4 * element * layer
+    return {**kept, "gathered": gathered}
 
 
-def stage_parameters(model: Transformer, plan: Plan) -> float:
-    """Weights on one rank of the fullest stage: its layers, and the larger of the embedding and the head (both without a pipeline)."""
-    layers = plan.layers_per_stage(model) * model.layer_parameters
-    head = 0 if model.tied_embeddings and plan.pp == 1 else model.vocab * model.hidden
-    ends = model.embedding_parameters + head if plan.pp == 1 else max(model.embedding_parameters, head)
-    final_norm = model.hidden * (2 if model.biases else 1)
-    return (layers + ends + final_norm) / plan.tp
-
-
-def in_flight(plan: Plan) -> float:
-    """Microbatches whose activations the first stage holds under 1F1B; interleaving holds more (Korthikanti et al., section 4.2.3)."""
-    held = min(plan.microbatches, plan.pp)
-    if plan.interleave > 1:
-        return held * (1.0 + (plan.pp - 1) / (plan.pp * plan.interleave))
-    return float(held)
-
-
-def memory_by_kind(model: Transformer, plan: Plan, machine: Machine) -> dict[str, float]:
-    """Bytes on the fullest chip, by kind."""
+def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
+    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers."""
     element = machine.element_bytes
-    parameters = stage_parameters(model, plan)
-    shard = plan.dp
-    weights = element * parameters / (shard if plan.zero_stage >= 3 else 1)
-    gradients = gradient_bytes(machine.dtype, plan.zero_stage) * parameters / (shard if plan.zero_stage >= 2 else 1)
-    optimizer = (ADAM_BYTES if element == 2 else 8) * parameters / (shard if plan.zero_stage >= 1 else 1)
+    operand = FP8_OPERAND_BYTES if machine.dtype == "fp8" else element
+    tokens = plans.microbatch * model.seq_len / plans.cp
+    share = plans.settings.recompute_share
+    plain = layer_activations(model, plans, element, operand, experts=False)
+    routed = layer_activations(model, plans, element, operand, experts=True) if model.experts is not None else plain
 
-    tokens = plan.microbatch * model.seq_len
-    layer_bytes = tokens * activation_bytes_per_token(
-        model, element, plan.tp, plan.sequence_parallel, plan.attention == "flash", plan.recompute == "selective"
-    )
-    layers = plan.layers_per_stage(model)
-    checkpoint = tokens * element * model.hidden / (plan.tp if plan.sequence_parallel else 1)
-    if plan.recompute == "full":
-        activations = layers * in_flight(plan) * checkpoint + layer_bytes
-    else:
-        activations = layers * in_flight(plan) * layer_bytes
-    logits = tokens * (element + FP32_LOGIT_BYTES) * model.vocab / plan.tp
-    working = logits
-    if plan.zero_stage >= 3:
-        working += 2 * element * model.layer_parameters / plan.tp  # the layer in use and the one being gathered
+    def mixed(layer: LayerActivations) -> Array:
+        return share * layer.kept + (1.0 - share) * layer.all
+
+    deeper = stages.last * model.mtp_depth
+    held = stages.dense_layers * mixed(plain) + stages.expert_layers * mixed(routed)
+    width = element * model.hidden / spread(plans)
+    ends = stages.first * (model.hidden / spread(plans) if model.dropout else 0.0) * stages.in_flight  # mask after the embedding
+    ends = ends + stages.last * 2 * width + deeper * (3 * width + mixed(routed))  # the head's norm; layers of further tokens
+    again = np.maximum(plain.all - plain.kept, routed.all - routed.kept)
+
+    columns = padded_vocabulary(model, plans) / plans.tp
+    logits = stages.last * (1 + model.mtp_depth) * columns * (element + FP32_BYTES)
+    backward = np.maximum(plain.gradients, routed.gradients)
+    at_loss = logits > again + backward
     return {
-        "weights": weights,
-        "gradients": gradients,
-        "optimizer": optimizer,
-        "activations": activations,
-        "working": working,
-        "reserved": RESERVED_SHARE * machine.memory_bytes,
+        "activations": tokens * (held * stages.in_flight + ends),
+        "recompute": tokens * np.where(at_loss, 0.0, again),
+        "logits": tokens * np.where(at_loss, logits, 0.0),
+        "workspace": tokens * np.where(at_loss, 0.0, backward),
+        "buffers": tokens * np.where(plans.pp > 1, 2 * width, 0.0),
     }
