@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import IllegalPlan, NotModelled
 from .models import Transformer
 
 Recompute = Literal["none", "selective", "operators", "full"]
@@ -118,38 +117,7 @@ class Plan:
 
 
 def check_plan(plan: Plan, model: Transformer, chips: int) -> None:
-    """Raise IllegalPlan if the plan cannot run the model on that many chips."""
-    for name in ("dp", "tp", "pp", "microbatch", "global_batch", "interleave"):
-        if getattr(plan, name) < 1:
-            raise IllegalPlan(f"{name} is {getattr(plan, name)}; give at least 1")
-    if plan.chips != chips:
-        raise IllegalPlan(f"tp {plan.tp} x pp {plan.pp} x dp {plan.dp} = {plan.chips} chips, but the cluster has {chips}; make them equal")
-    if model.heads % plan.tp or model.ffn_hidden % plan.tp:
-        raise IllegalPlan(f"tp {plan.tp} does not divide {model.heads} heads and {model.ffn_hidden} MLP columns; choose a divisor of both")
-    if plan.pp > model.layers:
-        raise IllegalPlan(f"pp {plan.pp} is more than the {model.layers} layers; choose fewer stages")
-    if plan.global_batch % (plan.dp * plan.microbatch):
-        raise IllegalPlan(
-            f"a global batch of {plan.global_batch} does not divide into dp {plan.dp} x microbatch {plan.microbatch}; choose divisors"
-        )
-    if plan.interleave > 1:
-        if plan.pp == 1:
-            raise IllegalPlan(f"interleave {plan.interleave} needs a pipeline; give pp of at least 2, or interleave 1")
-        if model.layers % (plan.pp * plan.interleave):
-            raise IllegalPlan(
-                f"{model.layers} layers do not divide into pp {plan.pp} x interleave {plan.interleave} parts; choose divisors"
-            )
-        if plan.microbatches % plan.pp:
-            raise IllegalPlan(
-                f"interleaving needs microbatches ({plan.microbatches}) that are a multiple of pp {plan.pp}; change the batch"
-            )
-    if plan.sequence_parallel and model.seq_len % plan.tp:
-        raise IllegalPlan(f"sequence parallelism needs a length ({model.seq_len}) that tp {plan.tp} divides; change one of them")
-    if plan.zero_stage not in (0, 1, 2, 3):
-        raise IllegalPlan(f"zero_stage is {plan.zero_stage}; give 0, 1, 2 or 3")
-    if plan.zero_stage >= 2 and plan.pp > 1:
-        raise NotModelled(f"ZeRO-{plan.zero_stage} with a pipeline of {plan.pp} is not modelled; use ZeRO-1 with it, or pp 1")
-    if plan.recompute not in RECOMPUTES:
-        raise IllegalPlan(f"recompute is {plan.recompute!r}; give one of {', '.join(RECOMPUTES)}")
-    if plan.attention not in ATTENTIONS:
-        raise IllegalPlan(f"attention is {plan.attention!r}; give one of {', '.join(ATTENTIONS)}")
+    """See ``legal.check_plan``."""
+    from .legal import check_plan as check
+
+    check(plan, model, chips)
