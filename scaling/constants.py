@@ -24,31 +24,24 @@ class Constant:
 class AttentionKernel:
     """A generation of attention kernels: its rate as a share of the profile's, which is the best library's."""
 
-    forward_share: float
-    backward_share: float
-    hopper_share: float
-    """The same on chips from Hopper on, whose new instructions it does not use."""
+    share: float
+    later_share: float
+    """The same on NVIDIA's chips after Ampere and Ada, whose new instructions it does not use."""
     evidence: Evidence
 
 
 ATTENTION_KERNELS: Mapping[str, AttentionKernel] = {
-    "flash": AttentionKernel(1.0, 1.0, 1.0, Evidence("derived", "the kernels of the profile")),
+    "flash": AttentionKernel(1.0, 1.0, Evidence("derived", "the kernels of the profile")),
     "flash2": AttentionKernel(
         1.0,
-        1.0,
         0.62,
-        Evidence(
-            "published",
-            "FlashAttention-2 on H100, causal, heads of 128: 294 TFLOP/s forward and backward (chart of its repository); the profile's kernels 476",
-        ),
+        Evidence("published", "FlashAttention-2 on H100, causal, heads of 128: 294 TFLOP/s (its repository) where the profile's take 476"),
     ),
     "flash1": AttentionKernel(
-        0.5,
-        0.5,
-        0.31,
-        Evidence("published", "Dao 2023 (arXiv 2307.08691), abstract: FlashAttention-2 is about twice as fast as FlashAttention"),
+        0.5, 0.31, Evidence("published", "Dao 2023 (arXiv 2307.08691), abstract: FlashAttention-2 is about twice as fast as FlashAttention")
     ),
 }
+"""The profile's attention is the best library's; older software had older kernels."""
 
 HOST_S_PER_KERNEL = Constant(
     "host time per kernel",
@@ -81,4 +74,18 @@ STRAGGLER_SIGMA = Constant(
     Evidence("assumed", "chips of one kind differ by about half a percent in one run"),
 )
 
-CALIBRATED: tuple[Constant, ...] = (HOST_S_PER_KERNEL, DP_HIDDEN_SHARE, TP_HIDDEN_SHARE, OVERLAP_COST, STRAGGLER_SIGMA)
+FULL_CLOCK_W_PER_TFLOPS = Constant(
+    "power of full clocks",
+    1.75,
+    "watts that tensor cores would take for each TFLOP/s of 16-bit products at the clocks of short runs",
+    Evidence("derived", "share of short-run rates in published runs on A100 (0.95), H100 (0.80) and B200 (0.72)"),
+)
+
+CALIBRATED: tuple[Constant, ...] = (
+    HOST_S_PER_KERNEL,
+    DP_HIDDEN_SHARE,
+    TP_HIDDEN_SHARE,
+    OVERLAP_COST,
+    STRAGGLER_SIGMA,
+    FULL_CLOCK_W_PER_TFLOPS,
+)

@@ -85,6 +85,7 @@ def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accum
     model = machine.linear_products if linear[0] else machine.products
     # One call for all three passes: C is m x n, m x k (layout nn), n x k (layout tn).
     times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([g, g, g]))
+    times = times / machine.sustained
     forward, dgrad, wgrad = times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
     if linear[0] and accumulates:
         wgrad = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
@@ -114,12 +115,13 @@ def core_times(cores: Sequence[Core], machine: Machine, cut: Cut) -> tuple[Any, 
     forward: Any = 0.0
     backward: Any = 0.0
     kernel = ATTENTION_KERNELS[cut.settings.attention]
+    share = kernel.later_share if machine.later_than_ampere else kernel.share
     for core in cores:
         call = (cut.microbatch, core.heads, float(model.seq_len), float(model.seq_len), core.head_dim, core.kv_heads, model.causal)
-        once = attentions.time_s(*call, window=core.window)
+        once = attentions.time_s(*call, window=core.window) / machine.sustained
         ratio = float(np.interp(core.head_dim, *_sizes(attentions.backward)))
-        forward = forward + once / cut.cp / kernel.forward_share
-        backward = backward + once * ratio / cut.cp / kernel.backward_share
+        forward = forward + once / cut.cp / share
+        backward = backward + once * ratio / cut.cp / share
     return forward, backward
 
 
@@ -174,7 +176,7 @@ def end_times(model: Transformer, plans: Plans, machine: Machine) -> EndTimes:
     wide = machine.products
     one = np.ones_like(tokens)
     h = float(model.hidden) * one
-    times = wide.time_s(np.stack([tokens, tokens, columns]), np.stack([columns, h, h]), np.stack([h, columns, tokens]))
+    times = wide.time_s(np.stack([tokens, tokens, columns]), np.stack([columns, h, h]), np.stack([h, columns, tokens])) / machine.sustained
     loss_s = machine.memory_s(LOGIT_BYTES * tokens * columns)
     norm_f, norm_b = machine.memory_s(2 * row_bytes, "layer_norm forward"), machine.memory_s(3 * row_bytes, "layer_norm backward")
     return EndTimes(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from chipassay.results.catalogue import load_chips
 from chipassay.results.links import link_for
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 
+from .constants import FULL_CLOCK_W_PER_TFLOPS
 from .errors import MissingCell
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ ASSUMED_MEMORY_SHARE = 0.80
 """Shares that stand in for missing cells: matmul of the peak, attention of the matmul rate (published chips: 0.4 to 0.8), memory
 of the peak bandwidth (published chips: 0.79 to 0.87). Used only with evidence ``assumed``."""
 ASSUMED_KERNEL_LATENCY_S = 5e-6
+LARGE = 8192
+"""Side of the product at which power is reckoned."""
 ATTENTION_BACKWARD = 2.5
 """FLOPs of the fused attention backward over its forward: five products instead of two (Dao et al. 2022, arXiv 2205.14135). Stands in
 where a profile knows no time of the backward pass."""
@@ -62,6 +66,9 @@ class Machine:
     """Matrix products of the linear layers."""
     attentions: AttentionModel
     memory_ops: Mapping[str, Curve]
+    later_than_ampere: bool
+    sustained: float
+    """Share of the rate of products and attention that holds in a long run, whose power is capped; profiles hold short ones."""
     matmul: Curve
     attention: Curve
     memory: Curve
@@ -107,7 +114,13 @@ def training_dtype(profile: Profile) -> str:
     return best
 
 
+def _named(dtype: str, known: Mapping[str, Any]) -> str:
+    """The profile's name of a dtype: fp8 is e4m3's, whose products are those of the forward pass."""
+    return "fp8_e4m3" if dtype == "fp8" and "fp8_e4m3" in known else dtype
+
+
 def _matmul(profile: Profile, dtype: str) -> Curve:
+    dtype = _named(dtype, {**profile.peak_flops_per_s, **profile.matmul})
     if dtype in profile.matmul:
         return profile.matmul[dtype]
     peak = profile.peak_flops_per_s.get(dtype)
@@ -147,8 +160,9 @@ def _product_model(profile: Profile, dtype: str, matmul: Curve, memory: Curve) -
     """The profile's model by shape, else the one line as a model without tiles."""
     from chipassay.results.shape_models.product import ProductModel
 
-    if dtype in profile.products:
-        return profile.products[dtype]
+    named = _named(dtype, profile.products)
+    if named in profile.products:
+        return profile.products[named]
     element = 1.0 if dtype == "fp8" else float(ELEMENT_BYTES[dtype])
     return ProductModel(matmul.rate, memory.rate, matmul.overhead_s, matmul.evidence, element, max(2.0, element))
 
@@ -165,6 +179,27 @@ def _attention_model(profile: Profile, dtype: str, attention: Curve, memory: Cur
     return AttentionModel(
         attention.rate, memory.rate, attention.overhead_s, attention.evidence, element, element, backward={"128": ATTENTION_BACKWARD}
     )
+
+
+def _later_than_ampere(chip_id: str) -> bool:
+    """NVIDIA's chips of compute capability 9 and above."""
+    chip = load_chips().get(chip_id)
+    number = "" if chip is None else str(chip.compute_capability or "").split(".")[0]
+    return number.isdigit() and int(number) >= 9
+
+
+def sustained_share(profile: Profile, products: ProductModel) -> float:
+    """Share of the tensor cores' short-run rate that a long run keeps within the board's power.
+
+    Dynamic power is f C V^2, and the voltage falls about as the clock does, so the clock that a power allows goes with its cube root
+    (Mudge, "Power: a first-class architectural design constraint", IEEE Computer 34(4), 2001). Full clocks would take
+    ``FULL_CLOCK_W_PER_TFLOPS`` for each TFLOP/s of a large product.
+    """
+    if profile.power_w is None:
+        return 1.0
+    rate = 2.0 * LARGE**3 / float(products.time_s(LARGE, LARGE, LARGE))
+    share = (profile.power_w.value / (FULL_CLOCK_W_PER_TFLOPS.value * rate / 1e12)) ** (1 / 3)
+    return min(1.0, share)
 
 
 def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
@@ -201,7 +236,7 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         Input("memory traffic", f"{memory.rate / 1e9:.4g} GB/s + {memory.overhead_s * 1e6:.3g} us", memory.evidence),
         Input("memory size", f"{capacity.value / 1e9:.4g} GB", capacity.evidence),
     )
-    peak = profile.peak_flops_per_s.get(chosen)
+    peak = profile.peak_flops_per_s.get(_named(chosen, profile.peak_flops_per_s))
     return Machine(
         chip_id=profile.chip_id,
         name=profile.name,
@@ -210,6 +245,8 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         linear_products=products if wide == chosen else _product_model(profile, chosen, matmul, memory),
         attentions=_attention_model(profile, wide, attention, memory),
         memory_ops=profile.memory_ops,
+        later_than_ampere=_later_than_ampere(profile.chip_id),
+        sustained=sustained_share(profile, products),
         matmul=matmul,
         attention=attention,
         memory=memory,

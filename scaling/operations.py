@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .models import Block, Transformer
+from .transformer import Block, Transformer
 from .plan import Plan
 from .plans import Plans
 
@@ -245,7 +245,7 @@ def _around_attention(cut: Cut) -> list[Pass]:
                 2,
             )
         )
-    if model.rotary:
+    if getattr(model, "rotary", not model.learned_positions):
         times = 1 if cut.settings.fused else 4
         found.append(Pass("rotary", "copy", 2 * e * times * heads, 2 * e * times * heads, 2 * times, 2 * times))
     if model.qk_norm:
