@@ -106,7 +106,8 @@ def layer_activations(model: Transformer, plans: Plans, element: int, operand: i
     if experts:
         mlp = mlp + _experts(model, plans, element, operand)
     masks = 2 if model.dropout else 0
-    between = (h * (2 * element + 2 * operand + masks) + _narrow(model, element)) / outside  # norms' inputs and outputs, masks
+    norms = model.norms * element + min(model.norms, 2) * operand  # inputs of all, outputs where a product reads them
+    between = (h * (norms + masks) + _narrow(model, element)) / outside
     narrower_copy = output * operand / element if operand != element else 0.0
     everything = between + operands + output + narrower_copy + scores + mlp
 

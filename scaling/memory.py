@@ -21,7 +21,7 @@ from .weights import (
     dense_parameters,
     expert_layer_weights,
     expert_parameters,
-    padded_vocabulary,
+    layer_weights,
     stage_weights,
 )
 
@@ -36,10 +36,28 @@ transposed, since Hopper's fp8 products take both operands in one layout."""
 FP8_OPERAND_BYTES = 1
 FP32_BYTES = 4
 
-RESERVED_SHARE = 0.06
-"""Memory that the model cannot use: context, library workspaces, NCCL's buffers, fragmentation (assumed)."""
+TORCH_LOSS_BYTES = 12
+"""PyTorch's cross entropy per logit: the fp32 copy, its log-softmax and its gradient. Megatron-LM's overwrites one fp32 copy."""
 
-KINDS = ("weights", "gradients", "optimizer", "activations", "recompute", "logits", "workspace", "gathered", "buffers", "reserved")
+FRAGMENTATION_SHARE = 0.04
+"""Memory that PyTorch's allocator holds over what is allocated: median of 19 runs (SimuMax v1.2, B200, max reserved over max allocated:
+1.03 to 1.09)."""
+CONTEXT_BYTES = 1.5e9
+"""CUDA context, library workspaces and NCCL's buffers (assumed)."""
+
+KINDS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "recompute",
+    "logits",
+    "workspace",
+    "fresh gradients",
+    "gathered",
+    "buffers",
+    "reserved",
+)
 
 
 def optimizer_bytes(optimizer: str, dtype: str) -> int:
@@ -97,8 +115,8 @@ def memory_by_kind(model: Transformer, plans: Plan | Plans, machine: Machine) ->
 def _at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
     states = _states(model, plans, machine, stages)
     activations = _activations(model, plans, machine, stages)
-    reserved = np.full(1, RESERVED_SHARE * machine.memory_bytes)
-    return {**states, **activations, "reserved": reserved}
+    held = {**states, **activations}
+    return {**held, "reserved": CONTEXT_BYTES + FRAGMENTATION_SHARE * sum(held.values())}
 
 
 def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
@@ -107,7 +125,10 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     ZeRO (arXiv 1910.02054): stage 1 shards the optimizer's state, 2 the gradients, 3 the weights, over ``shard`` chips; experts over
     as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Weights are counted in the training dtype and the fp32 copy with the
     optimizer: 2 + 12 bytes. PyTorch's FSDP keeps the fp32 weights alone, 4 + 8, and gathers in bf16: its gradients are fp32 where
-    ours are 2, so the sum, 16 bytes over all shards, is the same. Gathered are the layer in use and the next one.
+    ours are 2, so the sum, 16 bytes over all shards, is the same. Gathered are the layer in use, the next one, and
+    the token table or the head. Weight gradients
+    are made apart and then added to those of the step: one layer's, of the experts one's (Transformer Engine keeps such buffers, one
+    for each shape of a weight).
     """
     weights, settings, element = stage_weights(model, plans, stages), plans.settings, machine.element_bytes
     shard = plans.shard
@@ -128,17 +149,24 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     if machine.dtype == "fp8":
         kept["weights"] = kept["weights"] + FP8_COPY_BYTES * weights.products / np.where(zero >= 3, shard, 1)
     layer = dense_layer_weights(model, plans, model.experts is not None) + expert_layer_weights(model, plans)
-    gathered = np.where(zero >= 3, 2 * (element + element) * layer, 0.0)  # two layers' weights, and their gradients
+    tables = np.maximum(stages.first, stages.last) * model.padded_vocab(plans.tp) * model.hidden / plans.tp
+    gathered = np.where(zero >= 3, 2 * element * (2 * layer + tables), 0.0)  # weights and gradients
+    one_expert = layer_weights(model, True).expert / (model.experts.count if model.experts else 1) / plans.expert_tp
+    fresh = np.where(zero >= 3, 0.0, element * (dense_layer_weights(model, plans, model.experts is not None) + one_expert))
     if settings.offload != "none":
         kept["optimizer"] = kept["optimizer"] * 0.0
     if settings.offload == "all":
         kept["weights"], kept["gradients"] = kept["weights"] * 0.0, kept["gradients"] * 0.0
-        gathered = 4 * element * layer
-    return {**kept, "gathered": gathered}
+        gathered, fresh = 4 * element * layer, 0.0 * layer
+    return {**kept, "gathered": gathered, "fresh gradients": fresh}
 
 
 def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
-    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers."""
+    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers.
+
+    Logits are kept in the training dtype and in fp32 (Korthikanti et al. 2022, section 4.3); FSDP and unfused code are taken to use
+    PyTorch's cross entropy, which keeps three such copies.
+    """
     element = machine.element_bytes
     operand = FP8_OPERAND_BYTES if machine.dtype == "fp8" else element
     tokens = plans.microbatch * model.seq_len / plans.cp
@@ -156,8 +184,10 @@ def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Sta
     ends = ends + stages.last * 2 * width + deeper * (3 * width + mixed(routed))  # the head's norm; layers of further tokens
     again = np.maximum(plain.all - plain.kept, routed.all - routed.kept)
 
-    columns = padded_vocabulary(model, plans) / plans.tp
-    logits = stages.last * (1 + model.mtp_depth) * columns * (element + FP32_BYTES)
+    columns = model.predicted_share * model.padded_vocab(plans.tp) / plans.tp
+    torch_loss = (plans.zero_stage >= 3) | (not plans.settings.fused)
+    each = element + np.where(torch_loss, TORCH_LOSS_BYTES, FP32_BYTES)
+    logits = stages.last * (1 + model.mtp_depth) * columns * each
     backward = np.maximum(plain.gradients, routed.gradients)
     at_loss = logits > again + backward
     return {

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .models import Transformer
+from .models import Block, Transformer
 from .plans import Array, Plans
 from .stages import Stages, candidate_stages
 
@@ -25,52 +25,33 @@ class LayerWeights:
     expert: int
     """Over expert parallelism and the experts' own TP."""
     products: int
-    """Those of the first three that take part in matrix products."""
+    """Of the first three, those that take part in matrix products (biases of split products are counted with them)."""
 
 
 @lru_cache(maxsize=256)
 def layer_weights(model: Transformer, experts: bool) -> LayerWeights:
-    """One layer, with experts or without.
+    """One layer, with experts or without; the sum is the layer's parameters.
 
-    The sum is the layer's parameters. Latent attention by DeepSeek-V2 (arXiv 2405.04434, section 2.1); its down-projections are
-    replicated, as in Megatron-LM, since their outputs are too narrow to be worth a collective.
+    Latent attention's down-projections are replicated, as in Megatron-LM: their outputs are too narrow to be worth a collective.
     """
-    h = model.hidden
-    norm = h if model.rms_norm else 2 * h
-    narrow, heads_split, key_value = 0, model.heads * model.head_dim * h * 2, 2 * model.kv_width * h
-    replicated = 2 * norm
-    if model.latent is not None:
-        latent = model.latent
-        key = latent.nope_dim + latent.rope_dim
-        narrow = h * (latent.kv_rank + latent.rope_dim + (latent.q_rank or 0))
-        replicated += latent.kv_rank + (latent.q_rank or 0)  # norms of the narrow vectors
-        heads_split = model.heads * (
-            (latent.q_rank or h) * key + latent.kv_rank * (latent.nope_dim + latent.value_dim) + latent.value_dim * h
-        )
-        key_value = 0
-    elif model.qk_norm:
-        replicated += 2 * model.head_dim
-    if model.biases or model.qkv_biases:
-        heads_split += model.q_width
-        key_value += 2 * model.kv_width
-    kinds = model.experts
-    width = model.ffn_hidden if kinds is None or not experts else kinds.shared_ffn_hidden
-    mlp = model.mlp_matrices * h * width
-    products = heads_split + key_value + narrow + mlp
+    h, latent = model.hidden, model.latent
+    block = Block(1, has_experts=experts and model.experts is not None)
+    replicated = model.norms * model.norm_parameters + (2 * model.head_dim if model.qk_norm else 0)
+    vectors = replicated
     if model.biases:
-        mlp += width * (2 if model.gated else 1)
         replicated += 2 * h
-    routed = 0
-    if kinds is not None and experts:
-        replicated += h * kinds.count
-        routed = kinds.count * model.mlp_matrices * h * kinds.ffn_hidden
-    return LayerWeights(heads_split + mlp, key_value, replicated + narrow, routed, products)
-
-
-def padded_vocabulary(model: Transformer, plans: Plans) -> Array:
-    """Rows of the token table: a multiple of ``vocab_multiple`` times TP."""
-    multiple = model.vocab_multiple * plans.tp
-    return -(-model.vocab // multiple) * multiple
+        vectors = replicated
+    if latent is None:
+        key_value = 2 * model.kv_width * (h + (1 if model.biases or model.qkv_biases else 0))
+    else:
+        key_value = 0
+        vectors += latent.kv_rank + (latent.q_rank or 0)
+        replicated = vectors + h * (latent.kv_rank + latent.rope_dim + (latent.q_rank or 0))
+    if block.has_experts and model.experts is not None:
+        replicated += h * model.experts.count
+    expert = model.expert_parameters(block)
+    everything = model.block_parameters(block)
+    return LayerWeights(everything - expert - key_value - replicated, key_value, replicated, expert, everything - expert - vectors)
 
 
 def _on_rank(layer: LayerWeights, model: Transformer, plans: Plans) -> Array:
@@ -106,8 +87,7 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
     of the token table too.
     """
     h = model.hidden
-    norm = h if model.rms_norm else 2 * h
-    table = padded_vocabulary(model, plans) * h / plans.tp
+    table = model.padded_vocab(plans.tp) * h / plans.tp
     positions = model.seq_len * h if model.learned_positions else 0
     only_last = stages.last * (1 - stages.first)
     head = stages.last * table if not model.tied_embeddings else only_last * table
@@ -117,7 +97,9 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
     dense_layers = stages.dense_layers * stages.copies + (0 if has_experts else deeper)
     expert_layers = stages.expert_layers * stages.copies + (deeper if has_experts else 0)
     dense = dense_layers * plain + expert_layers * routed
-    dense = dense + stages.first * (table + positions) + head + stages.last * norm + deeper * (2 * h * h + 3 * norm)
+    after = model.norm_parameters + model.head_layers * (h + 1) * h
+    dense = dense + stages.first * (table + positions) + head + stages.last * after
+    dense = dense + deeper * (2 * h * h + 3 * model.norm_parameters)
     if model.mtp_depth and not model.tied_embeddings:
         dense = dense + only_last * table
     expert = expert_layers * expert_layer_weights(model, plans)
