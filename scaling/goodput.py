@@ -42,7 +42,7 @@ STORAGE_BYTES_PER_CHIP_S = 12.4e6
 STORAGE = Evidence("derived", "405B at 14 bytes per weight, written in 51.06 s by 8,960 chips (ByteCheckpoint, table 8)")
 
 NEWTON_STEPS = 8
-"""From within 20 % of the root: errors square with each."""
+"""From within a third of the root: errors square with each."""
 
 
 @dataclass(frozen=True, kw_only=True)
