@@ -159,7 +159,7 @@ def send_s(
         if chips_per_node is not None:
             lanes = np.minimum(lanes, max(1.0, fabric.nics / chips_per_node))
         time_s = np.where(over, fabric.latency_s + sizes / (lanes * fabric.nic_bytes_per_s_one_way * fabric.bus_share), time_s)
-    if not over.all():
+    if np.any(~over & (sizes > 0)):
         if machine.link("send_recv", 2) is None:
             raise MissingCell(f"profile {machine.chip_id}: no link between chips of a node is known; measure all_reduce there")
         flat = sizes.reshape(-1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .exchange import Exchange, Worth
-from .machine import Input
-from .predict import Prediction
-from .search import Ranked
+if TYPE_CHECKING:
+    from .exchange import Exchange, Worth
+    from .machine import Input
+    from .predict import Prediction
+    from .search import Ranked
 
 
 def seconds(value_s: float) -> str:
