@@ -8,16 +8,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from chipassay.results.errors import InputError
 from chipassay.results.profile import Profile
 
 from .cluster import Group, make_group, resolve_profile
 from .errors import IllegalPlan, NoPlanFits
+from .grid import context_axis, fitted_batch, pipeline_axis, tensor_axis
 from .machine import Input
 from .models import Transformer, load_model
-from .predict import Z90, Prediction
+from .plan import Plan
+from .predict import Z90, Prediction, predict_ready
 from .ready import ready
-from .search import BATCH_TOLERANCE, default_global_batch, fitted_batch, pipeline_degrees, search, tensor_degrees
+from .search import BATCH_TOLERANCE, default_global_batch, fastest_plan
 from .uncertainty import MODEL_SIGMA, input_sigma
 
 SEQUENCES_PER_CHIP = 8
@@ -102,8 +106,10 @@ def smallest_fit(model: Transformer, profile: Profile, fabric: str | None = None
     problem: NoPlanFits | IllegalPlan | None = None
     while nodes <= MOST_NODES:
         group = make_group(nodes * per_node, profile, fabric)
+        machine = ready(group, dtype)
         try:
-            return search(model, group, ready(group, dtype), SEQUENCES_PER_CHIP * group.count).best, group
+            plan, _ = fastest_plan(model, group, machine, SEQUENCES_PER_CHIP * group.count)
+            return predict_ready(model, plan, machine, group), group
         except (NoPlanFits, IllegalPlan) as error:
             problem = error
         nodes *= 2
@@ -148,10 +154,12 @@ def per_chip_worth(
 
 def legal_counts(model: Transformer, group: Group, global_batch: int) -> list[int]:
     """Numbers of chips in whole nodes that some split of the model and the batch uses in full, ascending."""
-    replicas = [dp for dp in range(1, global_batch + 1) if fitted_batch(global_batch, dp, BATCH_TOLERANCE) is not None]
-    products = {tp * pp for tp in tensor_degrees(model, group.chips_per_node) for pp in pipeline_degrees(model)}
-    counts = {product * dp for product in products for dp in replicas}
-    return sorted(count for count in counts if count % group.chips_per_node == 0)
+    dp = np.arange(1, global_batch + 1)
+    dp = dp[fitted_batch(global_batch, dp, BATCH_TOLERANCE) > 0]
+    axes = (tensor_axis(model, group.chips_per_node), pipeline_axis(model), context_axis(model))
+    products = sorted({tp * pp * cp for tp in axes[0] for pp in axes[1] for cp in axes[2]})
+    counts = np.unique(np.multiply.outer(products, dp))
+    return [int(count) for count in counts[counts % group.chips_per_node == 0]]
 
 
 def smallest_reaching(counts: list[int], start: int, reaches: Callable[[int], bool]) -> int | None:
@@ -204,44 +212,42 @@ def exchange_rate(
     reference_profile, other_profile = _profile(reference), _profile(other)
     batch = global_batch or default_global_batch(transformer, reference_count)
     a_group = make_group(reference_count, reference_profile, reference_fabric)
-    a = search(transformer, a_group, ready(a_group), batch, batch_tolerance=0.0 if global_batch else BATCH_TOLERANCE).best
-    batch = a.plan.global_batch
+    a_machine = ready(a_group)
+    a_plan, a_step_s = fastest_plan(transformer, a_group, a_machine, batch, batch_tolerance=0.0 if global_batch else BATCH_TOLERANCE)
+    a = predict_ready(transformer, a_plan, a_machine, a_group)
+    batch = a_plan.global_batch
+    aim = batch / a_step_s
     worth = per_chip_worth(transformer, reference_profile, other_profile, reference_fabric=reference_fabric, other_fabric=other_fabric)
 
-    single = make_group(1, other_profile, other_fabric)
-    counts = legal_counts(transformer, single, batch)
-    machine = ready(make_group(single.chips_per_node, other_profile, other_fabric))
-    tried: dict[int, Prediction | None] = {}
+    node = make_group(1, other_profile, other_fabric).chips_per_node
+    machine = ready(make_group(node, other_profile, other_fabric))
+    counts = legal_counts(transformer, make_group(node, other_profile, other_fabric), batch)
+    tried: dict[int, tuple[Plan, float]] = {}
+    """Of each number of chips that holds the model: the best plan, and its sequences per second."""
 
-    def predicted(index: int) -> Prediction | None:
+    def reaches(index: int) -> bool:
         count = counts[index]
         if count not in tried:
             group = make_group(count, other_profile, other_fabric)
             try:
-                tried[count] = search(transformer, group, machine, batch, batch_tolerance=BATCH_TOLERANCE).best
+                plan, step_s = fastest_plan(transformer, group, machine, batch, batch_tolerance=BATCH_TOLERANCE)
             except (NoPlanFits, IllegalPlan):
-                tried[count] = None
-        return tried[count]
-
-    def reaches(index: int) -> bool:
-        found = predicted(index)
-        return found is not None and found.tokens_per_s >= a.tokens_per_s * (1 - 1e-9)
+                return False
+            tried[count] = plan, plan.global_batch / step_s
+        return tried[count][1] >= aim * (1 - 1e-9)
 
     guess = bisect_left(counts, reference_count * worth.ratio)
     index = smallest_reaching(counts, guess, reaches)
-    if index is None:
-        done = [found for found in tried.values() if found is not None]
-        fastest = max(done, key=lambda found: found.tokens_per_s) if done else None
-        count, other_prediction = None, fastest
-        most = (
-            f"{fastest.chips} chips give {fastest.tokens_per_s / a.tokens_per_s:.3g} of it"
-            if fastest
-            else "no number of them holds the model"
-        )
-        reason = f"no number of {other_profile.chip_id} reaches it: a batch of {batch} sequences runs out of parallel work ({most})"
-    else:
-        count, other_prediction = counts[index], predicted(index)
+    count = None if index is None else counts[index]
+    shown = count if count is not None else max(tried, key=lambda count: tried[count][1], default=None)
+    other_prediction = None
+    if shown is not None:
+        other_prediction = predict_ready(transformer, tried[shown][0], machine, make_group(shown, other_profile, other_fabric))
+    if count is not None:
         reason = f"the smallest number in whole nodes that reaches {a.tokens_per_s:.4g} tokens/s at a batch of {batch} sequences"
+    else:
+        most = "no number of them holds the model" if shown is None else f"{shown} chips give {tried[shown][1] / aim:.3g} of it"
+        reason = f"no number of {other_profile.chip_id} reaches it: a batch of {batch} sequences runs out of parallel work ({most})"
     low = high = None
     if count is not None and other_prediction is not None:
         spread = math.exp(Z90 * _ratio_sigma(a, other_prediction, a_group, make_group(count, other_profile, other_fabric)))

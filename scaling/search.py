@@ -1,31 +1,35 @@
-"""The best plan by enumeration: every legal split of a homogeneous cluster, pruned by memory, ranked by step time."""
+"""The best plan by enumeration: every plan of the grid, memory first, then the time of those that fit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from chipassay.results.profile import Profile
 
 from .cluster import Cluster, Group
 from .errors import IllegalPlan, NoPlanFits
+from .grid import grid
 from .machine import Machine
 from .memory import memory_by_kind
 from .models import Transformer, load_model
-from .plan import Plan, Recompute
-from .predict import Prediction, breakdown_of, predict_ready, single_group
+from .plan import Plan
+from .plans import Array, Plans
+from .predict import Prediction, predict_ready, single_group
 from .ready import ready
+from .step import step
 
-MICROBATCHES = (1, 2, 4, 8, 16)
-INTERLEAVES = (1, 2, 4)
-TENSOR_DEGREES = (1, 2, 4, 8, 16, 32)
-SMALL_NODE = 8
-"""In nodes of fewer chips a TP group may cross nodes up to this degree; in larger ones it stays inside."""
 BATCH_TOLERANCE = 0.05
 """How far a batch that nobody fixed may be moved, so that numbers of chips that are no power of two divide it."""
 TOKENS_PER_BATCH = 4_000_000
 """Tokens of one optimizer step where no batch is given: the order of the Llama 2 and 3 runs."""
+CHUNK = 8192
+"""Plans priced at once: few enough that their arrays stay in a core's cache, enough that NumPy's cost per call does not count."""
 
 
 @dataclass(frozen=True)
@@ -41,106 +45,114 @@ class Ranked:
         return self.predictions[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """Plans of one setting with what they need and how long they take."""
+
+    plans: Plans
+    machine: Machine
+    needed_bytes: Array
+    """Of the fullest chip."""
+    step_time_s: Array
+    """Infinite where the plan does not fit."""
+
+    @property
+    def fitting(self) -> int:
+        return int(np.count_nonzero(np.isfinite(self.step_time_s)))
+
+    def fastest(self, top: int) -> tuple[list[int], list[float]]:
+        """Indices of the ``top`` plans with least time per sequence of those that fit, and those times in seconds."""
+        sequence_s = self.step_time_s / self.plans.global_batch
+        order = np.argsort(sequence_s, kind="stable")[: min(top, self.fitting)]
+        return order.tolist(), sequence_s[order].tolist()
+
+
 def default_global_batch(model: Transformer, chips: int = 1) -> int:
     """Sequences of a step of about four million tokens, a power of two, at least one per chip."""
     sequences = 2 ** round(math.log2(max(1.0, TOKENS_PER_BATCH / model.seq_len)))
     return max(sequences, 2 ** math.ceil(math.log2(chips)))
 
 
-def divisors(number: int) -> tuple[int, ...]:
-    """All divisors, ascending.
+def price(model: Transformer, plans: Plans, machine: Machine, group: Group) -> Priced:
+    """Memory of all plans, and the step time of those that fit, in chunks over the machine's cores (NumPy lets them run together)."""
+    chunks = [plans.take(slice(start, start + CHUNK)) for start in range(0, len(plans), CHUNK)]
 
-    >>> divisors(12)
-    (1, 2, 3, 4, 6, 12)
-    """
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return tuple(sorted({*small, *(number // d for d in small)}))
+    def of(chunk: Plans) -> tuple[Array, Array]:
+        needed = np.sum(list(memory_by_kind(model, chunk, machine).values()), axis=0)
+        times = np.full(len(chunk), np.inf)
+        fits = needed <= machine.memory_bytes
+        if fits.any():
+            times[fits] = step(model, chunk.take(fits), machine, group).step_time_s
+        return needed, times
 
-
-def tensor_degrees(model: Transformer, chips_per_node: int) -> tuple[int, ...]:
-    """TP degrees worth trying: powers of two that divide heads and MLP, within a node (or a few small ones)."""
-    most = max(chips_per_node, SMALL_NODE) if chips_per_node < SMALL_NODE else chips_per_node
-    return tuple(tp for tp in TENSOR_DEGREES if tp <= most and model.heads % tp == 0 and model.ffn_hidden % tp == 0)
-
-
-def pipeline_degrees(model: Transformer) -> tuple[int, ...]:
-    """PP degrees worth trying: divisors of the layers, and powers of two (an uneven cut)."""
-    powers = {2**i for i in range(int(math.log2(model.layers)) + 1)}
-    return tuple(sorted({*divisors(model.layers), *powers}))
-
-
-def fitted_batch(global_batch: int, dp: int, tolerance: float) -> int | None:
-    """The multiple of ``dp`` nearest to a batch, None if it is further off than ``tolerance``.
-
-    >>> fitted_batch(512, 24, 0.05), fitted_batch(512, 24, 0.0)
-    (504, None)
-    """
-    fitted = round(global_batch / dp) * dp
-    return fitted if fitted and abs(fitted - global_batch) <= tolerance * global_batch else None
+    workers = min(len(chunks), os.cpu_count() or 1)
+    if workers <= 1:
+        priced = [of(chunk) for chunk in chunks]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            priced = list(pool.map(of, chunks))
+    needed, times = (np.concatenate(parts) if parts else np.zeros(0) for parts in (list(zip(*priced, strict=True)) or [(), ()]))
+    return Priced(plans, machine, needed, times)
 
 
-def enumerate_plans(
-    model: Transformer, group: Group, global_batch: int, dtype: str | None = None, batch_tolerance: float = 0.0
-) -> Iterator[Plan]:
-    """Every plan worth trying that divides; whether it fits in memory is not looked at."""
-    for tp in tensor_degrees(model, group.chips_per_node):
-        for pp in pipeline_degrees(model):
-            if group.count % (tp * pp):
-                continue
-            dp = group.count // (tp * pp)
-            batch = fitted_batch(global_batch, dp, batch_tolerance)
-            if batch is None:
-                continue
-            per_replica = batch // dp
-            sequence_parallel = tp > 1 and model.seq_len % tp == 0
-            stages: tuple[int, ...] = (0,) if dp == 1 else (1, 3) if pp == 1 else (1,)
-            for microbatch in MICROBATCHES:
-                if per_replica % microbatch:
-                    continue
-                for interleave in INTERLEAVES:
-                    if interleave > 1 and (pp == 1 or model.layers % (pp * interleave) or (per_replica // microbatch) % pp):
-                        continue
-                    for zero_stage in stages:
-                        recomputes: tuple[Recompute, ...] = ("none", "full")
-                        for recompute in recomputes:
-                            yield Plan(
-                                global_batch=batch,
-                                dp=dp,
-                                tp=tp,
-                                pp=pp,
-                                microbatch=microbatch,
-                                zero_stage=zero_stage,
-                                recompute=recompute,
-                                sequence_parallel=sequence_parallel,
-                                interleave=interleave,
-                                dtype=dtype,
-                            )
-
-
-def search(model: Transformer, group: Group, machine: Machine, global_batch: int, top: int = 1, *, batch_tolerance: float = 0.0) -> Ranked:
-    """The ``top`` plans of most tokens per second that fit; NoPlanFits says what the leanest plan would need."""
-    seen = 0
-    fitting: list[tuple[float, int, Plan]] = []
-    leanest: tuple[float, Plan] | None = None
-    for plan in enumerate_plans(model, group, global_batch, machine.dtype, batch_tolerance):
-        seen += 1
-        needed = math.fsum(memory_by_kind(model, plan, machine).values())
-        if leanest is None or needed < leanest[0]:
-            leanest = (needed, plan)
-        if needed <= machine.memory_bytes:
-            sequence_s = math.fsum(breakdown_of(model, plan, machine, group).values()) / plan.global_batch
-            fitting.append((sequence_s, len(fitting), plan))
-    if not fitting:
-        if leanest is None:
-            raise IllegalPlan(f"no split of {group.count} chips divides a global batch of {global_batch}; change the count or the batch")
+def price_all(
+    model: Transformer,
+    group: Group,
+    machine: Machine,
+    global_batch: int,
+    settings: Plan | None = None,
+    *,
+    batch_tolerance: float = 0.0,
+) -> Priced:
+    """The grid of one setting, priced. IllegalPlan if nothing divides, NoPlanFits (with the leanest plan) if nothing fits."""
+    shared = replace(settings or Plan(global_batch=global_batch), global_batch=global_batch, dtype=machine.dtype)
+    plans = grid(model, group.count, group.chips_per_node, global_batch, shared, batch_tolerance=batch_tolerance)
+    if len(plans) == 0:
+        raise IllegalPlan(f"no split of {group.count} chips divides a global batch of {global_batch}; change the count or the batch")
+    priced = price(model, plans, machine, group)
+    if not priced.fitting:
+        leanest = int(np.argmin(priced.needed_bytes))
+        needed = float(priced.needed_bytes[leanest])
         raise NoPlanFits(
-            f"{model.name} does not fit on {group.name}: the leanest of {seen} plans ({leanest[1].describe()}) needs "
-            f"{leanest[0] / 1e9:.1f} GB per chip of {machine.memory_bytes / 1e9:.1f} GB; use more chips",
-            leanest[0],
+            f"{model.name} does not fit on {group.name}: the leanest of {len(plans)} plans ({plans.plan(leanest).describe()}) needs "
+            f"{needed / 1e9:.1f} GB per chip of {machine.memory_bytes / 1e9:.1f} GB; use more chips",
+            needed,
         )
-    fitting.sort()
-    best = tuple(predict_ready(model, plan, machine, group) for _, _, plan in fitting[:top])
-    return Ranked(best, seen, len(fitting))
+    return priced
+
+
+def fastest_plan(
+    model: Transformer, group: Group, machine: Machine, global_batch: int, *, batch_tolerance: float = 0.0
+) -> tuple[Plan, float]:
+    """The plan of most tokens per second that fits, and its step time in seconds; raises as ``price_all`` does."""
+    priced = price_all(model, group, machine, global_batch, batch_tolerance=batch_tolerance)
+    (index,), _ = priced.fastest(1)
+    return priced.plans.plan(index), float(priced.step_time_s[index])
+
+
+def search(
+    model: Transformer,
+    group: Group,
+    machine: Machine,
+    global_batch: int,
+    top: int = 1,
+    *,
+    batch_tolerance: float = 0.0,
+    settings: Plan | None = None,
+) -> Ranked:
+    """The ``top`` plans of most tokens per second that fit; NoPlanFits says what the leanest plan would need."""
+    return _ranked(model, group, [price_all(model, group, machine, global_batch, settings, batch_tolerance=batch_tolerance)], top)
+
+
+def _ranked(model: Transformer, group: Group, batches: Sequence[Priced], top: int) -> Ranked:
+    """The best of several batches together."""
+    found = [
+        (sequence_s, place, index) for place, batch in enumerate(batches) for index, sequence_s in zip(*batch.fastest(top), strict=True)
+    ]
+    best = tuple(
+        predict_ready(model, batches[place].plans.plan(index), batches[place].machine, group) for _, place, index in sorted(found)[:top]
+    )
+    return Ranked(best, sum(len(batch.plans) for batch in batches), sum(batch.fitting for batch in batches))
 
 
 def rank_plans(
@@ -151,13 +163,28 @@ def rank_plans(
     dtype: str | None = None,
     top: int = 10,
     profiles: Mapping[str, Profile] | None = None,
+    settings: Sequence[Plan] = (),
 ) -> Ranked:
-    """The ``top`` fastest plans of a model on a homogeneous cluster at a global batch (about four million tokens if None)."""
+    """The ``top`` fastest plans of a model on a homogeneous cluster at a global batch (about four million tokens if None).
+
+    ``settings`` are plans whose fields outside the columns (schedule, dtype, optimizer, ...) are tried one after the other; one without
+    a dtype takes ``dtype``. Raises NoPlanFits only if no plan of any of them fits.
+    """
     transformer = load_model(model) if isinstance(model, str) else model
     group = single_group(cluster, profiles)
     batch = global_batch or default_global_batch(transformer, group.count)
     tolerance = 0.0 if global_batch else BATCH_TOLERANCE
-    return search(transformer, group, ready(group, dtype), batch, top, batch_tolerance=tolerance)
+    batches: list[Priced] = []
+    problem: NoPlanFits | IllegalPlan | None = None
+    for setting in settings or (Plan(global_batch=batch),):
+        machine = ready(group, setting.dtype or dtype)
+        try:
+            batches.append(price_all(transformer, group, machine, batch, setting, batch_tolerance=tolerance))
+        except (NoPlanFits, IllegalPlan) as error:
+            problem = problem or error
+    if problem is not None and not batches:
+        raise problem
+    return _ranked(transformer, group, batches, top)
 
 
 def best_plan(

@@ -1,0 +1,152 @@
+"""Every plan worth trying for a model on so many chips, as columns: the axes, their product, and of it what is legal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .legal import legal
+from .models import Transformer
+from .plan import RECOMPUTES, Plan, Recompute
+from .plans import Array, Plans
+from .rules import divisors, tensor_degrees
+
+MICROBATCHES = (1, 2, 4, 8, 16)
+INTERLEAVES = (1, 2, 3, 4)
+SMALL_NODE = 8
+"""In nodes of fewer chips a TP group may cross nodes up to this degree; in larger ones it stays inside."""
+MOST_TENSOR = 32
+"""Largest TP degree worth trying: the part of a product left to each chip grows too small, even within one large node."""
+CONTEXT_TOKENS = 8192
+"""Sequences are cut over chips where this many tokens or more stay on each: Llama 3 (arXiv 2407.21783, table 4) cut 131,072 in 16."""
+
+
+def tensor_axis(model: Transformer, chips_per_node: int) -> tuple[int, ...]:
+    """TP degrees worth trying: powers of two and divisors of the node that cut the model evenly, within a node (or a few small ones)."""
+    most = min(max(chips_per_node, SMALL_NODE), MOST_TENSOR)
+    return tuple(tp for tp in tensor_degrees(model) if tp <= most and (tp & (tp - 1) == 0 or chips_per_node % tp == 0))
+
+
+def pipeline_axis(model: Transformer) -> tuple[int, ...]:
+    """PP degrees worth trying: divisors of the layers, and powers of two (an uneven cut)."""
+    return tuple(sorted({*divisors(model.layers), *_powers_of_two(model.layers)}))
+
+
+def context_axis(model: Transformer) -> tuple[int, ...]:
+    """CP degrees worth trying: powers of two that leave each chip CONTEXT_TOKENS."""
+    return _powers_of_two(max(1, model.seq_len // CONTEXT_TOKENS))
+
+
+def recompute_axis(attention: str) -> tuple[Recompute, ...]:
+    """Kinds of recomputation worth trying: a fused attention core recomputes by itself, so ``selective`` adds nothing to it."""
+    return tuple(kind for kind in RECOMPUTES if kind != "selective" or attention == "unfused")
+
+
+def fitted_batch(global_batch: int, dp: Array, tolerance: float) -> Array:
+    """The multiple of each ``dp`` nearest to a batch; 0 where it is further off than ``tolerance`` (a share of the batch).
+
+    >>> fitted_batch(512, np.array([8, 24]), 0.05).tolist(), fitted_batch(512, np.array([8, 24]), 0.0).tolist()
+    ([512, 504], [512, 0])
+    """
+    fitted = np.rint(global_batch / dp).astype(np.int64) * dp
+    return np.where(np.abs(fitted - global_batch) <= tolerance * global_batch, fitted, 0)
+
+
+def grid(
+    model: Transformer,
+    chips: int,
+    chips_per_node: int,
+    global_batch: int,
+    settings: Plan | None = None,
+    *,
+    batch_tolerance: float = 0.0,
+    full: bool = False,
+) -> Plans:
+    """The legal plans worth trying, fields outside the columns as in ``settings``; whether they fit in memory is not looked at.
+
+    ``batch_tolerance`` lets the batch move by that share, so that numbers of chips that are no power of two divide it. ``full`` tries
+    every divisor and every combination, those that cannot pay included. May be empty.
+
+    >>> from chipassay.scaling.models import load_model
+    >>> len(grid(load_model("llama3-8b"), 8, 8, 64)) > 100
+    True
+    """
+    shared = settings or Plan(global_batch=global_batch)
+    rows = _layouts(model, chips, chips_per_node, full)
+    rows["global_batch"] = fitted_batch(global_batch, rows["dp"], batch_tolerance)
+    rows = _where(rows, rows["global_batch"] > 0)
+
+    replica = rows["global_batch"] // rows["dp"]
+    rows = _times(rows, microbatch=_all_divisors(replica) if full else MICROBATCHES)
+    rows = _where(rows, rows["global_batch"] % (rows["dp"] * rows["microbatch"]) == 0)
+    if shared.schedule in ("1f1b", "interleaved"):
+        rows = _times(rows, interleave=divisors(model.layers) if full else INTERLEAVES)
+        rows = _where(rows, (rows["interleave"] == 1) | (model.layers % (rows["pp"] * rows["interleave"]) == 0))
+    if model.experts is not None:
+        rows = _times(rows, ep=divisors(model.experts.count), expert_tp=(0, *tensor_degrees(model)) if full else (0, 1))
+        rows = _where(rows, (rows["dp"] * rows["cp"] % rows["ep"] == 0) & (rows["expert_tp"] < rows["tp"]))
+    rows = _sharded(rows, chips_per_node, full)
+    kinds = RECOMPUTES if full else recompute_axis(shared.attention)
+    rows = _times(rows, recompute=[RECOMPUTES.index(kind) for kind in kinds])
+    splits = (rows["tp"] > 1) & (model.seq_len % (rows["tp"] * rows["cp"]) == 0)
+    if full:
+        rows = _times({**rows, "splits": splits}, sequence_parallel=(0, 1))
+        rows = _where(rows, rows.pop("splits") | (rows["sequence_parallel"] == 0))
+    else:
+        rows["sequence_parallel"] = splits.astype(np.int64)  # the same traffic, less memory, and norms not repeated: never worse
+
+    plans = Plans.grid(shared, **rows)
+    return plans.take(legal(plans, model, chips))
+
+
+Rows = dict[str, Array]
+
+
+def _times(rows: Rows, **axes: Sequence[int]) -> Rows:
+    """The product of rows with further axes: each row with every value, in the order of the rows."""
+    for name, values in axes.items():
+        count = len(next(iter(rows.values())))
+        rows = {known: np.repeat(column, len(values)) for known, column in rows.items()}
+        rows[name] = np.tile(np.asarray(values, np.int64), count)
+    return rows
+
+
+def _where(rows: Rows, kept: Array) -> Rows:
+    return {name: column[kept] for name, column in rows.items()}
+
+
+def _layouts(model: Transformer, chips: int, chips_per_node: int, full: bool) -> Rows:
+    """tp, pp, cp and dp whose product is the number of chips."""
+    tensor = tensor_degrees(model) if full else tensor_axis(model, chips_per_node)
+    pipeline = range(1, model.layers + 1) if full else pipeline_axis(model)
+    context = divisors(model.seq_len) if full else context_axis(model)
+    rows = _times({"tp": np.asarray(tensor, np.int64)}, pp=pipeline, cp=context)
+    model_parallel = rows["tp"] * rows["pp"] * rows["cp"]
+    rows["dp"] = chips // model_parallel
+    return _where(rows, chips % model_parallel == 0)
+
+
+def _sharded(rows: Rows, chips_per_node: int, full: bool) -> Rows:
+    """Stages of ZeRO, over all replicas or over those of one node (hybrid sharding).
+
+    Where there is a replica, stage 1 moves what stage 0 moves and needs less memory. Hybrid sharding saves what stage 3 moves between
+    nodes for every microbatch.
+    """
+    rows = _times(rows, zero_stage=(0, 1, 2, 3), hybrid=(0, 1))
+    replicas, zero, hybrid = rows["dp"] * rows["cp"], rows["zero_stage"], rows.pop("hybrid")
+    in_node = np.maximum(1, chips_per_node // rows["tp"])
+    rows["shard"] = np.where(hybrid == 1, in_node, replicas)
+    kept = (hybrid == 0) | ((zero >= (1 if full else 3)) & (in_node > 1) & (in_node < replicas) & (replicas % in_node == 0))
+    kept &= (zero < 2) | (rows["pp"] == 1)
+    if not full:
+        kept &= (zero == 0) == (replicas == 1)
+    return _where(rows, kept)
+
+
+def _powers_of_two(most: int) -> tuple[int, ...]:
+    return tuple(2**i for i in range(most.bit_length()))
+
+
+def _all_divisors(numbers: Array) -> tuple[int, ...]:
+    return tuple(sorted({divisor for number in np.unique(numbers) for divisor in divisors(int(number))}))
