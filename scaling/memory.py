@@ -5,7 +5,7 @@ The fullest of the pipeline's stages counts, at the fuller of two moments: at th
 
 from __future__ import annotations
 
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 
@@ -34,10 +34,11 @@ FP8_COPY_BYTES = 2
 """Transformer Engine keeps the weights in bf16 and caches each product's in fp8 twice over a step's microbatches: as they are and
 transposed, since Hopper's fp8 products take both operands in one layout."""
 FP8_OPERAND_BYTES = 1
-FP32_BYTES = 4
 
-TORCH_LOSS_BYTES = 12
-"""PyTorch's cross entropy per logit: the fp32 copy, its log-softmax and its gradient. Megatron-LM's overwrites one fp32 copy."""
+Loss = Literal["fused", "in-place", "torch"]
+LOSS_BYTES: dict[Loss, int] = {"fused": 2, "in-place": 4, "torch": 12}
+"""Per logit, beside the logit itself: its 16-bit gradient from one fused kernel (Transformer Engine, flash-attn); one fp32 copy that is
+overwritten (Megatron-LM; Korthikanti et al. 2022, section 4.3); or the fp32 copy, its log-softmax and its gradient (PyTorch's own)."""
 
 FRAGMENTATION_SHARE = 0.04
 """Memory that PyTorch's allocator holds over what is allocated: median of 19 runs (SimuMax v1.2, B200, max reserved over max allocated:
@@ -98,23 +99,29 @@ def stage_parameters(model: Transformer, plans: Plan | Plans) -> float | Array:
 
 
 @overload
-def memory_by_kind(model: Transformer, plans: Plan, machine: Machine) -> dict[str, float]: ...
+def memory_by_kind(model: Transformer, plans: Plan, machine: Machine, *, loss: Loss = ...) -> dict[str, float]: ...
 @overload
-def memory_by_kind(model: Transformer, plans: Plans, machine: Machine) -> dict[str, Array]: ...
-def memory_by_kind(model: Transformer, plans: Plan | Plans, machine: Machine) -> dict[str, float] | dict[str, Array]:
-    """Bytes on the fullest chip, by kind (KINDS); for one plan numbers, for many arrays of their length."""
+def memory_by_kind(model: Transformer, plans: Plans, machine: Machine, *, loss: Loss = ...) -> dict[str, Array]: ...
+def memory_by_kind(
+    model: Transformer, plans: Plan | Plans, machine: Machine, *, loss: Loss = "in-place"
+) -> dict[str, float] | dict[str, Array]:
+    """Bytes on the fullest chip, by kind (KINDS); for one plan numbers, for many arrays of their length.
+
+    ``loss``: how the cross entropy is made; see LOSS_BYTES.
+    """
     if isinstance(plans, Plan):
-        return {kind: float(value[0]) for kind, value in memory_by_kind(model, Plans.of([plans]), machine).items()}
-    held = _at_each_stage(model, plans, machine, candidate_stages(model, plans))
+        return {kind: float(value[0]) for kind, value in memory_by_kind(model, Plans.of([plans]), machine, loss=loss).items()}
+    held = at_each_stage(model, plans, machine, candidate_stages(model, plans), loss)
     shape = (3, len(plans))
     stacked = {kind: np.broadcast_to(held[kind], shape) for kind in KINDS}
     fullest = np.argmax(sum(stacked.values()), axis=0)[None]
     return {kind: np.take_along_axis(value, fullest, 0)[0] for kind, value in stacked.items()}
 
 
-def _at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
+def at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: Stages, loss: Loss = "in-place") -> dict[str, Array]:
+    """Bytes on a chip of each candidate stage, by kind: arrays that broadcast to (stages, plans)."""
     states = _states(model, plans, machine, stages)
-    activations = _activations(model, plans, machine, stages)
+    activations = _activations(model, plans, machine, stages, loss)
     held = {**states, **activations}
     return {**held, "reserved": CONTEXT_BYTES + FRAGMENTATION_SHARE * sum(held.values())}
 
@@ -161,12 +168,8 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     return {**kept, "gathered": gathered, "fresh gradients": fresh}
 
 
-def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
-    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers.
-
-    Logits are kept in the training dtype and in fp32 (Korthikanti et al. 2022, section 4.3); FSDP and unfused code are taken to use
-    PyTorch's cross entropy, which keeps three such copies.
-    """
+def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Stages, loss: Loss) -> dict[str, Array]:
+    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers."""
     element = machine.element_bytes
     operand = FP8_OPERAND_BYTES if machine.dtype == "fp8" else element
     tokens = plans.microbatch * model.seq_len / plans.cp
@@ -185,9 +188,7 @@ def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Sta
     again = np.maximum(plain.all - plain.kept, routed.all - routed.kept)
 
     columns = model.predicted_share * model.padded_vocab(plans.tp) / plans.tp
-    torch_loss = (plans.zero_stage >= 3) | (not plans.settings.fused)
-    each = element + np.where(torch_loss, TORCH_LOSS_BYTES, FP32_BYTES)
-    logits = stages.last * (1 + model.mtp_depth) * columns * each
+    logits = stages.last * (1 + model.mtp_depth) * columns * (element + LOSS_BYTES[loss])
     backward = np.maximum(plain.gradients, routed.gradients)
     at_loss = logits > again + backward
     return {
@@ -197,3 +198,15 @@ def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Sta
         "workspace": tokens * np.where(at_loss, 0.0, backward),
         "buffers": tokens * np.where(plans.pp > 1, 2 * width, 0.0),
     }
+
+
+def activation_bytes_per_token(model: Transformer, element: int, tp: int, sequence_parallel: bool, flash: bool, selective: bool) -> float:
+    """Activations of one dense layer kept for the backward pass, per token on one rank, in bytes."""
+    plan = Plan(
+        global_batch=1,
+        tp=tp,
+        sequence_parallel=sequence_parallel,
+        attention="flash" if flash else "unfused",
+        recompute="selective" if selective else "none",
+    )
+    return float(layer_activations(model, Plans.of([plan]), element, element, experts=False).kept[0])
