@@ -54,7 +54,8 @@ def pipeline_s(
     slow = f + b + w
     rest = all_forward_s + all_backward_s - slow  # of all other stages
     if schedule == "1f1b" and np.any(np.asarray(v) > 1):
-        schedule = "interleaved"
+        passes = (f, b, w, all_forward_s, all_backward_s, send_s, p, m)
+        return np.where(np.asarray(v) > 1, pipeline_s("interleaved", *passes, v, overlap), pipeline_s("1f1b", *passes, 1, overlap))
     if schedule in ("gpipe", "1f1b"):
         time = m * slow + rest
     elif schedule == "interleaved":
