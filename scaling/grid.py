@@ -23,9 +23,11 @@ CONTEXT_TOKENS = 8192
 
 
 def tensor_axis(model: Transformer, chips_per_node: int) -> tuple[int, ...]:
-    """TP degrees worth trying: powers of two and divisors of the node that cut the model evenly, within a node (or a few small ones)."""
+    """TP degrees worth trying of those that cut the model evenly: within a node, powers of two and what divides it; up to SMALL_NODE in
+    smaller nodes."""
     most = min(max(chips_per_node, SMALL_NODE), MOST_TENSOR)
-    return tuple(tp for tp in tensor_degrees(model) if tp <= most and (tp & (tp - 1) == 0 or chips_per_node % tp == 0))
+    small = chips_per_node < SMALL_NODE
+    return tuple(tp for tp in tensor_degrees(model) if tp <= most and (small or tp & (tp - 1) == 0 or chips_per_node % tp == 0))
 
 
 def pipeline_axis(model: Transformer) -> tuple[int, ...]:
