@@ -1,0 +1,1 @@
+"""What `chipassay validate` shows of the scaling model's errors: tables for people, records for programs."""

@@ -1,0 +1,91 @@
+"""The one place where validation asks the model: times, intervals and memory of plans, and the best of those that fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chipassay.scaling.cluster import Group
+from chipassay.scaling.errors import IllegalPlan, NotModelled
+from chipassay.scaling.legal import check_plan, legal
+from chipassay.scaling.machine import Machine
+from chipassay.scaling.memory import memory_by_kind
+from chipassay.scaling.models import Transformer
+from chipassay.scaling.plan import Plan
+from chipassay.scaling.plans import COLUMNS, Plans
+from chipassay.scaling.step import step
+
+from .tables import Unusable
+
+Z80 = 1.2816
+"""Normal quantile of a two-sided 80 % interval."""
+SIGMA = 0.12
+"""Standard deviation of log(measured / predicted) of a run whose settings are all published."""
+OPEN_SIGMA = 0.05
+"""What each field that a source leaves open adds to it, in squares: plans that fit and are searched differ by about so much."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The step of one plan, the best of those tried."""
+
+    plan: Plan
+    step_s: float
+    low_s: float
+    high_s: float
+    """80 % interval, widened by what was searched over."""
+    fits: bool
+    tried: int
+
+
+def _batches(plans: Sequence[Plan]) -> dict[Plan, list[Plan]]:
+    """Plans by what they share: all fields outside COLUMNS."""
+    found: dict[Plan, list[Plan]] = {}
+    for plan in plans:
+        defaults = {
+            name: 1 if name in ("global_batch", "dp", "tp", "pp", "cp", "ep", "microbatch", "interleave") else 0 for name in COLUMNS
+        }
+        key = replace(plan, **{**defaults, "recompute": "none", "sequence_parallel": False})
+        found.setdefault(key, []).append(plan)
+    return found
+
+
+def predicted_step_s(model: Transformer, group: Group, machine: Machine, plans: Sequence[Plan], open_fields: int = 0) -> Predicted:
+    """The fastest per token of the plans that fit; of all that are legal where none does.
+
+    Raises Unusable, with the sentence of the last refusal, where none is legal.
+    """
+    refusal = "no plan to try"
+    best: Predicted | None = None
+    rates: list[float] = []
+    for some in _batches(plans).values():
+        batch = Plans.of(some)
+        try:
+            kept = np.flatnonzero(legal(batch, model, group.count))
+            if not len(kept):
+                check_plan(some[0], model, group.count)
+        except (IllegalPlan, NotModelled) as error:
+            refusal = str(error)
+            continue
+        batch = batch.take(kept)
+        step_s = np.asarray(step(model, batch, machine, group).step_time_s, float)
+        memory = memory_by_kind(model, batch, machine)
+        fits = np.asarray(sum(memory.values()), float) <= machine.memory_bytes
+        per_sequence = step_s / batch.global_batch
+        order = np.lexsort((per_sequence, ~fits))
+        first = int(order[0])
+        rates += list(per_sequence[fits])
+        one = Predicted(some[int(kept[first])], float(step_s[first]), 0.0, 0.0, bool(fits[first]), len(plans))
+        if best is None or (not one.fits, one.step_s / one.plan.global_batch) < (not best.fits, best.step_s / best.plan.global_batch):
+            best = one
+    if best is None:
+        raise Unusable(refusal)
+    sigma = math.hypot(SIGMA, OPEN_SIGMA * math.sqrt(open_fields))
+    low, high = (best.step_s * math.exp(side * Z80 * sigma) for side in (-1, 1))
+    if open_fields and len(rates) > 1:
+        # Who publishes a run has tuned it, but not to the last percent: the best tenth of what fits may be what was run.
+        high = max(high, float(np.quantile(rates, 0.1)) * best.plan.global_batch * math.exp(Z80 * sigma))
+    return replace(best, low_s=low, high_s=high)

@@ -1,0 +1,170 @@
+"""Every published run against its prediction: error, interval, and the reason where there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from chipassay.results.errors import ChipassayError
+from chipassay.scaling.cluster import Group
+from chipassay.scaling.machine import Machine
+from chipassay.scaling.models import Transformer
+from chipassay.scaling.ready import ready
+
+from .clusters import group_of
+from .core import Predicted, predicted_step_s
+from .metrics import measured_step_s
+from .models import model_of
+from .plans import chip_counts, choices_of
+from .rows import Run
+from .tables import Unusable
+
+DTYPES = ((r"fp8|float8", "fp8"), (r"bf16", "bf16"), (r"fp16|half", "fp16"), (r"tf32", "tf32"), (r"fp32|float32", "fp32"))
+LOOSE_METRICS = ("gpu_hours",)
+"""Metrics that include restarts and other stages: shown, and left out of the headline."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run and its prediction. Where there is none, ``reason`` says why and the numbers are None."""
+
+    run: Run
+    chip_id: str
+    measured_step_s: float | None = None
+    predicted_step_s: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    in_sample: bool = False
+    """A constant of the model was calibrated on this source."""
+    open_fields: tuple[str, ...] = ()
+    plan: str = ""
+    tokens: float = 1.0
+    """Of one step of that plan, per chip."""
+    regime: str = ""
+    reason: str = ""
+    """Why there is no prediction; else what weakens it."""
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured step time, minus 1, whatever was measured: above 0 the model is too slow."""
+        return None if self.predicted_step_s is None or not self.measured_step_s else self.predicted_step_s / self.measured_step_s - 1
+
+    @property
+    def usable(self) -> bool:
+        return self.error is not None
+
+    @property
+    def scored(self) -> bool:
+        """Counts in the tables: usable, not suspect."""
+        return self.usable and self.run.scored
+
+    @property
+    def in_headline(self) -> bool:
+        """Counts in the headline: scored, and measured as a step or a rate."""
+        return self.scored and self.run.measured_metric not in LOOSE_METRICS
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured step lies in the interval."""
+        if self.low_s is None or self.high_s is None or self.measured_step_s is None:
+            return False
+        return self.low_s <= self.measured_step_s <= self.high_s
+
+    def in_metric(self, step_s: float) -> float:
+        """A step time as a value of what the source measured."""
+        assert self.measured_step_s is not None
+        ratio = step_s / self.measured_step_s
+        value = self.run.measured_value
+        return value * ratio if self.run.measured_metric in ("step_time_s", "days", "gpu_hours") else value / ratio
+
+
+def dtype_of(run: Run) -> str | None:
+    """The dtype that the row's words mean; None: the best of the chip (``fp16/bf16`` counts as bf16, being no slower)."""
+    return next((dtype for pattern, dtype in DTYPES if re.search(pattern, run.dtype, re.IGNORECASE)), None)
+
+
+_MACHINES: dict[tuple[int, int, bool, str | None], Machine] = {}
+
+
+def machine_of(group: Group, dtype: str | None) -> Machine:
+    """The group's chip made ready; once for each chip, dtype and size of node."""
+    key = (id(group.profile), group.chips_per_node, group.count == 1, dtype)
+    if key not in _MACHINES:
+        _MACHINES[key] = ready(group, dtype)
+    return _MACHINES[key]
+
+
+@lru_cache(maxsize=1)
+def fitted_sources() -> tuple[str, ...]:
+    """How the sources begin on which a constant of the model was calibrated."""
+    from chipassay.scaling import constants
+
+    return tuple(sorted({source for constant in constants.CALIBRATED for source in constant.fitted_on}))
+
+
+def regime_of(run: Run, model: Transformer, group: Group) -> str:
+    """Kind of run, by what bounds it: intervals are judged by these."""
+    if run.measured_metric in LOOSE_METRICS:
+        return "whole trainings"
+    if model.experts is not None:
+        return "mixture of experts"
+    if model.hidden <= 2048 and group.nodes == 1:
+        return "small models, one node"
+    return "one node" if group.nodes == 1 else "several nodes"
+
+
+def _predicted(
+    run: Run, model: Transformer, count: int, dtype: str | None, guessed: int
+) -> tuple[Predicted, float, Group, tuple[str, ...]]:
+    group = group_of(run, count)
+    machine = machine_of(group, dtype)
+    choices = choices_of(run, model, count, dtype)
+    found = predicted_step_s(model, group, machine, choices.plans, guessed + len(choices.open_fields))
+    return found, measured_step_s(run, model, found.plan, machine, choices.batch_scale), group, choices.open_fields
+
+
+def validate_run(run: Run) -> Outcome:
+    """One run against its prediction; a run that cannot be predicted comes back with its reason."""
+    chip_id = ""
+    try:
+        model, guessed = model_of(run)
+        counts = chip_counts(run)
+        chip_id = group_of(run, counts[0]).profile.chip_id
+        dtype = dtype_of(run)
+        found = [_predicted(run, model, count, dtype, len(guessed)) for count in counts]
+    except Unusable as error:
+        return Outcome(run, chip_id, reason=str(error))
+    except ChipassayError as error:
+        return Outcome(run, chip_id, reason=str(error))
+    found.sort(key=lambda one: one[0].step_s / one[1])
+    predicted, measured, group, opened = found[len(found) // 2]
+    low = min(one.low_s / step_s for one, step_s, _, _ in found) * measured
+    high = max(one.high_s / step_s for one, step_s, _, _ in found) * measured
+    opened = (*opened, *(("num_chips",) if len(counts) > 1 else ()))
+    weak = [*guessed, *(f"open: {', '.join(opened)} (best of {predicted.tried} plans)" for _ in range(bool(opened)))]
+    if not predicted.fits:
+        weak.append("does not fit by the model")
+    if run.measured_metric in LOOSE_METRICS:
+        weak.append("includes restarts")
+    return Outcome(
+        run,
+        chip_id,
+        measured,
+        predicted.step_s,
+        low,
+        high,
+        run.source.startswith(fitted_sources()) if fitted_sources() else False,
+        opened,
+        predicted.plan.describe(),
+        float(predicted.plan.global_batch) * model.seq_len / group.count,
+        regime_of(run, model, group),
+        "; ".join(weak),
+    )
+
+
+def validate(runs: Iterable[Run]) -> Iterator[Outcome]:
+    """Each run against its prediction, in their order."""
+    for run in runs:
+        yield validate_run(run)
