@@ -45,9 +45,21 @@ ATTENTION_KERNELS: Mapping[str, AttentionKernel] = {
 
 HOST_S_PER_KERNEL = Constant(
     "host time per kernel",
-    16e-6,
+    50e-6,
     "seconds of Python and driver per kernel of an eager framework, while the chip runs ahead or waits",
-    Evidence("assumed", "about 1 ms for the 60 kernels of a layer's forward pass"),
+    Evidence("assumed", "3.4 ms for a layer of eager Megatron-DeepSpeed, forward, recomputed and backward"),
+)
+HOST_KERNELS_PER_PASS = Constant(
+    "host work around a pass",
+    25.0,
+    "what the host does for each pass of a microbatch beside its layers (data, loss, schedule), in kernels",
+    Evidence("assumed", "1 ms a pass"),
+)
+HOST_SHARPNESS = Constant(
+    "host beside chip",
+    3.0,
+    "exponent of the norm that joins the time of the host and that of the chip within a pass",
+    Evidence("assumed", "between their sum (1) and the larger of them"),
 )
 DP_HIDDEN_SHARE = Constant(
     "hidden share of data-parallel traffic",
@@ -83,6 +95,8 @@ FULL_CLOCK_W_PER_TFLOPS = Constant(
 
 CALIBRATED: tuple[Constant, ...] = (
     HOST_S_PER_KERNEL,
+    HOST_KERNELS_PER_PASS,
+    HOST_SHARPNESS,
     DP_HIDDEN_SHARE,
     TP_HIDDEN_SHARE,
     OVERLAP_COST,

@@ -19,10 +19,10 @@ from .grid import context_axis, fitted_batch, pipeline_axis, tensor_axis
 from .machine import Input
 from .models import Transformer, load_model
 from .plan import Plan
-from .predict import Z90, Prediction, predict_ready
+from .predict import Prediction, predict_ready
 from .ready import ready
 from .search import BATCH_TOLERANCE, default_global_batch, fastest_plan
-from .uncertainty import MODEL_SIGMA, input_sigma
+from .uncertainty import MODEL_SIGMA, Z80, input_sigma
 
 SEQUENCES_PER_CHIP = 8
 """Batch of a per-chip comparison: sequences per chip, so at least as many per data-parallel replica."""
@@ -30,7 +30,7 @@ SEQUENCES_PER_CHIP = 8
 MOST_NODES = 65536
 """Where the search for the smallest cluster that holds a model gives up."""
 
-SHARED_MODEL_SIGMA = MODEL_SIGMA * math.sqrt(2) * 0.5
+SHARED_MODEL_SIGMA = MODEL_SIGMA["compute"] * math.sqrt(2) * 0.5
 """The model's error in a ratio: two predictions, of whose error half is taken to be common to both (assumed)."""
 
 
@@ -45,7 +45,7 @@ class Worth:
     """Other chips per reference chip."""
     low: float
     high: float
-    """90 % interval of the ratio."""
+    """80 % interval of the ratio."""
     reference: Prediction
     other: Prediction
     definition: str
@@ -70,7 +70,7 @@ class Exchange:
     """None: no number of them reaches it at this batch."""
     count_low: float | None
     count_high: float | None
-    """90 % interval of the number, by the spread of the inputs at equal scaling."""
+    """80 % interval of the number, by the spread of the inputs at equal scaling."""
     ratio: float
     """Other chips per reference chip at equal work per chip; see ``worth``."""
     reference: Prediction
@@ -132,7 +132,7 @@ def per_chip_worth(
     a, a_group = smallest_fit(transformer, reference_profile, reference_fabric)
     b, b_group = smallest_fit(transformer, other_profile, other_fabric)
     ratio = (a.tokens_per_s / a.chips) / (b.tokens_per_s / b.chips)
-    spread = math.exp(Z90 * _ratio_sigma(a, b, a_group, b_group))
+    spread = math.exp(Z80 * _ratio_sigma(a, b, a_group, b_group))
     if a_group.profile is b_group.profile and reference_fabric == other_fabric:
         spread = 1.0  # the same chip twice: every error is the same on both sides
     return Worth(
@@ -250,7 +250,7 @@ def exchange_rate(
         reason = f"no number of {other_profile.chip_id} reaches it: a batch of {batch} sequences runs out of parallel work ({most})"
     low = high = None
     if count is not None and other_prediction is not None:
-        spread = math.exp(Z90 * _ratio_sigma(a, other_prediction, a_group, make_group(count, other_profile, other_fabric)))
+        spread = math.exp(Z80 * _ratio_sigma(a, other_prediction, a_group, make_group(count, other_profile, other_fabric)))
         low, high = count / spread, count * spread
     return Exchange(
         model=transformer.name,

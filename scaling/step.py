@@ -47,11 +47,12 @@ class Side:
     tp_s: Any
     cp_s: Any
     ep_s: Any
-    host_s: Any
+    launches: Any
+    """Kernels and collectives that the host launches."""
 
     @property
     def total_s(self) -> Any:
-        return self.work.total_s + self.recompute_s + self.tp_s + self.cp_s + self.ep_s + self.host_s
+        return self.work.total_s + self.recompute_s + self.tp_s + self.cp_s + self.ep_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +102,29 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     heads = np.where(alone | ~full, 1.0 + extra, 0.0)
     embeds = np.where(alone, 1.0, 0.0)
 
-    def stage(side: Side, head: Work, embedding: Work | None) -> Any:
+    def stage(side: Side, head: Work, embedding: Work | None) -> tuple[Any, Any]:
+        """(seconds of the chip, launches) of one pass of one microbatch through the slowest stage."""
         total = layers * side.total_s + heads * head.total_s
-        return total if embedding is None else total + embeds * embedding.total_s
+        launches = layers * side.launches + heads * head.launches
+        if embedding is None:
+            return total, launches
+        return total + embeds * embedding.total_s, launches + embeds * embedding.launches
 
-    stage_f, stage_bi = stage(forward, head_f, emb_f), stage(backward_input, head_bi, emb_b)
-    stage_bw = stage(backward_weight, head_bw, None)
+    chip_f, launches_f = stage(forward, head_f, emb_f)
+    chip_bi, launches_bi = stage(backward_input, head_bi, emb_b)
+    chip_bw, launches_bw = stage(backward_weight, head_bw, None)
+    # The host runs ahead of the chip within a pass; where it is slower, the chip waits for it.
+    per_launch = constants.HOST_S_PER_KERNEL.value if plans.settings.host == "eager" else 0.0
+    around = constants.HOST_KERNELS_PER_PASS.value
+    host_f = _waiting(chip_f, per_launch * (launches_f + around))
+    host_b = _waiting(chip_bi + chip_bw, per_launch * (launches_bi + launches_bw + around))
+    stage_f, stage_bi, stage_bw = chip_f + host_f, chip_bi + host_b, chip_bw
+    # All other stages wait as much as this one, each by its share of the layers.
+    others = model.layers / np.maximum(1.0, layers)
     all_layers = model.layers + extra
-    all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s
-    all_b = (
-        all_layers * (backward_input.total_s + backward_weight.total_s) + (1 + extra) * (head_bi.total_s + head_bw.total_s) + emb_b.total_s
-    )
+    all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s + others * host_f
+    all_b = all_layers * (backward_input.total_s + backward_weight.total_s) + (1 + extra) * (head_bi.total_s + head_bw.total_s)
+    all_b = all_b + emb_b.total_s + others * host_b
     m = plans.microbatches.astype(float)
     passes = (stage_f, stage_bi, stage_bw, all_f, all_b)
     shape = (pp, plans.microbatches, plans.interleave, plans.settings.overlap_pp)
@@ -128,7 +141,7 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
         "attention": m * layers * both.attention_s,
         "memory_bound": m * (layers * both.memory_s + heads * ends_work.memory_s + embeds * (emb_f + emb_b).memory_s),
         "recompute": m * layers * backward_input.recompute_s,
-        "host": m * layers * (forward.host_s + backward_input.host_s + backward_weight.host_s),
+        "host": m * (host_f + host_b),
         "tensor_parallel": m * layers * (forward.tp_s + backward_input.tp_s),
         "context_parallel": m * layers * (forward.cp_s + backward_input.cp_s),
         "expert_parallel": m * layers * (forward.ep_s + backward_input.ep_s),
@@ -148,6 +161,16 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
         stage_bw,
         np.asarray(send, float),
     )
+
+
+def _waiting(chip_s: Any, host_s: Any) -> Any:
+    """How long the chip waits for a host that works beside it.
+
+    Neither the larger of the two nor their sum: large kernels give the host a lead, which small ones and each synchronisation use up.
+    """
+    sharpness = constants.HOST_SHARPNESS.value
+    larger = np.maximum(chip_s, host_s)
+    return larger * (1 + (np.minimum(chip_s, host_s) / larger) ** sharpness) ** (1 / sharpness) - chip_s
 
 
 def straggler_share(chips: Any) -> Any:
@@ -225,22 +248,12 @@ def _sides(
         tp_backward = _exposed(tp_back, layer.backward_input.matmul_s + again, constants.TP_HIDDEN_SHARE.value)
     else:
         tp_forward, tp_backward = tp_once, tp_back
-    per_launch = constants.HOST_S_PER_KERNEL.value if settings.host == "eager" else 0.0
     # A collective is launched from the host like a kernel.
     exchanges = np.where(plans.tp > 1, layer.tp_exchanges * np.where(plans.sequence_parallel > 0, 2, 1), 0) + 0.0
-
-    def side(work: Work, recompute_s: Any, tp_s: Any, cp_s: Any, ep_s: Any, launches: Any) -> Side:
-        device_s = work.total_s + recompute_s + tp_s + cp_s + ep_s
-        return Side(work, recompute_s, tp_s, cp_s, ep_s, np.maximum(0.0, per_launch * launches - device_s))
-
-    weights = Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, 0.0)
-    forward = side(layer.forward, 0.0, tp_forward, cp_once, ep_once, layer.forward.launches + exchanges)
-    # The host runs ahead over the whole backward pass of a layer, weight gradients included.
-    launches_back = layer.backward_input.launches + layer.backward_weight.launches + again_launches + exchanges * (1 + full)
-    device_back = layer.backward_weight.total_s
-    backward = side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches_back)
-    host_back = np.maximum(0.0, backward.host_s - device_back)
-    return forward, Side(backward.work, again, tp_backward, cp_back, ep_back, host_back), weights
+    forward = Side(layer.forward, 0.0, tp_forward, cp_once, ep_once, layer.forward.launches + exchanges)
+    launches = layer.backward_input.launches + again_launches + exchanges * (1 + full)
+    backward = Side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches)
+    return forward, backward, Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, layer.backward_weight.launches)
 
 
 def _context_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], layer: LayerTimes) -> Any:
@@ -264,7 +277,7 @@ def _send_s(model: Transformer, plans: Plans, machine: Machine, group: Group, pl
     """One send of a microbatch's activations to the next stage."""
     if not np.any(plans.pp > 1):
         return np.zeros(len(plans))
-    size = plans.microbatch * model.seq_len / plans.cp * model.hidden * float(machine.element_bytes)
+    size = np.where(plans.pp > 1, plans.microbatch * model.seq_len / plans.cp * model.hidden * float(machine.element_bytes), 0.0)
     place = places["pp"]
     split = plans.tp if plans.settings.scatter_gather else np.where(plans.sequence_parallel > 0, plans.tp, 1)
     time_s = send_s(size / split, place.members_per_node < place.members, place.groups_per_node, machine, group.fabric)

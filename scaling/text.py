@@ -51,7 +51,7 @@ def describe_prediction(prediction: Prediction) -> str:
     p = prediction
     lines = [
         f"{p.model} on {p.cluster}, {p.dtype}: {p.plan.describe()}",
-        f"step time {seconds(p.step_time_s)} (90 %: {seconds(p.low_s)} to {seconds(p.high_s)}), {amount(p.tokens_per_s)} tokens/s",
+        f"step time {seconds(p.step_time_s)} (80 %: {seconds(p.low_s)} to {seconds(p.high_s)}), {amount(p.tokens_per_s)} tokens/s",
     ]
     if p.mfu is not None and p.hfu is not None and p.mfu_causal is not None:
         lines.append(f"MFU {p.mfu:.1%} (attention counted causal: {p.mfu_causal:.1%}), HFU {p.hfu:.1%}")
@@ -82,7 +82,7 @@ def worth_sentence(worth: Worth) -> str:
     """The one sentence that a benchmark closes with."""
     return (
         f"For training {worth.model}, one {worth.reference_chip} is worth {amount(worth.ratio)} of {worth.other_chip} "
-        f"(90 %: {amount(worth.low)} to {amount(worth.high)})."
+        f"(80 %: {amount(worth.low)} to {amount(worth.high)})."
     )
 
 
@@ -105,7 +105,7 @@ def describe_exchange(exchange: Exchange) -> str:
     else:
         first = f"{e.model}: {e.reference_count} x {e.reference_chip} = {e.count} x {e.other_chip}"
         if e.count_low is not None and e.count_high is not None:
-            first += f" (90 %: {amount(e.count_low)} to {amount(e.count_high)})"
+            first += f" (80 %: {amount(e.count_low)} to {amount(e.count_high)})"
     lines = [first, f"  {e.reason}", f"At equal work per chip: {worth_sentence(e.worth)}"]
     sides = (e.reference,) if e.other is None else (e.reference, e.other)
     lines += [f"  {p.cluster}: {amount(p.tokens_per_s)} tokens/s, {p.dtype}, {p.plan.describe()}" for p in sides]

@@ -1,4 +1,4 @@
-"""How sure a prediction is: the spread of each input by its evidence, weighed by its share of the step, and the model's own."""
+"""How sure a prediction is: the spread of each input by its evidence, weighed by its share of the step, and the model's own by regime."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from .cluster import Group
 from .machine import Machine
 from .plan import Plan
 
+Z80 = 1.2816
+"""Normal quantile of a two-sided 80 % interval."""
+
 LEVEL_SIGMA: Mapping[Level, float] = {"measured": 0.05, "published": 0.08, "derived": 0.15, "assumed": 0.35}
 """Standard deviation of log(true / used) by evidence.
 
@@ -19,17 +22,25 @@ TFLOP/s); derived: shares of peak of sibling chips that were both published diff
 results/data/published.csv); assumed: chosen.
 """
 
-MODEL_SIGMA = 0.13
-"""The model's own error: root mean square, over six sources of published runs, of the median log error of each, with published
-profiles and nothing fitted (tests/scaling/anchors.csv)."""
-
-MODEL_BIAS = 0.07
-"""Median over those sources of log(measured / predicted): real runs are slower, since all that the model leaves out costs time. It
-moves the interval, not the prediction, which stays that of a well-tuned stack."""
-
+MODEL_SIGMA: Mapping[str, float] = {"compute": 0.08, "network": 0.13, "host": 0.15}
+"""The model's own error by what rules the step (``regime``): root mean square over the sources of published runs of the log errors
+that remain when the constants are fitted without the source."""
 
 FEWEST_POINTS = 3
 """With fewer points a fit of two numbers cannot tell its own spread: a measured curve then counts as surely as a derived one."""
+
+NETWORK_SHARE = 0.25
+HOST_SHARE = 0.10
+"""Shares of the step above which a step counts as ruled by traffic and waiting, or by the host."""
+
+
+def regime(breakdown_s: Mapping[str, float]) -> str:
+    """``host``: the host is waited for; ``network``: traffic and bubbles are a quarter; else ``compute``."""
+    total = math.fsum(breakdown_s.values())
+    if breakdown_s["host"] >= HOST_SHARE * total:
+        return "host"
+    kinds = ("tensor_parallel", "context_parallel", "expert_parallel", "pipeline_send", "pipeline_bubble", "data_parallel")
+    return "network" if sum(breakdown_s[kind] for kind in kinds) >= NETWORK_SHARE * total else "compute"
 
 
 def curve_sigma(curve: Curve | Link) -> float:
@@ -52,7 +63,10 @@ def curve_sigma(curve: Curve | Link) -> float:
 
 def input_sigmas(machine: Machine, group: Group, plan: Plan) -> dict[str, float]:
     """Kind of the breakdown -> sigma of the input behind it."""
-    matmul, attention, memory = (curve_sigma(curve) for curve in (machine.matmul, machine.attention, machine.memory))
+    matmul, attention = LEVEL_SIGMA[machine.products.evidence.level], LEVEL_SIGMA[machine.attentions.evidence.level]
+    if not machine.products.tiles:
+        matmul, attention = curve_sigma(machine.matmul), curve_sigma(machine.attention)
+    memory = curve_sigma(machine.memory)
     link = machine.link("all_reduce", min(plan.tp, group.chips_per_node))
     in_node = curve_sigma(link) if link is not None else LEVEL_SIGMA["assumed"]
     network = next((LEVEL_SIGMA[found.evidence.level] for found in group.inputs if found.what == "network between nodes"), in_node)
@@ -61,26 +75,44 @@ def input_sigmas(machine: Machine, group: Group, plan: Plan) -> dict[str, float]
         "attention": attention,
         "memory_bound": memory,
         "recompute": matmul,
+        "host": LEVEL_SIGMA["derived"],
         "tensor_parallel": network if plan.tp > group.chips_per_node else in_node,
+        "context_parallel": network if plan.tp * plan.cp > group.chips_per_node else in_node,
+        "expert_parallel": network if plan.tp * plan.ep > group.chips_per_node else in_node,
         "pipeline_send": network,
         "pipeline_bubble": matmul,
         "data_parallel": network,
         "optimizer": memory,
+        "offload": LEVEL_SIGMA["assumed"],
+        "stragglers": matmul,
     }
 
 
-def input_sigma(breakdown_s: Mapping[str, float], machine: Machine, group: Group, plan: Plan) -> float:
-    """Standard deviation of log(step time) from the inputs alone.
+TOGETHER = (
+    ("matmul", "recompute", "pipeline_bubble", "stragglers"),
+    ("attention",),
+    ("memory_bound", "optimizer"),
+    ("host",),
+    ("tensor_parallel", "context_parallel", "expert_parallel"),
+    ("data_parallel", "pipeline_send"),
+    ("offload",),
+)
+"""Kinds that rest on one input are wrong together; kinds of different inputs independently."""
 
-    Kinds that rest on the same input (matmul, recompute, bubble) are wrong together; kinds of different inputs independently.
-    """
+
+def input_sigma(breakdown_s: Mapping[str, float], machine: Machine, group: Group, plan: Plan) -> float:
+    """Standard deviation of log(step time) from the inputs alone."""
     total = math.fsum(breakdown_s.values())
     sigmas = input_sigmas(machine, group, plan)
-    together: tuple[tuple[str, ...], ...] = (("matmul", "recompute", "pipeline_bubble"), ("attention",), ("memory_bound", "optimizer"))
-    together += (("tensor_parallel",), ("data_parallel", "pipeline_send"))
-    return math.sqrt(sum(sum(breakdown_s[kind] / total * sigmas[kind] for kind in kinds) ** 2 for kinds in together))
+    return math.sqrt(sum(sum(breakdown_s[kind] / total * sigmas[kind] for kind in kinds) ** 2 for kinds in TOGETHER))
 
 
 def log_sigma(breakdown_s: Mapping[str, float], machine: Machine, group: Group, plan: Plan) -> float:
     """Standard deviation of log(step time), the model's own error included."""
-    return math.hypot(MODEL_SIGMA, input_sigma(breakdown_s, machine, group, plan))
+    return math.hypot(MODEL_SIGMA[regime(breakdown_s)], input_sigma(breakdown_s, machine, group, plan))
+
+
+def interval_s(step_time_s: float, breakdown_s: Mapping[str, float], machine: Machine, group: Group, plan: Plan) -> tuple[float, float]:
+    """The 80 % interval of the real step time: log-normal."""
+    spread = math.exp(Z80 * log_sigma(breakdown_s, machine, group, plan))
+    return step_time_s / spread, step_time_s * spread
