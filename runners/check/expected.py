@@ -1,6 +1,6 @@
-"""What a row should show: a published figure near in case, chip and fabric where there is one, else the chip's profile.
+"""What a row should show: a published figure of this very case, else the chip's profile at its shape, else a published figure near by.
 
-What nobody published stays unknown: no figure is stretched to another chip, fabric, group or direction.
+What nobody knows stays unknown: no figure is stretched to another chip, fabric, group or direction.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from dataclasses import replace
 
 from chipassay.results.catalogue import Chip, load_chips
 from chipassay.results.expected import ExpectedRow, expected_of
-from chipassay.results.operations import NARROW_SUMS, STREAM_OPS, USUAL_HEAD_DIM, fills_matrix_unit, limited_by
-from chipassay.results.profile import Level
-from chipassay.results.published import profile_from_catalogue
+from chipassay.results.operations import NARROW_SUMS, USUAL_HEAD_DIM, fills_matrix_unit, limited_by
+from chipassay.results.profile import Level, Profile
 from chipassay.results.schema import Row
+from chipassay.results.shipped import find_profile
 
+from . import expected_models
 from .expected_links import FROM_PROFILE, collective, copy_between, host_link
-from .figure import BANDWIDTH, RATE, beyond_cache, chips_of_copy, figure, flops_of
+from .expected_models import NARROW_TOLERANCE
+from .figure import RATE, beyond_cache, chips_of_copy, figure, flops_of
 from .finding import Expectation
 from .tolerance import ABOVE, PER_OCTAVE, PROFILE
 
+SAME_OCTAVES = 0.01
 NEAR_OCTAVES = 0.3
 """How far each edge of a product may be from a published shape's, as a power of two. The best of many shapes stands for itself alone: an
 edge of 769 in place of 768 costs the last tile."""
@@ -35,8 +38,6 @@ over 512 tokens reach 0.45 to 0.8 of it, over 2048 and more 0.7 to 1.2 (tables o
 PER_LOAD, PER_KERNEL = 0.10, 0.20
 """What other numbers of tokens and heads than the charts' add, and a kernel that is none of the published ones (forward passes of serving
 frameworks, tables of aiconfigurator-core)."""
-NARROW_TOLERANCE = 0.50
-"""fp8 products by other scalings and libraries than the published ones take up to twice as long (the same tables)."""
 BOTH, PER_DIRECTION = "forward+backward", 0.10
 """A forward pass alone is some 10 % faster or slower than both together (FlashAttention's charts)."""
 FAMILIES = (
@@ -71,15 +72,13 @@ def expected_of_chip(row: Row, chip: Chip) -> Expectation | None:
         return _product(row, chip)
     if row.op == "attention":
         return _attention(row, chip)
-    if row.op in (*STREAM_OPS, "read"):
-        return _memory(row, chip) if beyond_cache(row, chip) else None
     if row.op == "transfer":
         if row.path == "device_to_device":
             if row.variant is None:
                 return _memory(row, chip) if beyond_cache(row, chip) else None
             return copy_between(row, chip) if chips_of_copy(row) else None
         return host_link(row, chip)
-    return None
+    return _memory(row, chip) if limited_by(row) == "memory" and beyond_cache(row, chip) else None
 
 
 def from_published(figures: Sequence[ExpectedRow], how: str, more: float = 0.0) -> Expectation:
@@ -95,32 +94,46 @@ def from_published(figures: Sequence[ExpectedRow], how: str, more: float = 0.0) 
 
 
 def _product(row: Row, chip: Chip) -> Expectation | None:
-    if row.math_mode in NARROW_SUMS or row.scaling not in (None, "per_tensor") or not fills_matrix_unit(row) or not row.dtype:
+    if row.math_mode in NARROW_SUMS or row.scaling not in (None, "per_tensor") or not row.dtype:
         return None
-    figures = [one for one in expected_of(chip.id, "matmul") if one.dtype == row.dtype]
-    if row.m and row.n and row.k:
-        alike = [one for one in figures if one.shape and 1 / MOST_WORK <= row.m * row.n * row.k / math.prod(one.shape) <= MOST_WORK]
-        near = _nearest(alike, lambda one: _distance((row.m, row.n, row.k), one), NEAR_OCTAVES)
-        if near is not None:
-            figures_near, octaves = near
-            m, n, k = figures_near[0].shape or (0, 0, 0)
-            how = "" if octaves < 0.01 else f" (of {m}x{n}x{k}, {octaves:.1f} octaves away)"
-            found = from_published(figures_near, how, PER_OCTAVE * octaves)
-            return found if "cold" in found.source else _read_first(found, row, chip)
-    profile = profile_from_catalogue(chip.id)
-    curve, flops = profile.matmul.get(row.dtype), flops_of(row)
-    if curve is None or not flops:
+    profile, figures = find_profile(chip.id), [one for one in expected_of(chip.id, "matmul") if one.dtype == row.dtype]
+    near = _near_products(row, figures)
+    if near is not None and near[1] < SAME_OCTAVES:
+        return _from_near(near, row, chip)
+    found = [one for one in (near and _from_near(near, row, chip), expected_models.product(row, profile)) if one is not None]
+    return min(found, key=lambda one: one.value / one.low) if found else _by_line(row, profile, figures)
+
+
+def _near_products(row: Row, figures: Sequence[ExpectedRow]) -> tuple[list[ExpectedRow], float] | None:
+    """The published figures of the nearest shape, and how many octaves it is away; None where none is within NEAR_OCTAVES."""
+    if not (row.m and row.n and row.k) or not fills_matrix_unit(row):
         return None
-    # Also a product must read its inputs: a thin one is bound by that.
+    alike = [one for one in figures if one.shape and 1 / MOST_WORK <= row.m * row.n * row.k / math.prod(one.shape) <= MOST_WORK]
+    return _nearest(alike, lambda one: _distance((row.m, row.n, row.k), one), NEAR_OCTAVES)
+
+
+def _from_near(near: tuple[list[ExpectedRow], float], row: Row, chip: Chip) -> Expectation:
+    figures, octaves = near
+    m, n, k = figures[0].shape or (0, 0, 0)
+    how = "" if octaves < SAME_OCTAVES else f" (of {m}x{n}x{k}, {octaves:.1f} octaves away)"
+    found = from_published(figures, how, PER_OCTAVE * octaves)
+    return found if "cold" in found.source else _read_first(found, row, chip)
+
+
+def _by_line(row: Row, profile: Profile, figures: Sequence[ExpectedRow]) -> Expectation | None:
+    """By FLOPs alone, where no model knows the shape; a product must also read its inputs: a thin one is bound by that."""
+    curve, flops = profile.matmul.get(row.dtype or ""), flops_of(row)
+    if curve is None or not flops or not fills_matrix_unit(row):
+        return None
     memory_s = profile.memory.time_s(row.bytes) if profile.memory is not None and row.bytes else 0.0
     best = max((one.value * (1 + ABOVE * one.tolerance) for one in figures if one.bound == "max"), default=0.0)
-    least = NARROW_TOLERANCE if row.dtype.startswith("fp8") else 0.0
+    least = NARROW_TOLERANCE if (row.dtype or "").startswith("fp8") else 0.0
     return _from_curve(RATE, flops / max(curve.time_s(flops), memory_s), curve.evidence.level, curve.evidence.source, best, least)
 
 
 def _read_first(warm: Expectation, row: Row, chip: Chip) -> Expectation:
     """Of a figure with a warm cache what is normal where the cache was evicted: the inputs come out of the memory, at worst beforehand."""
-    memory, flops = profile_from_catalogue(chip.id).memory, flops_of(row)
+    memory, flops = find_profile(chip.id).memory, flops_of(row)
     if row.cache != "cold" or memory is None or not row.bytes or not flops:
         return warm
     return replace(warm, low=flops / (flops / warm.low + row.bytes / memory.rate))
@@ -148,9 +161,15 @@ def _attention(row: Row, chip: Chip) -> Expectation | None:
             one = near[0][0]
             how = f", {one.implementation}{how}" + ("" if near[1] < 0.01 else f" (of sequences of {one.seq})")
             return from_published(near[0], how, more + odd + PER_OCTAVE * near[1])
-    curve, flops = profile_from_catalogue(chip.id).attention.get(row.dtype), flops_of(row)
+    if family == "unfused":
+        return None
+    profile = find_profile(chip.id)
+    modelled = expected_models.attention(row, profile, family)
+    if modelled is not None:
+        return modelled
+    curve, flops = profile.attention.get(row.dtype), flops_of(row)
     usual = seq >= PROFILE_SEQUENCE and head_dim == USUAL_HEAD_DIM and bool(row.causal) and direction == "forward"
-    if family == "unfused" or not usual or curve is None or not flops:
+    if not usual or curve is None or not flops:
         return None
     level: Level = "derived" if curve.evidence.level == "published" else curve.evidence.level
     return _from_curve(RATE, flops / curve.time_s(flops), level, curve.evidence.source)
@@ -175,21 +194,16 @@ def family_of(kernel: str) -> str | None:
 
 
 def _memory(row: Row, chip: Chip) -> Expectation | None:
-    op = "copy" if row.op == "transfer" else row.op or ""
-    figures = expected_of(chip.id, op)
-    if figures:
-        return from_published(figures, "")
-    curve = profile_from_catalogue(chip.id).memory
-    if curve is None:
-        return None
-    moved = row.bytes or 1e9
-    return _from_curve(BANDWIDTH, moved / curve.time_s(moved), curve.evidence.level, curve.evidence.source)
+    figures = expected_of(chip.id, "copy" if row.op == "transfer" else row.op or "")
+    return from_published(figures, "") if figures else expected_models.memory(row, find_profile(chip.id))
 
 
 def _from_curve(metric: str, value: float, level: Level, source: str, best: float = 0.0, least: float = 0.0) -> Expectation:
     """``best``: the highest published figure; ``least``: a tolerance that is not gone below."""
     tolerance = max(PROFILE[level], least)
-    return Expectation(metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, FROM_PROFILE + source)
+    return Expectation(
+        metric, value, value * (1 - tolerance), max(best, value * (1 + ABOVE * tolerance)), level, f"{FROM_PROFILE}line by FLOPs, {source}"
+    )
 
 
 def _distance(shape: tuple[int | None, ...], one: ExpectedRow) -> float:

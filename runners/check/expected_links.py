@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from chipassay.results.catalogue import Chip
 from chipassay.results.expected import ExpectedRow, expected_of
-from chipassay.results.link import Link, bus_factor
+from chipassay.results.link import Link
 from chipassay.results.profile import Level
-from chipassay.results.published import PCIE_BUS_SHARE, PCIE_SOURCE, profile_from_catalogue
+from chipassay.results.published import PCIE_BUS_SHARE, PCIE_SOURCE
 from chipassay.results.schema import Row
+from chipassay.results.shipped import find_profile
 
 from .figure import BANDWIDTH, BUSBW, host_copy
 from .finding import Expectation
@@ -98,31 +99,32 @@ def _read(sweep: Sequence[ExpectedRow], size_bytes: int) -> tuple[float, Expecte
 
 
 def _from_links(row: Row, chip: Chip, joins: Transport) -> Expectation | None:
-    """The profile's line for this pattern and group, if it is of the same kind of link."""
+    """The profile's link of this pattern and group, if it is of the same kind."""
     size, ranks = row.size_bytes or 0, row.group_size or 0
-    lines = [link for link in profile_from_catalogue(chip.id).links if (link.pattern, link.group_size) == (row.op, ranks)]
-    same = [link for link in lines if (kind_of(link.transport) or link.transport) == joins.kind]
+    replayed = row.launch == "graph"
+    links = [link for link in find_profile(chip.id).links if (link.pattern, link.group_size, link.placement) == (row.op, ranks, "inside")]
+    same = [link for link in links if (kind_of(link.transport) or link.transport) == joins.kind]
     if same:
-        # Where no sweep stands behind a line, its latency is a guess: it says something of large messages alone.
-        guessed = same[0].points < SWEEP_POINTS and same[0].latency_s > LATENCY_SHARE * same[0].time_s(size)
-        return None if guessed else _from_line(same[0], size)
+        link = min(same, key=lambda one: (one.launch == "graph") != replayed)
+        # Where no sweep stands behind a line, and nobody told its error, its latency is a guess: it says something of large messages alone.
+        guessed = link.sigma(size) is None and link.points < SWEEP_POINTS and link.latency_s > LATENCY_SHARE * link.time_s(size)
+        return None if guessed else _from_link(link, size)
     if joins.kind == "pcie" and chip.pcie_bytes_per_s and row.op == "all_reduce" and size >= LARGE_BYTES // 16:
         value, tolerance = PCIE_BUS_SHARE * chip.pcie_bytes_per_s, PCIE_COLLECTIVE
         return Expectation(BUSBW, value, value * (1 - tolerance), value * (1 + ABOVE * tolerance), "derived", PCIE_SOURCE)
     return None
 
 
-def _from_line(link: Link, size_bytes: int) -> Expectation:
-    value = size_bytes * bus_factor(link.pattern, link.group_size) / link.time_s(size_bytes)
-    tolerance = max(PROFILE[link.evidence.level], of_size(size_bytes), PCIE_COLLECTIVE if kind_of(link.transport) == "pcie" else 0.0)
-    return Expectation(
-        BUSBW,
-        value,
-        value * (1 - tolerance),
-        value * (1 + ABOVE * tolerance),
-        link.evidence.level,
-        FROM_PROFILE + link.evidence.source,
-    )
+def _from_link(link: Link, size_bytes: int) -> Expectation | None:
+    """At a message size: as far off as the link knows of itself, and then as healthy machines differ."""
+    if not link.bus_factor:
+        return None
+    value, interval_s = size_bytes * link.bus_factor / link.time_s(size_bytes), link.interval_s(size_bytes)
+    own = PROFILE[link.evidence.level] if interval_s is None else 1 - link.time_s(size_bytes) / interval_s[1]
+    tolerance = max(1 - (1 - own) * (1 - of_size(size_bytes)), PCIE_COLLECTIVE if kind_of(link.transport) == "pcie" else 0.0)
+    which = "line by message size" if interval_s is None else "model of messages"
+    source = f"{FROM_PROFILE}{which}, {link.evidence.source}"
+    return Expectation(BUSBW, value, value * (1 - tolerance), value * (1 + ABOVE * tolerance), link.evidence.level, source)
 
 
 def _told(found: Expectation | None, joins: Transport) -> Expectation | None:

@@ -31,7 +31,24 @@ Device = tuple[str, int | None]
 
 _CASE = attrgetter(*CASE_NAMES)
 _EXPECTED_BY = attrgetter(
-    *("chip_id", "op", "dtype", "m", "n", "k", "batch", "heads", "seq_q", "seq_kv", "head_dim", "head_dim_v", "causal", "window"),
+    *(
+        "chip_id",
+        "op",
+        "dtype",
+        "m",
+        "n",
+        "k",
+        "layout",
+        "scaling",
+        "batch",
+        "heads",
+        "seq_q",
+        "seq_kv",
+        "head_dim",
+        "head_dim_v",
+        "causal",
+        "window",
+    ),
     *("direction", "path", "host_memory", "variant", "size_bytes", "group_size", "members", "beside", "native", "math_mode", "backend"),
     *("kernel", "cache", "fabric", "node_count", "chip_count", "algorithm", "bytes", "flops", "status", "tool", "last_level_cache_bytes"),
 )

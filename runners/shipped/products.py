@@ -35,6 +35,8 @@ GAP_CHIP, GAP_DTYPE = "h200-sxm-141gb", "bf16"
 """Where a table's launches are held against those of a stream, and in which dtype a table holds nothing but the product."""
 SQUARES = np.array([1024.0, 2048.0, 4096.0, 8192.0, 16384.0])
 """Shapes of which a published ``best`` figure is the best, where its source does not name one."""
+SCALED = "scaled to the best published"
+"""How the source of a relative's model begins that meets a published figure of the chip itself: as good as first hand for its twin."""
 FEW = 3
 """Fewer published shapes than this are figures that a relative's model is scaled to, not a fit of their own."""
 BEST_SIGMA = 0.10
@@ -130,10 +132,11 @@ def by_rule(chip: Chip, dtype: str, parents: Parents) -> ProductModel | None:
     """From the first parent that has this dtype, or its twin, at first hand."""
     for parent_id, parent in parents.items():
         for other in (dtype, TWIN_DTYPE.get(dtype)):
-            model = parent.products.get(other) if other else None
-            if other is None or model is None or model.evidence.level not in FIRST_HAND:
+            model, of = parent.products.get(other) if other else None, find_chip(parent_id)
+            if other is None or model is None:
                 continue
-            of = find_chip(parent_id)
+            if model.evidence.level not in FIRST_HAND and not (model.evidence.source.startswith(SCALED) and same_units(chip, of, dtype)):
+                continue
             found = product_by_rule(model, of, chip, dtype, None if other == dtype else other)
             if found is not None:
                 return beside_best(found, chip, dtype) if same_units(chip, of, dtype) else scaled_to_best(found, chip, dtype)
@@ -169,7 +172,7 @@ def scaled_to_best(model: ProductModel, chip: Chip, dtype: str) -> ProductModel:
     rate, source = best
     edge = SQUARES[np.argmax(SQUARES**3 / model.time_s(SQUARES, SQUARES, SQUARES))][None]
     model = scaled(model, ProductShapes(edge, edge, edge, 2 * edge**3 / rate), chip.peak_flops_per_s.get(dtype, np.inf))
-    text = f"scaled to the best published, {rate / 1e12:.4g} TFLOP/s ({source}); {model.evidence.source}"
+    text = f"{SCALED}, {rate / 1e12:.4g} TFLOP/s ({source}); {model.evidence.source}"
     return replace(model, spread=BEST_SIGMA, evidence=Evidence("derived", text, model.evidence.date))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chipassay.results.catalogue import load_chips
 from chipassay.results.errors import UnknownName
 from chipassay.results.profile import Profile
 from chipassay.results.shape_models.product import ProductModel
@@ -24,7 +25,7 @@ EDGES = 2.0 ** np.arange(4, 16)
 WHOLE = 256.0 * np.array([1, 2, 3, 4, 5, 8, 16, 31, 32, 33, 64, 128])
 """Whole tiles of every kind."""
 
-DRIFT = 0.003
+DRIFT = 0.0035
 """Of a time: a little more of it may be bytes, during which clocks recover."""
 KERNELS = 0.06
 """Of a time: where a library takes a better kernel for the larger shape, as the tables show it does; a correction holds that."""
@@ -117,6 +118,27 @@ def test_what_is_derived_is_less_certain_than_what_it_is_derived_from():
         assert child.products["bf16"].held_out is None
 
 
+@pytest.mark.parametrize(
+    ("chip_id", "kin"),
+    [
+        ("b100-sxm-192gb", "b200-sxm-180gb"),
+        ("h100-pcie-80gb", "h800-pcie-80gb"),
+        ("a800-pcie-80gb", "a100-pcie-80gb"),
+        ("a40-pcie-48gb", "a10g-24gb"),
+        ("rtx-4090d-24gb", "rtx-4090-24gb"),
+        ("gb300", "b300-sxm-288gb"),
+    ],
+)
+def test_a_chip_reaches_the_share_of_its_peak_that_its_kin_does(chip_id: str, kin: str):
+    own, other = (rate(find_profile(one), "bf16") / find_profile(one).peak_flops_per_s["bf16"].value for one in (chip_id, kin))
+    assert own == pytest.approx(other, rel=0.09)
+
+
+def test_every_nvidia_chip_of_the_catalogue_ships_with_a_profile():
+    """Else its figures would follow another rule than those of its kin, which do."""
+    assert {chip.id for chip in load_chips().values() if chip.vendor == "NVIDIA"} <= set(shipped_ids())
+
+
 def evidences(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         if set(value) == {"level", "source", "date"}:
@@ -143,8 +165,8 @@ def test_of_the_chip_that_was_measured_here_the_models_are_measured():
 
 
 def test_a_chip_without_a_shipped_profile_is_made_of_published_figures():
-    assert "h100-pcie-80gb" not in shipped_ids()
-    assert find_profile("H100-PCIE-80GB").chip_id == "h100-pcie-80gb"
+    assert "gaudi2" not in shipped_ids()
+    assert find_profile("GAUDI2").chip_id == "gaudi2"
     with pytest.raises(UnknownName, match="did you mean h100-sxm-80gb"):
         find_profile("h100-sxm-81gb")
 
@@ -156,4 +178,4 @@ def test_profiles_load_without_torch():
 
 
 def test_the_profiles_are_small():
-    assert sum(path.stat().st_size for path in PROFILES.glob("*.json")) < 2_000_000
+    assert sum(path.stat().st_size for path in PROFILES.glob("*.json")) < 3_000_000

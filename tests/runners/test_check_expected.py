@@ -116,7 +116,7 @@ def test_a_size_between_two_published_ones_is_read_between_them() -> None:
         all_reduce(100.0, dtype="int8"),
         Row(op="rms_norm", status="ok", chip_id="h100-sxm-80gb", bytes=1e10, bandwidth_bytes_per_s=2e12),
         Row(op="copy", status="ok", chip_id="h100-sxm-80gb", bytes=1e6, bandwidth_bytes_per_s=2e12, last_level_cache_bytes=50 * 2**20),
-        Row(op="matmul", status="ok", chip_id="h100-sxm-80gb", dtype="bf16", m=1, n=4096, k=4096, rate_flops_per_s=1e12),
+        Row(op="matmul", status="ok", chip_id="h800-sxm-80gb", dtype="bf16", m=1, n=4096, k=4096, rate_flops_per_s=1e12),
         Row(op="matmul", status="ok", chip_id="h100-sxm-80gb", dtype="fp16", math_mode="fp16_accum", m=512, n=512, k=512, flops=1e9),
         Row(op="attention", status="ok", chip_id="h100-sxm-80gb", dtype="bf16", seq_q=4096, seq_kv=4096, head_dim=80, rate_flops_per_s=1.0),
         Row(op="matmul", status="skipped", chip_id="h100-sxm-80gb", dtype="bf16", m=4096, n=4096, k=4096),
