@@ -230,8 +230,9 @@ def _falcon(config: Config) -> dict[str, Any]:
     }
 
 
-def _gemma(config: Config) -> dict[str, Any]:
-    return {"qkv_biases": bool(config.get("attention_bias"))}
+def _attention_bias(config: Config) -> dict[str, Any]:
+    given = config.get("attention_bias")
+    return {} if given is None else {"qkv_biases": bool(given)}
 
 
 def _mpt(config: Config) -> dict[str, Any]:
@@ -264,11 +265,12 @@ SPECIAL = {
     "baichuan": _baichuan,
     "bert": _bert,
     "falcon": _falcon,
-    "gemma": _gemma,
-    "glm": _gemma,
+    "gemma": _attention_bias,
+    "glm": _attention_bias,
+    "glm4": _attention_bias,
     "gpt_bigcode": _bigcode,
     "gpt_neox": _neox,
-    "llama": _gemma,
+    "llama": _attention_bias,
     "mpt": _mpt,
     "opt": _opt,
     "roberta": _bert,
