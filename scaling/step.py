@@ -308,7 +308,7 @@ def _update(
     optimizer_s = machine.memory_s(OPTIMIZER_BYTES[plans.settings.optimizer] * owned, "adam")
     offload_s = 0.0
     traffic = 0.0
-    if np.any(plans.dp * plans.cp > 1):
+    if np.any((plans.dp * plans.cp > 1) | ((expert > 0) & (experts_over > 1))):
         traffic = _traffic_s(plans, machine, group, places, dense, expert, forward_s, backward_s, m)
     ends = np.zeros(len(plans))
     if model.tied_embeddings and np.any(plans.pp > 1):
