@@ -8,6 +8,7 @@ rate: that between chips of a node, or the group's share of the node's NICs.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,9 +22,26 @@ from .placement import Placement
 from .plans import Array
 
 TREE_SHARE = 0.92
-"""Share of the links' rate that a tree reaches, beside a ring (NCCL, src/graph/tuning.cc: 0.92 for an all-reduce by Tree)."""
-TREE_HOP = 2.1
-"""Latency of a tree's level over the network, in hops of a ring (the same file: 8.5 us and 4.0 us in LL128, 5.0 us and 2.7 us in LL)."""
+"""Share of the rate in a node that a tree reaches (NCCL, src/graph/tuning.cc: 0.92 for an all-reduce by Tree)."""
+TREE_HOP = 1.85
+"""Latency of one level of a tree over the network, in hops of a ring (the same file, protocol LL: 5.0 us and 2.7 us). Measured levels:
+4.2 us (32 nodes of A100, NVIDIA/nccl issue 652), 4.7 us (2 nodes, NVIDIA/nccl-tests issue 150), 5.8 us (16 of H100, nccl issue 1469)."""
+TREE_NICS = 0.62
+"""Share of the NICs' rate that a tree of sends between chips reaches. Median over 0.95 (2 nodes of V100, nccl-tests issue 251), 0.64 (V100
+on EFA, issue 22), 0.61 (A100 on EFA, nccl issue 527) and 0.48 (A100, 4 NICs, nccl-tests issue 152)."""
+IN_SWITCH = 1.1
+"""An all-reduce this much faster among 8 chips than an all-gather is reduced in the switch (NVLS: 1.2 to 1.4 times; without it at most
+1.08: NVIDIA's tables in aiconfigurator-core). Trees of such nodes reach the NICs' rate: 2 of B200 (coreweave/nccl-tests pull request 92)."""
+SLICE_BYTES = 256 * 1024
+"""What a step passes on at once of a large message (NCCL, src/graph/tuning.cc: the latency of a hop is that of a 256 kB chunk)."""
+PEER_S = 3.3e-6
+"""Time to start one message of an all-to-all to a chip of another node: 64 H800 on 8 nodes, 8 MiB, take 338 us, 153 of them bytes
+(NVIDIA/nccl issue 1531)."""
+CONGESTION = 0.01
+"""Share of the rate that each doubling of the nodes beyond FEW_NODES loses to other traffic in the switches: lies between 0.00 and 0.05 by
+32 nodes of H100 (NVIDIA/nccl issue 1218) and 248 of H200 (nccl-tests issue 283)."""
+FEW_NODES = 8
+"""Nodes up to which the fabrics' shares of the line rate were measured (results/data/fabrics.csv)."""
 
 
 def tensor_placement(tp: int, chips_per_node: int) -> Placement:
@@ -76,15 +94,41 @@ def _inside(pattern: str, sizes: Array, members: Array, machine: Machine) -> tup
     return latency, busbw, floor
 
 
-def node_rate(placement: Placement, fabric: Fabric) -> Array:
+@lru_cache(maxsize=256)
+def _in_switch(machine: Machine) -> bool:
+    """Whether the switch between the chips of a node reduces: by the largest group whose all-reduce and all-gather are known."""
+    reduce, gather = ({link.group_size: link for link in machine.links.get(pattern, ())} for pattern in ("all_reduce", "all_gather"))
+    both = reduce.keys() & gather.keys()
+    return bool(both) and reduce[max(both)].busbw_bytes_per_s > IN_SWITCH * gather[max(both)].busbw_bytes_per_s
+
+
+def node_rate(pattern: str, placement: Placement, fabric: Fabric) -> Array:
     """Bytes/s, one way, that one group gets of its node's NICs: its share, and no more than the NICs beside its own chips.
 
     A chip drives the NICs beside it (one chip a node levels off at one NIC: NVIDIA/nccl-tests issue 232; half the chips of a node reach
-    half the rate: NVIDIA/nccl issue 1168).
+    half the rate: NVIDIA/nccl issue 1168). Beyond FEW_NODES nodes CONGESTION takes its part, beyond a pod its uplinks.
     """
     own = placement.members_per_node * np.maximum(1.0, fabric.nics / np.asarray(placement.chips_per_node))
-    rate: Array = np.minimum(fabric.nics / np.asarray(placement.groups_per_node), own) * fabric.nic_bytes_per_s_one_way * fabric.bus_share
-    return rate
+    lanes = np.minimum(fabric.nics / np.asarray(placement.groups_per_node), own)
+    crowd = (1.0 - CONGESTION) ** np.log2(np.maximum(1.0, placement.nodes / FEW_NODES))
+    rate: Array = lanes * fabric.nic_bytes_per_s_one_way * fabric.bus_share * crowd
+    return rate if fabric.oversubscription <= 1 else rate * _uplinks(pattern, placement, fabric)
+
+
+def _uplinks(pattern: str, placement: Placement, fabric: Fabric) -> Array:
+    """Share of the rate that the uplinks of the pods leave: what leaves a pod, of all that leaves its nodes, must pass at 1 / oversubscription.
+
+    A ring leaves a pod once however many of its nodes lie there; of an all-to-all leaves what is for members elsewhere. Where it is not
+    told how many members share a pod, a group beyond a pod is taken to have one node in each.
+    """
+    inside = np.asarray(placement.members_per_node)
+    if placement.members_per_pod is None:
+        in_pod = np.where(placement.nodes > fabric.pod_nodes, inside, placement.members)
+    else:
+        in_pod = placement.members_per_pod
+    leaving = (placement.members - in_pod) / np.maximum(1, placement.members - inside) if pattern == "all_to_all" else inside / in_pod
+    share: Array = np.where(in_pod < placement.members, 1 / np.maximum(1.0, fabric.oversubscription * leaving), 1.0)
+    return share
 
 
 def collective_s(pattern: str, size_bytes: float | Array, placement: Placement, machine: Machine, fabric: Fabric) -> Array:
@@ -98,43 +142,92 @@ def collective_s(pattern: str, size_bytes: float | Array, placement: Placement, 
     sizes, members, inside, nodes = (np.broadcast_to(column, shape).reshape(-1) for column in columns)
     sizes = np.asarray(sizes, float)
     latency, busbw, floor = _inside(pattern, sizes, np.where(members > 1, inside, 1), machine)
-    factor = bus_factors(pattern, members)
-    with np.errstate(divide="ignore"):
-        time_s = np.maximum(latency + sizes * factor / busbw, floor)
+    time_s = np.maximum(latency + sizes * bus_factors(pattern, members) / busbw, floor)
     over = (nodes > 1) & (members > 1)
     if over.any():
         if fabric.node_bytes_per_s <= 0:
             most = int(members[over].max())
             raise MissingCell(f"the group of {most} crosses nodes, but the fabric is {fabric.name}; name one such as hdr200x8")
-        rate = np.broadcast_to(node_rate(placement, fabric), shape).reshape(-1)
-        time_s = np.where(over, _over_s(pattern, sizes, members, inside, nodes, latency, busbw, rate, fabric), time_s)
+        rate = np.broadcast_to(node_rate(pattern, placement, fabric), shape).reshape(-1)
+        time_s = np.where(
+            over, _Over(pattern, sizes, members, inside, nodes, latency, busbw, rate, fabric.latency_s, machine).time_s(), time_s
+        )
     done: Array = np.where((members > 1) & (sizes > 0), time_s, 0.0).reshape(shape)[()]
     return done
 
 
-def _over_s(
-    pattern: str, sizes: Array, members: Array, inside: Array, nodes: Array, latency: Array, busbw: Array, rate: Array, fabric: Fabric
-) -> Array:
-    """Seconds over nodes; latency and bus bandwidth are those in a node, ``rate`` the group's of the node's NICs."""
-    hop = fabric.latency_s
-    carried = sizes * bus_factors(pattern, members)
-    if pattern == "send_recv":
-        return hop + latency + carried / np.minimum(busbw, rate)
-    if pattern == "all_to_all":
-        # Each chip sends its bytes for the other nodes through the NICs, the rest beside that in the node (NVIDIA/nccl-tests issue 130).
-        leaving = sizes * inside * (members - inside) / members
-        staying = sizes * (inside - 1) / members
-        return latency + hop + np.maximum(leaving / rate, staying / busbw)
-    steps = (2 if pattern in TWO_WAY else 1) * (nodes - 1)
-    ring: Array = latency * nodes + steps * hop + carried / np.minimum(busbw, rate)
-    if pattern not in TWO_WAY:
-        return ring
-    # Between two nodes each byte goes once either way; a node in the middle of a tree passes on what both of its children send.
-    through_nics = np.where(nodes == 2, 1.0, 2.0) * sizes
-    levels = 2 * np.ceil(np.log2(nodes))
-    tree = latency + levels * TREE_HOP * hop + np.maximum(2 * sizes / (TREE_SHARE * busbw), through_nics / rate)
-    fastest: Array = np.minimum(ring, tree)
-    return fastest
+@dataclass(frozen=True, eq=False)
+class _Over:
+    """Collectives over nodes, one per element."""
+
+    pattern: str
+    sizes: Array
+    members: Array
+    inside: Array
+    """Members in a node."""
+    nodes: Array
+    latency: Array
+    """Seconds of a message in a node that does not depend on its bytes."""
+    busbw: Array
+    """Bytes/s in a node."""
+    rate: Array
+    """Bytes/s that the group gets of a node's NICs."""
+    hop_s: float
+    machine: Machine
+
+    def time_s(self) -> Array:
+        if self.pattern == "all_to_all":
+            return self.all_to_all_s()
+        if self.pattern == "send_recv":
+            return self.latency + self.hop_s + self.sizes / np.minimum(self.busbw, self.rate)
+        if self.pattern not in TWO_WAY:
+            return self.ring_s()
+        fastest: Array = np.minimum(self.ring_s(), self.tree_s())
+        return fastest
+
+    def ring_s(self) -> Array:
+        """One ring through all members; each node is entered once, and every byte leaves each chip, and each node, bus_factor times."""
+        steps = (2 if self.pattern in TWO_WAY else 1) * (self.nodes - 1)
+        carried = self.sizes * bus_factors(self.pattern, self.members)
+        done: Array = (
+            self.start_s() + self.latency * self.nodes + steps * (self.hop_s + self.slice_s()) + carried / np.minimum(self.busbw, self.rate)
+        )
+        return done
+
+    def tree_s(self) -> Array:
+        """All-reduce in each node, and a tree over the nodes at the same time, piece by piece.
+
+        Between two nodes each byte goes once either way; a node in the middle of a tree passes on what both of its children send.
+        """
+        levels = 2 * np.ceil(np.log2(self.nodes))
+        share = np.where((self.inside == 1) | _in_switch(self.machine), 1.0, TREE_NICS)
+        through_nics = np.where(self.nodes == 2, 1.0, 2.0) * self.sizes / (self.rate * share)
+        in_node = self.sizes * bus_factors(self.pattern, self.inside) / (TREE_SHARE * self.busbw)
+        done: Array = self.start_s() + self.latency + levels * (TREE_HOP * self.hop_s + self.slice_s()) + np.maximum(in_node, through_nics)
+        return done
+
+    def all_to_all_s(self) -> Array:
+        """Each chip sends what is for other nodes through the NICs, and the rest beside that in its node (nccl-tests issue 130)."""
+        leaving = self.sizes * self.inside * (self.members - self.inside) / self.members
+        staying = self.sizes * (self.inside - 1) / self.members
+        peers = (self.members - self.inside) * min(PEER_S, self.hop_s)
+        done: Array = self.latency + self.hop_s + peers + np.maximum(leaving / self.rate, staying / self.busbw)
+        return done
+
+    def slice_s(self) -> Array:
+        """What a hop waits for the piece that it passes on."""
+        done: Array = np.minimum(SLICE_BYTES, self.sizes / self.members) / self.rate
+        return done
+
+    def start_s(self) -> Array:
+        """Where no chip of a node has a partner beside it, the start of the kernels is not in the latency of a node: that of a pair."""
+        alone = self.inside == 1
+        if not alone.any() or self.machine.link(self.pattern, 2) is None:
+            return np.zeros(self.sizes.shape)
+        pair = np.full(int(alone.sum()), 2)
+        started = np.zeros(self.sizes.shape)
+        started[alone] = _inside(self.pattern, np.zeros(len(pair)), pair, self.machine)[0]
+        return started
 
 
 def send_s(
@@ -146,7 +239,7 @@ def send_s(
     chips_per_node: int | None = None,
 ) -> Array:
     """Seconds of one send; where it ``crosses`` nodes, ``sharing`` chips of the node (of ``chips_per_node``; None: all of it) send at once,
-    each through its share of the NICs, and no more than the NICs beside it.
+    each through its share of the NICs, and no more than the NICs beside it. In a network of pods the next stage is in another pod.
 
     Raises MissingCell where the profile has no link in the node, or the fabric no bandwidth, and the sends need one.
     """
@@ -158,7 +251,8 @@ def send_s(
         lanes = fabric.nics / chips
         if chips_per_node is not None:
             lanes = np.minimum(lanes, max(1.0, fabric.nics / chips_per_node))
-        time_s = np.where(over, fabric.latency_s + sizes / (lanes * fabric.nic_bytes_per_s_one_way * fabric.bus_share), time_s)
+        rate = lanes * fabric.nic_bytes_per_s_one_way * fabric.bus_share / fabric.oversubscription
+        time_s = np.where(over, fabric.latency_s + sizes / rate, time_s)
     if np.any(~over & (sizes > 0)):
         if machine.link("send_recv", 2) is None:
             raise MissingCell(f"profile {machine.chip_id}: no link between chips of a node is known; measure all_reduce there")
