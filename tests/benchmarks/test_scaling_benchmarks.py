@@ -1,0 +1,100 @@
+"""How fast the scaling model answers: many plans, one prediction, an exchange, the command from its start.
+
+`pytest tests/benchmarks/test_scaling_benchmarks.py --benchmark-only` prints the times; the saved JSON also holds plans per second.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from chipassay.scaling.cluster import parse_cluster
+from chipassay.scaling.exchange import exchange_rate
+from chipassay.scaling.grid import grid
+from chipassay.scaling.memory import memory_by_kind
+from chipassay.scaling.models import load_model
+from chipassay.scaling.plan import Plan
+from chipassay.scaling.predict import predict_ready
+from chipassay.scaling.ready import ready
+from chipassay.scaling.search import price, search
+
+PUBLISHED = Plan(global_batch=1536, tp=8, pp=16, dp=8, interleave=3, recompute="full", attention="unfused", zero_stage=0)
+"""GPT-3 175B on 1,024 A100 (Narayanan et al. 2021, arXiv 2104.04473)."""
+
+
+@pytest.fixture(scope="module")
+def gpt3():
+    model, group = load_model("gpt3-175b"), parse_cluster("1024xa100-sxm-80gb").groups[0]
+    return model, ready(group), group
+
+
+def say_rate(benchmark, plans):
+    benchmark.extra_info.update(plans=plans, cores=os.cpu_count())
+    if benchmark.stats is not None:
+        benchmark.extra_info["plans_per_s"] = round(plans / benchmark.stats.stats.median)
+
+
+@pytest.mark.parametrize("memory", ["those that fit timed", "all timed"])
+def test_every_plan_of_gpt3_on_1024_chips(benchmark, gpt3, memory):
+    model, machine, group = gpt3
+    if memory == "all timed":
+        machine = replace(machine, memory_bytes=1e15)
+    plans = grid(model, group.count, group.chips_per_node, 1536, full=True)
+    benchmark.group = "gpt3-175b on 1024 a100-sxm-80gb, memory and time"
+    priced = benchmark(price, model, plans, machine, group)
+    say_rate(benchmark, len(plans))
+    assert priced.fitting == len(plans) if memory == "all timed" else 0 < priced.fitting < len(plans)
+
+
+def test_memory_alone(benchmark, gpt3):
+    model, machine, group = gpt3
+    plans = grid(model, group.count, group.chips_per_node, 1536, full=True).take(slice(0, 100_000))
+    needed = benchmark(memory_by_kind, model, plans, machine)
+    say_rate(benchmark, len(plans))
+    assert np.all(np.isfinite(sum(needed.values())))
+
+
+def test_the_grid_alone(benchmark, gpt3):
+    model, _, group = gpt3
+    plans = benchmark(grid, model, group.count, group.chips_per_node, 1536, full=True)
+    say_rate(benchmark, len(plans))
+    assert len(plans) > 100_000
+
+
+def test_a_search(benchmark, gpt3):
+    model, machine, group = gpt3
+    ranked = benchmark(search, model, group, machine, 1536)
+    say_rate(benchmark, ranked.plans_seen)
+    assert ranked.best.fits
+
+
+def test_one_prediction(benchmark, gpt3):
+    model, machine, group = gpt3
+    prediction = benchmark(predict_ready, model, PUBLISHED, machine, group)
+    assert prediction.step_time_s > 0
+
+
+def test_an_exchange(benchmark):
+    exchange = benchmark(exchange_rate, "gpt3-175b", "h100-sxm-80gb", 100, "a800-sxm-80gb")
+    assert exchange.worth.ratio > 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict --model gpt3-175b --cluster 1024xa100-sxm-80gb --plan tp=8,pp=16,dp=8 --batch 1536",
+        "predict --model gpt3-175b --cluster 1024xa100-sxm-80gb --batch 1536",
+        "equate 100xh100-sxm-80gb --in a800-sxm-80gb --model llama3-8b",
+    ],
+    ids=["predict a plan", "predict the best", "equate"],
+)
+def test_the_command_from_its_start(benchmark, arguments):
+    benchmark.group = "command, with the start of Python"
+    command = [sys.executable, "-m", "chipassay.runners.cli", *arguments.split()]
+    done = benchmark.pedantic(subprocess.run, (command,), {"capture_output": True, "check": True}, rounds=3)
+    assert done.stdout
