@@ -130,12 +130,11 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     """Weights, gradients, optimizer state, and the layers that sharded weights are gathered for.
 
     ZeRO (arXiv 1910.02054): stage 1 shards the optimizer's state, 2 the gradients, 3 the weights, over ``shard`` chips; experts over
-    as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Weights are counted in the training dtype and the fp32 copy with the
-    optimizer: 2 + 12 bytes. PyTorch's FSDP keeps the fp32 weights alone, 4 + 8, and gathers in bf16: its gradients are fp32 where
-    ours are 2, so the sum, 16 bytes over all shards, is the same. Gathered are the layer in use, the next one, and
-    the token table or the head. Weight gradients
-    are made apart and then added to those of the step: one layer's, of the experts one's (Transformer Engine keeps such buffers, one
-    for each shape of a weight).
+    as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Stage 3 is counted as PyTorch's FSDP has it (arXiv 2304.11277): fp32
+    weights and gradients are sharded and the weights gathered in the training dtype, 4 + 4 + 8 bytes with Adam; DeepSpeed's 2 + 2 +
+    12 is as much. Gathered are two layers' weights (one in use, one prefetched) with one's gradients, or the token table or head.
+    Weight gradients are made apart and then added to those of the step: one layer's, of the experts one's (Transformer Engine keeps
+    such buffers, one for each shape of a weight).
     """
     weights, settings, element = stage_weights(model, plans, stages), plans.settings, machine.element_bytes
     shard = plans.shard
@@ -148,23 +147,24 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
         return each * (weights.dense / dense + weights.expert / expert)
 
     per_gradient = settings.gradient_bytes or gradient_bytes(machine.dtype, zero)
+    state, whole = STATE_BYTES[settings.optimizer], zero >= 3
     kept = {
-        "weights": sharded(element, 3),
-        "gradients": sharded(per_gradient, 2),
-        "optimizer": sharded(optimizer_bytes(settings.optimizer, machine.dtype), 1),
+        "weights": sharded(np.where(whole, MASTER_BYTES, element), 3),
+        "gradients": sharded(np.where(whole, MASTER_BYTES, per_gradient), 2),
+        "optimizer": sharded(np.where(whole, state, optimizer_bytes(settings.optimizer, machine.dtype)), 1),
     }
     if machine.dtype == "fp8":
-        kept["weights"] = kept["weights"] + FP8_COPY_BYTES * weights.products / np.where(zero >= 3, shard, 1)
+        kept["weights"] = kept["weights"] + np.where(whole, 0, FP8_COPY_BYTES) * weights.products
     layer = dense_layer_weights(model, plans, model.experts is not None) + expert_layer_weights(model, plans)
     tables = np.maximum(stages.first, stages.last) * model.padded_vocab(plans.tp) * model.hidden / plans.tp
-    gathered = np.where(zero >= 3, 2 * element * (2 * layer + tables), 0.0)  # weights and gradients
+    gathered = np.where(whole, element * np.maximum(3 * layer, 2 * tables), 0.0)
     one_expert = layer_weights(model, True).expert / (model.experts.count if model.experts else 1) / plans.expert_tp
-    fresh = np.where(zero >= 3, 0.0, element * (dense_layer_weights(model, plans, model.experts is not None) + one_expert))
+    fresh = np.where(whole, 0.0, element * (dense_layer_weights(model, plans, model.experts is not None) + one_expert))
     if settings.offload != "none":
         kept["optimizer"] = kept["optimizer"] * 0.0
     if settings.offload == "all":
         kept["weights"], kept["gradients"] = kept["weights"] * 0.0, kept["gradients"] * 0.0
-        gathered, fresh = 4 * element * layer, 0.0 * layer
+        gathered, fresh = 3 * element * layer, 0.0 * layer
     return {**kept, "gathered": gathered, "fresh gradients": fresh}
 
 
