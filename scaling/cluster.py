@@ -30,6 +30,8 @@ class Group:
     chips_per_node: int
     fabric: Fabric
     inputs: tuple[Input, ...]
+    usd_per_chip_hour: float | None = None
+    """What its owner says that an hour of a chip costs; None: by the table of prices."""
 
     @property
     def nodes(self) -> int:
@@ -83,7 +85,8 @@ def _chips_per_node(profile: Profile) -> tuple[int, Evidence]:
     )
 
 
-def _default_fabric(profile: Profile) -> tuple[Fabric, Evidence]:
+def default_fabric(profile: Profile) -> tuple[Fabric, Evidence]:
+    """The network of the node type that the catalogue has for a chip, else an assumed one, and from where it is known."""
     system = default_system(profile.chip_id)
     fabric = fabric_of(system) if system is not None else None
     if fabric is not None and system is not None:
@@ -93,7 +96,7 @@ def _default_fabric(profile: Profile) -> tuple[Fabric, Evidence]:
     return replace(assumed, evidence=Evidence("assumed", reason)), Evidence("assumed", reason)
 
 
-def make_group(count: int, profile: Profile, fabric: str | None = None, chips_per_node: int | None = None) -> Group:
+def make_group(count: int, profile: Profile, fabric: str | Fabric | None = None, chips_per_node: int | None = None) -> Group:
     """``count`` chips of a profile, in the nodes and on the network that its catalogue row implies unless given."""
     if count < 1:
         raise InputError(f"a cluster of {count} {profile.chip_id} has no chip; give at least 1")
@@ -101,15 +104,17 @@ def make_group(count: int, profile: Profile, fabric: str | None = None, chips_pe
     if chips_per_node is not None:
         per_node, per_node_evidence = chips_per_node, Evidence("assumed", "given by the caller")
     if fabric is None:
-        found, evidence = _default_fabric(profile)
+        found, evidence = default_fabric(profile)
     else:
-        found = find_fabric(fabric)
+        found = find_fabric(fabric) if isinstance(fabric, str) else fabric
         evidence = Evidence(found.evidence.level, f"given by the caller; share of the line rate: {found.evidence.source}")
     inputs = [Input("chips per node", str(per_node), per_node_evidence)]
     if count > per_node:
         if found is NO_FABRIC:
             raise InputError(f"{count} chips in nodes of {per_node} need a network, but the fabric is none; name one such as hdr200x8")
-        value = f"{found.name}: {found.node_bytes_per_s / 1e9:.4g} GB/s per node, {found.latency_s * 1e6:.3g} us"
+        value = f"{found.name}: {found.node_bytes_per_s / 1e9:.4g} GB/s per node, {found.latency_s * 1e6:.3g} us a hop"
+        if found.oversubscription > 1:
+            value += f", {found.oversubscription:g}:1 beyond {found.pod_nodes} node{'s' if found.pod_nodes > 1 else ''}"
         inputs.append(Input("network between nodes", value, evidence))
     return Group(count, profile, per_node, found, tuple(inputs))
 
@@ -124,12 +129,16 @@ def resolve_profile(chip: str, profiles: Mapping[str, Profile] | None = None) ->
 
 
 def parse_cluster(text: str, profiles: Mapping[str, Profile] | None = None) -> Cluster:
-    """A cluster from ``COUNTxCHIP[@FABRIC]``, mixes joined by ``+``. CHIP is a catalogue id, a key of ``profiles``, or the path
-    of a profile .json.
+    """A cluster from ``COUNTxCHIP[@FABRIC]``, mixes joined by ``+``, or from the path of a ``.toml`` (see cluster_file.py). CHIP is a
+    catalogue id, a key of ``profiles``, or the path of a profile .json.
 
     >>> parse_cluster("64xh100-sxm-80gb").name
     '64xh100-sxm-80gb@ndr400x8'
     """
+    if text.endswith(".toml"):
+        from .cluster_file import load_cluster
+
+        return load_cluster(Path(text), profiles)
     groups = []
     for part in text.split("+"):
         match = GROUP.fullmatch(part.strip())

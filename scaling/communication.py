@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from chipassay.results.fabrics import Fabric
-from chipassay.results.link import TWO_WAY, WHOLE, Link
+from chipassay.results.link import TWO_WAY, WHOLE
 
 from .errors import MissingCell
 from .machine import Machine
@@ -31,7 +31,7 @@ TREE_NICS = 0.62
 on EFA, issue 22), 0.61 (A100 on EFA, nccl issue 527) and 0.48 (A100, 4 NICs, nccl-tests issue 152)."""
 IN_SWITCH = 1.1
 """An all-reduce this much faster among 8 chips than an all-gather is reduced in the switch (NVLS: 1.2 to 1.4 times; without it at most
-1.08: NVIDIA's tables in aiconfigurator-core). Trees of such nodes reach the NICs' rate: 2 of B200 (coreweave/nccl-tests pull request 92)."""
+1.08: NVIDIA's tables in aiconfigurator-core). Trees of such nodes reach the NICs' rate (2 of B200: coreweave/nccl-tests PR 92)."""
 SLICE_BYTES = 256 * 1024
 """What a step passes on at once of a large message (NCCL, src/graph/tuning.cc: the latency of a hop is that of a 256 kB chunk)."""
 PEER_S = 3.3e-6
@@ -65,8 +65,8 @@ def bus_factors(pattern: str, members: Array) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _link(machine: Machine, pattern: str, members: int) -> tuple[Link, Array, Array, Array, Array]:
-    """The link of a group in a node; by segment: first bytes, latency, bus bandwidth, and the least time at larger sizes."""
+def _lines(machine: Machine, pattern: str, members: int) -> tuple[Array, Array, Array, Array]:
+    """The segments of the link of a group in a node: first bytes, latency, bus bandwidth, and the least time of larger messages."""
     link = machine.link(pattern, members)
     if link is None:
         raise MissingCell(
@@ -78,19 +78,21 @@ def _link(machine: Machine, pattern: str, members: int) -> tuple[Link, Array, Ar
     floors = np.maximum.accumulate([0.0, *ends])
     columns = ([line.first_bytes for line in lines], [line.latency_s for line in lines], [line.busbw_bytes_per_s for line in lines])
     first, latency, busbw = (np.array(column) for column in columns)
-    return link, first, latency, busbw, floors
+    return first, latency, busbw, floors
 
 
 def _inside(pattern: str, sizes: Array, members: Array, machine: Machine) -> tuple[Array, Array, Array]:
-    """(latency, bus bandwidth, least time) that hold for messages of these sizes among ``members`` chips of one node; 1 member: 0, inf."""
+    """(latency, bus bandwidth, least time) of messages of these sizes among ``members`` chips of one node; 1 member: 0, inf, 0."""
+    counts = np.flatnonzero(np.bincount(members)).tolist()
+    if len(counts) == 1 and counts[0] > 1:
+        first, latencies, rates, floors = _lines(machine, pattern, counts[0])
+        line = np.maximum(0, np.searchsorted(first, sizes, side="right") - 1)
+        return latencies[line], rates[line], floors[line]
     latency, busbw, floor = np.zeros(sizes.shape), np.full(sizes.shape, np.inf), np.zeros(sizes.shape)
-    for count in np.flatnonzero(np.bincount(members)):
-        if count < 2:
-            continue
-        here = members == count
-        _, first, latencies, rates, floors = _link(machine, pattern, int(count))
-        line = np.maximum(0, np.searchsorted(first, sizes[here], side="right") - 1)
-        latency[here], busbw[here], floor[here] = latencies[line], rates[line], floors[line]
+    for count in counts:
+        if count > 1:
+            here = members == count
+            latency[here], busbw[here], floor[here] = _inside(pattern, sizes[here], members[here], machine)
     return latency, busbw, floor
 
 
@@ -116,7 +118,7 @@ def node_rate(pattern: str, placement: Placement, fabric: Fabric) -> Array:
 
 
 def _uplinks(pattern: str, placement: Placement, fabric: Fabric) -> Array:
-    """Share of the rate that the uplinks of the pods leave: what leaves a pod, of all that leaves its nodes, must pass at 1 / oversubscription.
+    """Share of the rate that the uplinks of the pods leave: they carry 1 / oversubscription of what its nodes can send.
 
     A ring leaves a pod once however many of its nodes lie there; of an all-to-all leaves what is for members elsewhere. Where it is not
     told how many members share a pod, a group beyond a pod is taken to have one node in each.
@@ -137,10 +139,11 @@ def collective_s(pattern: str, size_bytes: float | Array, placement: Placement, 
 
     Raises MissingCell where the profile has no link in the node, or the fabric no bandwidth, and the groups need one.
     """
-    columns = (size_bytes, placement.members, placement.members_per_node, placement.nodes)
-    shape = np.broadcast_shapes(*(np.shape(column) for column in columns))
-    sizes, members, inside, nodes = (np.broadcast_to(column, shape).reshape(-1) for column in columns)
-    sizes = np.asarray(sizes, float)
+    columns = np.broadcast_arrays(np.asarray(size_bytes, float), placement.members, placement.members_per_node, placement.nodes)
+    shape = columns[0].shape
+    if not np.any(columns[1] > 1):
+        return np.zeros(shape)
+    sizes, members, inside, nodes = (column.reshape(-1) for column in columns)
     latency, busbw, floor = _inside(pattern, sizes, np.where(members > 1, inside, 1), machine)
     time_s = np.maximum(latency + sizes * bus_factors(pattern, members) / busbw, floor)
     over = (nodes > 1) & (members > 1)
