@@ -104,7 +104,6 @@ def _variant(chip_id: str, memory_gb: float | None, compute: float, bandwidth: f
                 model,
                 rate_flops_per_s=model.rate_flops_per_s * compute,
                 bandwidth_bytes_per_s=model.bandwidth_bytes_per_s * bandwidth,
-                multiprocessors=max(1, round(model.multiprocessors * compute)),
             )
             for dtype, model in profile.products.items()
         },
@@ -113,7 +112,6 @@ def _variant(chip_id: str, memory_gb: float | None, compute: float, bandwidth: f
                 model,
                 rate_flops_per_s=model.rate_flops_per_s * compute,
                 bandwidth_bytes_per_s=model.bandwidth_bytes_per_s * bandwidth,
-                multiprocessors=max(1, round(model.multiprocessors * compute)),
             )
             for dtype, model in profile.attentions.items()
         },

@@ -46,6 +46,8 @@ def measured_step_s(run: Run, model: Transformer, plan: Plan, machine: Machine, 
     if re.search(BOUNDS_ALONE, run.notes) and run.measured_metric != "gpu_hours":
         raise Unusable("the source gives a bound or a ratio, no measurement of one run")
     value, metric = run.measured_value, run.measured_metric
+    if metric == "step_time_s" and not run.global_batch_seqs:
+        raise Unusable("a step time without its batch (global_batch_seqs)")
     tokens = float(plan.global_batch) * model.seq_len
     if metric == "step_time_s":
         return value * batch_scale

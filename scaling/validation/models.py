@@ -1,40 +1,34 @@
-"""The model of a run: the sizes that its row gives, what its family is known for (families.csv), and a preset for what is left."""
+"""The model of a run: the sizes that its row gives, in layers of the kind that its family has (families.csv)."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from chipassay.scaling.models import Experts, Transformer, load_model, preset_names
+from chipassay.results.datafile import Line
+from chipassay.scaling.models import Transformer, load_model, preset_names
 
 from .rows import Run
 from .tables import Unusable, first_match
 
-COLUMNS = (
-    "pattern", "gated", "rms_norm", "biases", "qkv_biases", "learned_positions", "tied_embeddings", "dropout", "causal", "vocab",
-    "presets", "source",
-)  # fmt: skip
-FLAGS = COLUMNS[1:9]
+COLUMNS = ("pattern", "base", "changes", "presets", "source")
 PRESET_TOLERANCE = 0.08
 """A preset stands for a row's model if their parameters differ by less: rows round (7 for 6.7), neighbours differ by a third."""
 USUAL_ASPECT = 140.0
 """hidden / layers of large GPT models: 12288 / 96 = 128 (GPT-3 175B, arXiv 2005.14165 table 2.1) to 6144 / 40 = 154 (arXiv 2104.04473
 table 1). Used where a row gives parameters alone."""
+USUAL_LENGTH = 2048
+"""Tokens of a sequence where neither the row nor a preset says: GPT-3 (arXiv 2005.14165, section 2.1)."""
+PADDED_AT_MOST = 0.06
+"""Layers that may be added so that virtual stages divide them: there the embedding and the logits stand in a layer's place, as in the
+released recipes of Llama 3 405B (126 layers, arXiv 2407.21783 section 3.3.2) and DeepSeek-V3 (61)."""
 
 
-def sequence_length(run: Run) -> int | None:
-    """The length as a number; None where the row leaves it empty. Unusable for a mix of lengths."""
-    if not run.seq_len:
-        return None
-    if not run.seq_len.isdigit():
-        raise Unusable(f"sequences of more than one length ({run.seq_len})")
-    return int(run.seq_len)
-
-
-def _family_presets(prefixes: str) -> list[Transformer]:
+@lru_cache(maxsize=256)
+def _family_presets(prefixes: str) -> tuple[Transformer, ...]:
     """The presets whose names begin with one of the prefixes, those of the first prefix first."""
-    return [load_model(name) for prefix in prefixes.split(";") if prefix for name in preset_names() if name.startswith(prefix)]
+    return tuple(load_model(name) for prefix in prefixes.split(";") if prefix for name in preset_names() if name.startswith(prefix))
 
 
 @lru_cache(maxsize=256)
@@ -49,8 +43,8 @@ def _preset(prefixes: str, params_b: float | None) -> Transformer | None:
 
 
 def _usual_shape(params_b: float, vocab: int) -> tuple[int, int]:
-    """(layers, hidden) of a GPT of that many parameters, hidden a multiple of 1024 (of 128 below 2 billion)."""
-    unit = 1024 if params_b > 2 else 128
+    """(layers, hidden) of a GPT of that many parameters, hidden a multiple of 1024 (of 256 below a billion)."""
+    unit = 1024 if params_b >= 1 else 256
 
     def layers(hidden: int) -> float:
         return (params_b * 1e9 - vocab * hidden) / (12.0 * hidden * hidden)
@@ -62,77 +56,115 @@ def _usual_shape(params_b: float, vocab: int) -> tuple[int, int]:
     return max(1, round(layers(hidden))), hidden
 
 
-def _shape(run: Run, gated: bool, vocab: int) -> tuple[int, int, list[str]]:
+def _shape(run: Run, base: Transformer, vocab: int) -> tuple[int, int, str]:
     """(layers, hidden, what was guessed)."""
     if run.layers and run.hidden:
-        return run.layers, run.hidden, []
+        return run.layers, run.hidden, ""
     if run.params_b is None:
         raise Unusable("neither its sizes nor its parameters are given")
     if run.hidden:
-        ffn = run.ffn_hidden or 4 * run.hidden
-        layer = 4 * run.hidden**2 + (3 if gated else 2) * run.hidden * ffn
-        return max(1, round((run.params_b * 1e9 - vocab * run.hidden) / layer)), run.hidden, ["layers, from the parameters"]
+        ffn = _widths(run, base, run.hidden)["ffn_hidden"]
+        layer = 4 * run.hidden**2 + base.mlp_matrices * run.hidden * ffn
+        return max(1, round((run.params_b * 1e9 - vocab * run.hidden) / layer)), run.hidden, "layers, from the parameters"
     if run.layers:
-        return run.layers, round((run.params_b * 1e9 / run.layers / 12) ** 0.5 / 128) * 128, ["hidden, from the parameters"]
-    return *_usual_shape(run.params_b, vocab), ["layers and hidden, from the parameters and a usual shape"]
+        return run.layers, round((run.params_b * 1e9 / run.layers / 12) ** 0.5 / 128) * 128, "hidden, from the parameters"
+    return *_usual_shape(run.params_b, vocab), "layers and hidden, from the parameters and a usual shape"
 
 
-def _from_preset(run: Run, preset: Transformer, seq_len: int) -> Transformer:
-    """The preset with the layers, vocabulary and sequence length of the row."""
-    changed = replace(preset, seq_len=seq_len, layers=run.layers or preset.layers, vocab=run.vocab or preset.vocab)
-    if changed.experts is not None and changed.experts.first_dense >= changed.layers:
-        return replace(changed, experts=replace(changed.experts, first_dense=max(0, changed.layers - 1)))
-    return changed
+def _widths(run: Run, base: Transformer, hidden: int) -> dict[str, int]:
+    """The widths of one layer, by the row or by what is usual."""
+    heads = run.heads or max(1, hidden // 128)
+    usual_ffn = round(8 * hidden / 3 / 256) * 256 if base.gated else 4 * hidden
+    return {
+        "hidden": hidden,
+        "heads": heads,
+        "kv_heads": run.kv_heads or heads,
+        "head_dim": max(1, hidden // heads),
+        "ffn_hidden": run.ffn_hidden or usual_ffn,
+    }
+
+
+def _changes(text: str) -> dict[str, bool]:
+    """``name=yes name=no`` as fields.
+
+    >>> _changes("tied_embeddings=yes alibi=no")
+    {'tied_embeddings': True, 'alibi': False}
+    """
+    return {name: value == "yes" for name, value in (one.split("=") for one in text.split())}
+
+
+def family_of(run: Run) -> Line:
+    """The line of families.csv of the run's model. Unusable for a family that is unknown or not modelled."""
+    family = first_match("families.csv", COLUMNS, run.model_family)
+    if family is None or "MoE on" in run.model_family:
+        raise Unusable(f"the model family {run.model_family!r} is not known" if run.model_family else "the model is not named")
+    if not family.text("base"):
+        raise Unusable(family.text("source"))
+    return family
 
 
 def model_of(run: Run) -> tuple[Transformer, list[str]]:
-    """(model, fields that the row does not give). Unusable where nothing is known of it."""
-    family = first_match("families.csv", COLUMNS, run.model_family)
-    if family is None:
-        raise Unusable(f"the model family {run.model_family!r} is not known" if run.model_family else "the model is not named")
-    if not family.text("gated"):
-        raise Unusable(family.text("source"))
-    if re.search(r"MoE|8x\d+B", run.model_family) and not run.moe_experts and not run.hidden:
-        raise Unusable("a mixture of experts whose sizes are not given")
-    flags = {flag: family.text(flag) == "y" for flag in FLAGS}
-    length = sequence_length(run)
-    preset = _preset(family.text("presets"), run.params_b)
-    truncated = "truncated" in run.model_family
-    if truncated or (preset is not None and (run.hidden is None or run.moe_experts)):
-        preset = preset if not truncated else _whole(family.text("presets"), run.hidden)
-        if preset is not None:
-            model = _from_preset(run, preset, length or preset.seq_len)
-            return replace(model, name=f"{run.model_family} ({preset.name})"), [] if run.hidden else [f"sizes, from {preset.name}"]
-    if length is None:
-        raise Unusable("the sequence length is not given")
-    vocab = run.vocab or family.whole_or_none("vocab") or 50257
-    layers, hidden, guessed = _shape(run, flags["gated"], vocab)
-    heads = run.heads or max(1, hidden // 128)
-    if run.vocab is None:
-        guessed.append("vocabulary")
-    if run.heads is None:
-        guessed.append("heads of 128")
-    ffn = run.ffn_hidden or (4 * hidden if not flags["gated"] else round(8 * hidden / 3 / 256) * 256)
-    experts = None
+    """(model, what of it was guessed). Unusable where nothing is known of it."""
+    family = family_of(run)
+    if run.seq_len and not run.seq_len.isdigit():
+        raise Unusable(f"sequences of more than one length ({run.seq_len})")
+    changes = _changes(family.text("changes"))
+    known = _known(run, family)
+    if known is not None:
+        changed: Mapping[str, int] = {
+            "layers": run.layers or known.layers,
+            "vocab": run.vocab or known.vocab,
+            "seq_len": int(run.seq_len or known.seq_len),
+        }
+        model = replace(known, name=f"{run.model_family} ({known.name})", **changes, **changed)
+        if run.layers and run.layers < known.layers:
+            model = replace(model, mtp_depth=0)  # a model cut short for a benchmark
+        return model, [] if run.hidden else [f"sizes of {known.name}"]
+    base = load_model(family.text("base"))
+    guessed = [name for name, cell in (("sequence length", run.seq_len), ("vocabulary", run.vocab)) if not cell]
+    vocab = run.vocab or base.vocab
+    layers, hidden, shape_guessed = _shape(run, base, vocab)
+    guessed += filter(None, [shape_guessed, "" if run.heads else "heads of 128"])
+    experts = base.experts
     if run.moe_experts:
-        experts = Experts(count=run.moe_experts, active=run.moe_topk or 1, ffn_hidden=ffn)
-    model = Transformer(
+        from chipassay.scaling.models import Experts
+
+        experts = Experts(count=run.moe_experts, active=run.moe_topk or 1, ffn_hidden=run.ffn_hidden or 4 * hidden)
+    widths = _widths(run, base, hidden)
+    model = replace(
+        base,
         name=f"{run.model_family} {run.params_b or 0:g}B",
         layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=run.kv_heads or heads,
-        head_dim=max(1, hidden // heads),
-        ffn_hidden=ffn,
         vocab=vocab,
-        seq_len=length,
+        seq_len=int(run.seq_len or USUAL_LENGTH),
         experts=experts,
         source=run.evidence,
-        **flags,
+        **changes,
+        **widths,
     )
     return model, guessed
 
 
-def _whole(prefixes: str, hidden: int | None) -> Transformer | None:
-    """The preset of the family with that hidden size, whatever its number of layers."""
-    return next((model for model in _family_presets(prefixes) if model.hidden == hidden), None)
+def _known(run: Run, family: Line) -> Transformer | None:
+    """A preset that has the row's widths, or stands for those that it does not give."""
+    prefixes = family.text("presets")
+    if run.hidden is None:
+        return _preset(prefixes, run.params_b)
+    for model in (*_family_presets(prefixes), load_model(family.text("base"))):
+        same_ffn = run.ffn_hidden in (None, model.ffn_hidden, model.experts.ffn_hidden if model.experts else None)
+        same_experts = not run.moe_experts or (model.experts is not None and model.experts.count == run.moe_experts)
+        mixed_alike = (model.experts is None) == (run.moe_experts is None)
+        if (model.hidden, model.heads) == (run.hidden, run.heads) and same_ffn and same_experts and mixed_alike:
+            if model.latent is not None or model.kv_heads == (run.kv_heads or model.kv_heads):
+                return model
+    return None
+
+
+def padded(run: Run, model: Transformer) -> tuple[Transformer, str]:
+    """The model with so many layers that the row's virtual stages divide them, if few lack; and what was done, in words."""
+    pp, interleave = run.pp or 1, run.vpp_interleave or 1
+    stages = pp * interleave
+    wanted = -(-model.layers // stages) * stages
+    if pp == 1 or interleave == 1 and run.vpp_interleave or wanted == model.layers or wanted > model.layers * (1 + PADDED_AT_MOST):
+        return model, ""
+    return replace(model, layers=wanted), f"{wanted} layers for {model.layers}, embedding and logits in the place of some"

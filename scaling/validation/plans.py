@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.plan import Plan, Recompute
@@ -15,6 +15,9 @@ from .tables import Unusable
 
 TENSOR_SIZES = (1, 2, 4, 8)
 PIPELINE_SIZES = (1, 2, 4, 8, 16, 32, 64)
+CONTEXT_SIZES = (1, 2, 4, 8)
+LONG_SEQUENCE = 32768
+"""Tokens from which on sequences are usually cut over chips."""
 MICROBATCHES = (1, 2, 4, 8, 16, 32, 64)
 INTERLEAVES = (1, 2, 3, 4, 6, 8, 12)
 RECOMPUTE_CHOICES: tuple[Recompute, ...] = ("none", "selective", "full")
@@ -100,8 +103,11 @@ def usual_batch(model: Transformer) -> int:
 
 def _degrees(run: Run, software: Software, chips: int, model: Transformer) -> tuple[list[tuple[int, int, int, int]], list[str]]:
     """((tp, pp, cp, dp), ...) whose product is the chips, and the open fields."""
-    tps, pps, cps = (run.tp,), (run.pp,), (run.cp or 1,)
     opened = []
+    tps, pps, cps = (run.tp,), (run.pp,), (run.cp or 1,)
+    if run.cp is None and run.dp is None and model.seq_len >= LONG_SEQUENCE:
+        cps = tuple(size for size in CONTEXT_SIZES if chips % size == 0)
+        opened.append("cp")
     if run.tp is None:
         tps = (1,) if software.kind != "3d" else TENSOR_SIZES
         opened.append("tp")
@@ -154,47 +160,47 @@ def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> C
     plans = []
     scale = 1.0
     for (tp, pp, cp, dp), (how, share) in itertools.product(degrees, hows):
-        replica = max(1, round(wanted / dp)) if batch is None else max(1, batch // dp)
-        for microbatch in (run.microbatch,) if run.microbatch else MICROBATCHES:
-            if microbatch > replica and run.microbatch is None:
-                continue
-            rounds = max(1, replica // microbatch)
+        for microbatch, rounds in _cuts(run, batch, wanted, dp):
             whole = rounds * microbatch * dp
-            if batch is not None and run.microbatch is None and whole != batch:
-                continue
+            scale = whole / batch if batch is not None else 1.0
             interleaves = _interleaves(run, software, model, pp, rounds)
             if len(interleaves) > 1 and "vpp_interleave" not in opened:
                 opened.append("vpp_interleave")
-            scale = whole / batch if batch is not None else 1.0
-            plans += [
-                Plan(
-                    global_batch=whole,
-                    dp=dp,
-                    tp=tp,
-                    pp=pp,
-                    cp=cp,
-                    ep=run.ep or (1 if model.experts is None else _usual_ep(model, dp * cp)),
-                    microbatch=microbatch,
-                    zero_stage=stage if not (stage >= 2 and pp > 1) else 1,
-                    recompute=how,
-                    recompute_share=share,
-                    sequence_parallel=tp > 1 and _sequence_parallel(run, software, tp, model),
-                    interleave=interleave,
-                    schedule=software.schedule if pp > 1 else "1f1b",
-                    attention=software.attention,
-                    fused=software.fused,
-                    host=software.host,
-                    offload=software.offload,
-                    gradient_bytes=software.gradient_bytes,
-                    overlap_dp=software.overlap_dp,
-                    overlap_tp=software.overlap_tp and tp > 1,
-                    dtype=dtype,
-                )
-                for interleave in interleaves
-            ]
+            one = Plan(
+                global_batch=whole,
+                dp=dp,
+                tp=tp,
+                pp=pp,
+                cp=cp,
+                ep=run.ep or _usual_ep(model, dp * cp),
+                microbatch=microbatch,
+                zero_stage=stage if not (stage >= 2 and pp > 1) else 1,
+                recompute=how,
+                recompute_share=share,
+                sequence_parallel=tp > 1 and _sequence_parallel(run, software, tp, model),
+                schedule=software.schedule if pp > 1 else "1f1b",
+                attention=software.attention,
+                fused=software.fused,
+                host=software.host,
+                offload=software.offload,
+                gradient_bytes=software.gradient_bytes,
+                overlap_dp=software.overlap_dp,
+                overlap_tp=software.overlap_tp and tp > 1,
+                dtype=dtype,
+            )
+            plans += [replace(one, interleave=interleave) for interleave in interleaves]
     if not plans:
         raise Unusable(f"no microbatch divides a batch of {batch} over the row's replicas")
     return Choices(tuple(plans[:MOST_PLANS]), tuple(opened), scale)
+
+
+def _cuts(run: Run, batch: int | None, wanted: int, dp: int) -> list[tuple[int, int]]:
+    """(microbatch, microbatches of a step): those that divide the row's batch, else the nearest whole number of them."""
+    replica = max(1, batch // dp if batch is not None else round(wanted / dp))
+    sizes = (run.microbatch,) if run.microbatch else tuple(size for size in MICROBATCHES if size <= replica)
+    cuts = [(size, max(1, replica // size)) for size in sizes]
+    whole = [(size, rounds) for size, rounds in cuts if batch is not None and size * rounds * dp == batch]
+    return whole or cuts
 
 
 def _usual_ep(model: Transformer, replicas: int) -> int:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from chipassay.results.datafile import Line, read_lines
-from chipassay.results.errors import FileError
+from chipassay.results.errors import ChipassayError, FileError
 
 HERE = Path(__file__).parent
 
@@ -31,5 +31,5 @@ def first_match(name: str, columns: Sequence[str], text: str) -> Line | None:
     return next((line for pattern, line in table(name, tuple(columns)) if pattern.search(text)), None)
 
 
-class Unusable(Exception):
+class Unusable(ChipassayError):
     """A run that cannot be predicted, with the reason in words: listed, never guessed around."""

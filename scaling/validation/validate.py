@@ -16,10 +16,9 @@ from chipassay.scaling.ready import ready
 from .clusters import group_of
 from .core import Predicted, predicted_step_s
 from .metrics import measured_step_s
-from .models import model_of
+from .models import model_of, padded
 from .plans import chip_counts, choices_of
 from .rows import Run
-from .tables import Unusable
 
 DTYPES = ((r"fp8|float8", "fp8"), (r"bf16", "bf16"), (r"fp16|half", "fp16"), (r"tf32", "tf32"), (r"fp32|float32", "fp32"))
 LOOSE_METRICS = ("gpu_hours",)
@@ -115,10 +114,9 @@ def regime_of(run: Run, model: Transformer, group: Group) -> str:
     return "one node" if group.nodes == 1 else "several nodes"
 
 
-def _predicted(
-    run: Run, model: Transformer, count: int, dtype: str | None, guessed: int
-) -> tuple[Predicted, float, Group, tuple[str, ...]]:
+def _predicted(run: Run, model: Transformer, count: int, guessed: int) -> tuple[Predicted, float, Group, tuple[str, ...]]:
     group = group_of(run, count)
+    dtype = dtype_of(run)
     machine = machine_of(group, dtype)
     choices = choices_of(run, model, count, dtype)
     found = predicted_step_s(model, group, machine, choices.plans, guessed + len(choices.open_fields))
@@ -129,25 +127,30 @@ def validate_run(run: Run) -> Outcome:
     """One run against its prediction; a run that cannot be predicted comes back with its reason."""
     chip_id = ""
     try:
-        model, guessed = model_of(run)
+        model, weak = model_of(run)
+        model, rounded = padded(run, model)
         counts = chip_counts(run)
         chip_id = group_of(run, counts[0]).profile.chip_id
-        dtype = dtype_of(run)
-        found = [_predicted(run, model, count, dtype, len(guessed)) for count in counts]
-    except Unusable as error:
-        return Outcome(run, chip_id, reason=str(error))
+        found = []
+        for count in counts:
+            try:
+                found.append(_predicted(run, model, count, len(weak)))
+            except ChipassayError:
+                # Where the number of chips is open, one that no plan cuts well does not count.
+                if count == counts[-1] and not found:
+                    raise
     except ChipassayError as error:
         return Outcome(run, chip_id, reason=str(error))
     found.sort(key=lambda one: one[0].step_s / one[1])
     predicted, measured, group, opened = found[len(found) // 2]
     low = min(one.low_s / step_s for one, step_s, _, _ in found) * measured
     high = max(one.high_s / step_s for one, step_s, _, _ in found) * measured
-    opened = (*opened, *(("num_chips",) if len(counts) > 1 else ()))
-    weak = [*guessed, *(f"open: {', '.join(opened)} (best of {predicted.tried} plans)" for _ in range(bool(opened)))]
-    if not predicted.fits:
-        weak.append("does not fit by the model")
-    if run.measured_metric in LOOSE_METRICS:
-        weak.append("includes restarts")
+    if len(counts) > 1:
+        opened = (*opened, "num_chips")
+    words = [*weak, rounded]
+    words.append(f"open: {', '.join(opened)} (best of {predicted.tried} plans)" if opened else "")
+    words.append("" if predicted.fits else "does not fit by the model")
+    words.append("includes restarts" if run.measured_metric in LOOSE_METRICS else "")
     return Outcome(
         run,
         chip_id,
@@ -155,12 +158,12 @@ def validate_run(run: Run) -> Outcome:
         predicted.step_s,
         low,
         high,
-        run.source.startswith(fitted_sources()) if fitted_sources() else False,
-        opened,
-        predicted.plan.describe(),
-        float(predicted.plan.global_batch) * model.seq_len / group.count,
-        regime_of(run, model, group),
-        "; ".join(weak),
+        in_sample=bool(fitted_sources()) and run.source.startswith(fitted_sources()),
+        open_fields=opened,
+        plan=predicted.plan.describe(),
+        tokens=float(predicted.plan.global_batch) * model.seq_len / group.count,
+        regime=regime_of(run, model, group),
+        reason="; ".join(filter(None, words)),
     )
 
 
