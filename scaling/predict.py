@@ -84,6 +84,7 @@ def predict_ready(model: Transformer, plan: Plan, machine: Machine, group: Group
     """Like ``predict``, for a machine already prepared."""
     from .legal import check_plan
     from .memory import memory_by_kind
+    from .pipelined import played
     from .plans import Plans
     from .step import step
     from .uncertainty import interval_s
@@ -92,6 +93,10 @@ def predict_ready(model: Transformer, plan: Plan, machine: Machine, group: Group
     plans = Plans.of([plan])
     result = step(model, plans, machine, group)
     breakdown = {kind: float(seconds[0]) for kind, seconds in result.parts_s.items()}
+    if plan.pp > 1:
+        waited = sum(breakdown.values()) - breakdown["stragglers"]
+        breakdown.update(played(model, plan, result))
+        breakdown["stragglers"] *= (sum(breakdown.values()) - breakdown["stragglers"]) / waited
     memory = {kind: float(size[0]) for kind, size in memory_by_kind(model, plans, machine).items()}
     step_time_s = math.fsum(breakdown.values())
     tokens = plan.global_batch * model.seq_len

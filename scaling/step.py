@@ -6,6 +6,7 @@ it is slower than the chip. The pipeline's fill and drain come from closed forms
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,14 @@ import numpy.typing as npt
 from . import constants
 from .cluster import Group
 from .communication import collective_s, send_s
-from .layer import LayerTimes, Work, end_times, layer_times
+from .layer import EndTimes, LayerTimes, Work, end_times, layer_times
 from .machine import Machine
-from .memory import dense_parameters, expert_parameters
 from .models import Transformer
 from .pipeline.closed_form import pipeline_s
 from .placement import placements
 from .plan import RECOMPUTES
 from .plans import Plans
+from .weights import fullest_stage
 
 Array = npt.NDArray[Any]
 
@@ -56,17 +57,31 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
+class Passes:
+    """Seconds of one microbatch: (forward, gradients of activations with recomputation, gradients of weights), per plan."""
+
+    layer_s: tuple[Any, Any, Any]
+    head_s: tuple[Any, Any, Any]
+    """Final norm, logits, loss."""
+    embedding_s: tuple[Any, Any, Any]
+    waiting_s: tuple[Any, Any]
+    """What the chip waits for the host in the slowest stage, forward and backward."""
+    slowest_layers: Any
+    """Layers of the slowest stage."""
+    slowest_s: Any
+    """The slowest stage, all passes."""
+    send_s: Any
+    """One message between stages."""
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
     """The steps of a batch of plans."""
 
     parts_s: Mapping[str, Array]
     """KINDS -> seconds; they sum to ``step_time_s``."""
-    stage_forward_s: Array
-    """The slowest stage, one microbatch: forward, gradients of activations (with recomputation), gradients of weights."""
-    stage_backward_input_s: Array
-    stage_backward_weight_s: Array
-    send_s: Array
-    """One send between stages."""
+    passes: Passes
+    """What the pipeline is made of."""
 
     @property
     def step_time_s(self) -> Array:
@@ -78,11 +93,10 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     """The step of each plan, which must be legal (``check_plan``)."""
     shapes, back = _distinct(plans)
     accumulates = bool(np.any(plans.microbatches > 1))
-    unique = layer_times(model, shapes, machine, accumulates)
+    unique, ends = _known_times(model, shapes, machine, accumulates)
     layer = _gather(unique, back)
     places = placements(plans, group.chips_per_node)
     forward, backward_input, backward_weight = _sides(model, plans, machine, group, layer, places)
-    ends = end_times(model, shapes, machine)
     head_f = _take(ends.head_forward, back)
     head_bi = _take(ends.head_backward_input, back)
     head_bw = _take(ends.head_backward_weight, back)
@@ -153,14 +167,16 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     }
     subtotal = sum(parts.values())
     parts["stragglers"] = subtotal * straggler_share(plans.chips)
-    size = len(plans)
-    return Step(
-        {kind: np.broadcast_to(np.asarray(parts[kind], float), size) for kind in KINDS},
-        stage_f,
-        stage_bi,
-        stage_bw,
-        np.asarray(send, float),
+    passes_of = Passes(
+        (forward.total_s, backward_input.total_s, backward_weight.total_s),
+        (head_f.total_s, head_bi.total_s, head_bw.total_s),
+        (emb_f.total_s, emb_b.total_s, 0.0),
+        (host_f, host_b),
+        layers,
+        stage_f + stage_bi + stage_bw,
+        send,
     )
+    return Step({kind: np.broadcast_to(np.asarray(parts[kind], float), len(plans)) for kind in KINDS}, passes_of)
 
 
 def _waiting(chip_s: Any, host_s: Any) -> Any:
@@ -179,13 +195,31 @@ def straggler_share(chips: Any) -> Any:
     return constants.STRAGGLER_SIGMA.value * np.sqrt(2 * np.log(np.maximum(1.0, chips)))
 
 
+_KNOWN: OrderedDict[tuple[Any, ...], tuple[LayerTimes, EndTimes]] = OrderedDict()
+_KEPT = 512
+_CUT = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
+
+
+def _known_times(model: Transformer, shapes: Plans, machine: Machine, accumulates: bool) -> tuple[LayerTimes, EndTimes]:
+    """Times of the layer and of the ends; those of single plans are kept, since sweeps ask for them again."""
+    if len(shapes) > 1:
+        return layer_times(model, shapes, machine, accumulates), end_times(model, shapes, machine)
+    settings = shapes.settings
+    cut = (int(getattr(shapes, name)[0]) for name in _CUT)
+    key = (model, machine, accumulates, settings.attention, settings.fused, settings.dtype, *cut)
+    if key not in _KNOWN:
+        _KNOWN[key] = layer_times(model, shapes, machine, accumulates), end_times(model, shapes, machine)
+        if len(_KNOWN) > _KEPT:
+            _KNOWN.popitem(last=False)
+    return _KNOWN[key]
+
+
 def _distinct(plans: Plans) -> tuple[Plans, Array]:
     """One plan per distinct way of cutting a layer, and for each plan which of them is its own."""
     if len(plans) == 1:
         return plans, np.zeros(1, np.intp)
-    names = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
     key = np.zeros(len(plans), np.int64)
-    for name in names:
+    for name in _CUT:
         values, codes = np.unique(getattr(plans, name), return_inverse=True)
         key = key * len(values) + codes
     _, first, back = np.unique(key, return_index=True, return_inverse=True)
@@ -300,7 +334,7 @@ def _update(
     model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], forward_s: Any, backward_s: Any
 ) -> tuple[Any, Any, Any]:
     """Exposed traffic of the data-parallel dimension, the optimizer, and what offloading adds, of one step."""
-    dense, expert = dense_parameters(model, plans), expert_parameters(model, plans)
+    dense, expert = fullest_stage(model, plans)
     m = plans.microbatches.astype(float)
     kept = np.where(plans.zero_stage >= 1, plans.shard, 1)
     experts_over = np.maximum(1, plans.dp * plans.cp * plans.tp // (plans.ep * plans.expert_tp))
@@ -332,22 +366,30 @@ def _traffic_s(
     element = float(machine.element_bytes)
     bytes_each = reduced_bytes(plans, machine)
 
+    zero = plans.zero_stage
+    share = constants.DP_HIDDEN_SHARE.value if plans.settings.overlap_dp else 0.0
+
     def collective(pattern: str, place: str, size: Any) -> Any:
         return collective_s(pattern, size, places[place], machine, group.fabric)
 
-    replicas = np.where(plans.shard < plans.dp * plans.cp, collective("all_reduce", "replica", bytes_each * dense / plans.shard), 0.0)
-    reduce_s = collective("all_reduce", "dp_cp", bytes_each * dense)
-    scatter_s = collective("reduce_scatter", "shard", bytes_each * dense) + replicas
-    gather_s = collective("all_gather", "shard", element * dense)
-    if np.any(expert > 0):
-        reduce_s = reduce_s + collective("all_reduce", "expert_dp", bytes_each * expert)
-        scatter_s = scatter_s + collective("reduce_scatter", "expert_dp", bytes_each * expert)
-        gather_s = gather_s + collective("all_gather", "expert_dp", element * expert)
-    share = constants.DP_HIDDEN_SHARE.value if plans.settings.overlap_dp else 0.0
-    zero = plans.zero_stage
-    once = np.where(
-        zero == 0, _exposed(reduce_s, backward_s, share), _exposed(scatter_s, backward_s, share) + _exposed(gather_s, forward_s, share)
-    )
-    two = m * _exposed(scatter_s, backward_s, share) + _exposed(gather_s, forward_s, share)
-    three = m * (_exposed(gather_s, forward_s, share) + _exposed(gather_s + scatter_s, backward_s, share))
-    return np.where(zero >= 3, three, np.where(zero == 2, two, once))
+    def both(pattern: str, place: str, each: Any) -> Any:
+        """Of the weights that all ranks hold, and of the experts that fewer do."""
+        time_s = collective(pattern, place, each * dense)
+        return time_s + collective(pattern, "expert_dp", each * expert) if np.any(expert > 0) else time_s
+
+    unsharded: Any = 0.0
+    if np.any(zero == 0):
+        unsharded = _exposed(both("all_reduce", "dp_cp", bytes_each), backward_s, share)
+        if np.all(zero == 0):
+            return unsharded
+    scatter_s, gather_s = both("reduce_scatter", "shard", bytes_each), both("all_gather", "shard", element)
+    if np.any(plans.shard < plans.dp * plans.cp):
+        scatter_s = scatter_s + collective("all_reduce", "replica", bytes_each * dense / plans.shard)
+    back_s, ahead_s = _exposed(scatter_s, backward_s, share), _exposed(gather_s, forward_s, share)
+    # Gradients are scattered after the last microbatch (ZeRO-1) or after each (2); ZeRO-3 gathers the weights for each pass as well.
+    often = np.where(zero >= 2, m, 1.0)
+    sharded = often * back_s + ahead_s
+    if np.any(zero >= 3):
+        three = m * (ahead_s + _exposed(gather_s + scatter_s, backward_s, share))
+        sharded = np.where(zero >= 3, three, sharded)
+    return np.where(zero == 0, unsharded, sharded)

@@ -108,7 +108,8 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
     return StageWeights(dense, expert, products)
 
 
-def _fullest(model: Transformer, plans: Plans) -> tuple[Array, Array]:
+def fullest_stage(model: Transformer, plans: Plans) -> tuple[Array, Array]:
+    """(dense_parameters, expert_parameters)."""
     weights = stage_weights(model, plans, candidate_stages(model, plans))
     fullest = np.argmax(weights.dense + weights.expert, axis=0)[None]
     return np.take_along_axis(weights.dense, fullest, 0)[0], np.take_along_axis(weights.expert, fullest, 0)[0]
@@ -116,9 +117,9 @@ def _fullest(model: Transformer, plans: Plans) -> tuple[Array, Array]:
 
 def dense_parameters(model: Transformer, plans: Plans) -> Array:
     """Weights on one rank of the stage with most, its routed experts left out: replicated over dp * cp."""
-    return _fullest(model, plans)[0]
+    return fullest_stage(model, plans)[0]
 
 
 def expert_parameters(model: Transformer, plans: Plans) -> Array:
     """Weights of the routed experts on one rank of the stage with most: replicated over dp * cp * tp / (ep * expert_tp)."""
-    return _fullest(model, plans)[1]
+    return fullest_stage(model, plans)[1]

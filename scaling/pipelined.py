@@ -1,0 +1,56 @@
+"""One plan's pipeline played through: its stages with their own layers, embedding and logits, as the simulation takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .models import Transformer
+from .pipeline.simulate import makespan_s
+from .pipeline.stages import Stages
+from .plan import Plan
+from .step import Step
+
+
+def stage_layers(model: Transformer, plan: Plan, head_layers: float) -> list[int]:
+    """Layers of each stage; what does not divide goes to the first stages, and to none whose logits cost as much as that.
+
+    ``head_layers``: what the logits cost, in layers.
+
+    >>> from chipassay.scaling.models import load_model
+    >>> stage_layers(load_model("gpt2"), Plan(global_batch=8, pp=5), 1.0)
+    [3, 3, 2, 2, 2]
+    """
+    least, more = divmod(model.layers, plan.pp)
+    return [least + (index < more) for index in range(plan.pp)]
+
+
+def stages_of(model: Transformer, plan: Plan, step: Step, index: int = 0) -> Stages:
+    """The pipeline of one of a step's plans."""
+
+    def one(value: Any) -> float:
+        return float(value[index]) if isinstance(value, np.ndarray) and value.ndim else float(value)
+
+    passes = step.passes
+    layer, head, embedding = (np.array([one(part) for part in parts]) for parts in (passes.layer_s, passes.head_s, passes.embedding_s))
+    waiting = np.array([*(one(part) for part in passes.waiting_s), 0.0]) / max(one(passes.slowest_layers), 1.0)
+    layers = np.array(stage_layers(model, plan, head.sum() / max(layer.sum(), 1e-30)), float)
+    rows = np.outer(layers, layer + waiting)
+    rows[0] += embedding
+    rows[-1] += head + model.mtp_depth * (head + layer)
+    settings = "1f1b" if plan.schedule == "interleaved" and plan.interleave == 1 else plan.schedule
+    if plan.interleave > 1 and settings == "1f1b":
+        settings = "interleaved"
+    return Stages.of(
+        rows[:, 0], rows[:, 1], rows[:, 2], one(passes.send_s), microbatches=plan.microbatches, stages=plan.pp,
+        interleave=plan.interleave, schedule=settings, overlap=plan.overlap_pp,
+    )  # fmt: skip
+
+
+def played(model: Transformer, plan: Plan, step: Step) -> dict[str, float]:
+    """Kind -> seconds of the step's bubble and sends, by simulation: with the passes of the slowest stage they fill the makespan."""
+    busy = plan.microbatches * float(step.passes.slowest_s[0])
+    over = max(0.0, makespan_s(stages_of(model, plan, step)) - busy)
+    bubble = min(over, float(step.parts_s["pipeline_bubble"][0]))
+    return {"pipeline_bubble": bubble, "pipeline_send": over - bubble}
