@@ -30,7 +30,8 @@ class LayerActivations:
     kept: Array
     """What stays until the backward pass under the plan's recomputation, in a layer that it is done for."""
     gradients: Array
-    """The widest moment of the layer's backward pass: gradients of the MLP's inner width, and its input gathered anew."""
+    """The widest moment of the layer's backward pass: gradients of the MLP's inner width and its input gathered anew, and with experts
+    the gradients of the dispatched tokens on both sides of the exchange."""
 
 
 def spread(plans: Plans) -> Array:
@@ -72,20 +73,28 @@ def _inner(model: Transformer, width: float, element: int, operand: int, fused: 
     return width * (kept * element + operand)
 
 
-def _experts(model: Transformer, plans: Plans, element: int, operand: int) -> Array:
-    """Routed experts: copies of the tokens that this rank's experts see, their inner width, their outputs (the weights of the
-    router's choice need them), and the router's scores in fp32.
+def dispatched(model: Transformer, plans: Plans) -> Array:
+    """Tokens that one rank's experts see, per token of its layers.
 
-    A rank sees ``active`` copies of each of its tokens on average, times the imbalance, or the capacity (GShard, arXiv 2006.16668,
-    section 2.2). Its tokens are its TP share where the experts' TP is smaller, as Megatron-LM has it.
+    ``active`` copies of each on average, times the imbalance, or the capacity (GShard, arXiv 2006.16668, section 2.2). A rank brings
+    its TP share of the tokens where the experts' TP is smaller, as Megatron-LM has it.
     """
     experts = model.experts
     if experts is None:
         return np.zeros(len(plans))
-    copies = experts.active * (experts.capacity_factor if experts.capacity_factor is not None else experts.imbalance)
-    inner = _inner(model, experts.ffn_hidden, element, operand, plans.settings.fused) / plans.tp
-    outer = (operand + element) * model.hidden * plans.expert_tp / plans.tp
-    return copies * (inner + outer) + 2 * 4 * experts.count / spread(plans)
+    factor = experts.capacity_factor if experts.capacity_factor is not None else experts.imbalance
+    return experts.active * factor * plans.expert_tp / plans.tp
+
+
+def _experts(model: Transformer, plans: Plans, element: int, operand: int) -> Array:
+    """Routed experts: copies of the tokens that this rank's experts see, their inner width, their outputs (the weights of the
+    router's choice need them), and the router's scores in fp32."""
+    experts = model.experts
+    if experts is None:
+        return np.zeros(len(plans))
+    inner = _inner(model, experts.ffn_hidden, element, operand, plans.settings.fused) / plans.expert_tp
+    outer = (operand + element) * model.hidden
+    return dispatched(model, plans) * (inner + outer) + 2 * 4 * experts.count / spread(plans)
 
 
 def layer_activations(model: Transformer, plans: Plans, element: int, operand: int, experts: bool) -> LayerActivations:
@@ -112,16 +121,26 @@ def layer_activations(model: Transformer, plans: Plans, element: int, operand: i
     everything = between + operands + output + narrower_copy + scores + mlp
 
     block = element * h / outside
-    inner_kept = width / tp
-    if kinds is not None and experts:
-        inner_kept = inner_kept + kinds.active * (kinds.ffn_hidden / tp + h * plans.expert_tp / tp)
+    sent = dispatched(model, plans) if experts else np.zeros(len(plans))
+    inner = width / tp + sent * (kinds.ffn_hidden if kinds is not None else 0) / plans.expert_tp
     keys = element * model.kv_width / np.minimum(tp, model.kv_heads)
-    some = 2 * block + operands - keys + output + scores + element * inner_kept
+    some = 2 * block + operands - keys + output + scores + element * (inner + sent * h)
     kept = np.select(
         [plans.recompute == FULL, plans.recompute == OPERATORS, plans.recompute == SELECTIVE],
         [block, np.minimum(some, everything), everything - scores],
         everything,
     )
-    widest = width + (kinds.active * kinds.ffn_hidden if kinds is not None and experts else 0)
-    gradients = element * ((2 if model.gated else 1) + 1) * widest / tp + 2 * element * h
+    gradients = element * (inner * ((2 if model.gated else 1) + 1) + 2 * h + 2 * sent * h)
     return LayerActivations(everything, kept, gradients)
+
+
+def exchanged_bytes(model: Transformer, plans: Plans, element: int) -> Array:
+    """Keys and values from other ranks of a context-parallel group, per token on one rank: two parts of the sequence in a ring (one in
+    use, one under way; Liu et al. 2023, arXiv 2310.01889), all of them where they are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
+    """
+    if model.latent is None:
+        width = 2 * model.kv_width / np.minimum(plans.tp, model.kv_heads)
+    else:
+        width = model.heads * (model.head_dim + model.latent.value_dim) / plans.tp
+    parts = 2 if plans.settings.context_parallel == "ring" else plans.cp
+    return np.where(plans.cp > 1, element * width * parts, 0.0)

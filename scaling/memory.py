@@ -9,7 +9,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from .activations import LayerActivations, layer_activations, spread
+from .activations import LayerActivations, exchanged_bytes, layer_activations, spread
 from .machine import Machine
 from .models import Transformer
 from .plan import Plan
@@ -169,7 +169,9 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
 
 
 def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Stages, loss: Loss) -> dict[str, Array]:
-    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and send buffers."""
+    """Activations of all microbatches in flight, the layer that is recomputed, the logits or a layer's gradients, and buffers
+    of the pipeline's sends (one each way) and of context parallelism.
+    """
     element = machine.element_bytes
     operand = FP8_OPERAND_BYTES if machine.dtype == "fp8" else element
     tokens = plans.microbatch * model.seq_len / plans.cp
@@ -196,7 +198,7 @@ def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Sta
         "recompute": tokens * np.where(at_loss, 0.0, again),
         "logits": tokens * np.where(at_loss, logits, 0.0),
         "workspace": tokens * np.where(at_loss, 0.0, backward),
-        "buffers": tokens * np.where(plans.pp > 1, 2 * width, 0.0),
+        "buffers": tokens * (np.where(plans.pp > 1, 2 * width, 0.0) + exchanged_bytes(model, plans, element)),
     }
 
 

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chipassay.scaling.activations import layer_activations
 from chipassay.scaling.machine import Machine, prepare
-from chipassay.scaling.memory import KINDS, memory_by_kind, optimizer_bytes, stage_parameters
-from chipassay.scaling.models import Experts, Latent, Transformer, load_model, preset_names
-from chipassay.scaling.plan import RECOMPUTES, SCHEDULES, Plan, Schedule
+from chipassay.scaling.memory import KINDS, memory_by_kind, optimizer_bytes
+from chipassay.scaling.models import Latent, Transformer, load_model
+from chipassay.scaling.plan import RECOMPUTES, SCHEDULES, Plan
 from chipassay.scaling.plans import Plans
-from chipassay.scaling.stages import candidate_stages, in_flight
-from chipassay.scaling.weights import dense_parameters, expert_parameters, stage_weights
+from chipassay.scaling.weights import dense_parameters, expert_parameters
 
 from . import toys
+from .toy_models import ROUTED
 
 MACHINE = prepare(toys.toy_profile())
 GPT3 = replace(load_model("gpt3-175b"), dropout=True)
 LLAMA = load_model("llama3-8b")
-ROUTED = Transformer(
-    name="routed",
-    layers=8,
-    hidden=1024,
-    heads=16,
-    kv_heads=4,
-    head_dim=64,
-    ffn_hidden=4096,
-    gated=True,
-    vocab=32000,
-    seq_len=2048,
-    tied_embeddings=False,
-    rms_norm=True,
-    experts=Experts(count=8, active=2, ffn_hidden=512, shared_ffn_hidden=512, first_dense=1),
-)
 STATES = ("weights", "gradients", "optimizer")
 
 
@@ -110,83 +94,6 @@ def test_every_second_product_is_less_than_all_and_more_than_the_input() -> None
     kept = [one(Plan(global_batch=1, recompute=how), LLAMA) for how in ("none", "operators", "full")]
     assert kept[1] == 2 * (2 * 4096 + 4096 + 1024 + 4096 + 14336) + 4 * 32  # input, output; q, v, core; one inner product
     assert kept[0] > kept[1] > kept[2]
-
-
-# Microbatches in flight and stages
-
-
-@pytest.mark.parametrize(
-    ("schedule", "interleave", "m", "first", "last"),
-    [
-        ("1f1b", 1, 64, 8, 1),
-        ("1f1b", 1, 4, 4, 1),
-        ("interleaved", 3, 64, 8 * (1 + 7 / 24), 17 / 3),
-        ("gpipe", 1, 64, 64, 64),
-        ("zero-bubble", 1, 64, 8, 1),
-        ("dualpipe", 1, 64, 9, 9),
-    ],
-)
-def test_stages_hold_as_many_microbatches_as_their_schedule_sends_ahead(
-    schedule: Schedule, interleave: int, m: int, first: float, last: float
-) -> None:
-    plans = Plans.of([Plan(global_batch=m, pp=8, schedule=schedule, interleave=interleave)])
-    assert in_flight(plans, 0)[0] == pytest.approx(first)
-    assert in_flight(plans, np.array([7]))[0] == pytest.approx(last)
-
-
-def test_llama_3_405b_has_one_layer_fewer_on_both_ends() -> None:
-    """126 layers on 16 stages: 7, fourteen times 8, 7 (arXiv 2407.21783, section 3.3.2)."""
-    stages = candidate_stages(load_model("llama3-405b"), Plans.of([Plan(global_batch=64, pp=16)]))
-    assert stages.layers[:, 0].tolist() == [7, 8, 7]
-
-
-def test_leading_dense_layers_lie_on_the_first_stage() -> None:
-    stages = candidate_stages(ROUTED, Plans.of([Plan(global_batch=64, pp=4)]))
-    assert stages.dense_layers[:, 0].tolist() == [1, 0, 0]
-    assert stages.expert_layers[:, 0].tolist() == [1, 2, 2]
-
-
-def test_dualpipe_holds_the_mirrored_stage_and_both_ends() -> None:
-    """Weights twice (DeepSeek-V3, arXiv 2412.19437, table 2)."""
-    plain, dual = (Plans.of([Plan(global_batch=64, pp=4, schedule=schedule)]) for schedule in ("1f1b", "dualpipe"))
-    layers = LLAMA.layers // 4 * LLAMA.layer_parameters
-    ends = 2 * LLAMA.vocab * LLAMA.hidden
-    assert stage_parameters(LLAMA, dual)[0] == 2 * layers + ends + LLAMA.hidden
-    assert stage_parameters(LLAMA, plain)[0] == layers + ends / 2 + LLAMA.hidden
-
-
-# Weights
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_one_chip_holds_every_weight_once(name: str) -> None:
-    model = replace(load_model(name), vocab_multiple=1)
-    assert stage_parameters(model, Plans.of([Plan(global_batch=1)]))[0] == model.parameters + model.mtp_parameters
-
-
-def test_the_ranks_of_all_groups_together_hold_every_expert_once() -> None:
-    assert ROUTED.experts is not None
-    plans = Plans.of([Plan(global_batch=8, dp=8, ep=4), Plan(global_batch=8, dp=8, tp=2, ep=4, expert_tp=1)])
-    routed = (ROUTED.layers - 1) * ROUTED.experts.count * 3 * ROUTED.hidden * ROUTED.experts.ffn_hidden
-    assert (expert_parameters(ROUTED, plans) * 4).tolist() == [routed, routed]
-    assert dense_parameters(ROUTED, plans)[0] == ROUTED.parameters - routed
-
-
-def test_keys_and_values_are_repeated_where_ranks_outnumber_them() -> None:
-    pair = Plans.of([Plan(global_batch=1, tp=4), Plan(global_batch=1, tp=8)])
-    weights = stage_weights(ROUTED, pair, candidate_stages(ROUTED, pair)).dense[0]
-    norms_and_router = ROUTED.layers * 2 * 1024 + 7 * 8 * 1024 + 1024
-    key_value = ROUTED.layers * 2 * 4 * 64 * 1024
-    split = ROUTED.parameters - expert_parameters(ROUTED, Plans.of([Plan(global_batch=1)]))[0] - norms_and_router - key_value
-    assert weights.tolist() == [split / 4 + key_value / 4 + norms_and_router, split / 8 + key_value / 4 + norms_and_router]
-
-
-def test_the_tied_head_is_a_copy_where_the_embedding_is_elsewhere() -> None:
-    gpt = load_model("gpt3-1.3b")
-    held = stage_weights(gpt, (plans := Plans.of([Plan(global_batch=8, pp=4)])), candidate_stages(gpt, plans)).dense[:, 0]
-    layers = gpt.layers // 4 * gpt.layer_parameters
-    assert held[2] == layers + gpt.vocab * gpt.hidden + gpt.norm_parameters
-    assert held[1] == layers
 
 
 # States
