@@ -15,13 +15,15 @@ from .hugging_face_kinds import (
     DEFAULTS,
     FOUR_TIMES,
     KINDS,
+    ONE_KEY_HEAD_EACH,
     REFUSED,
     WINDOW_BUT_EVERY,
     WINDOW_IN_ALL_LAYERS,
     WITH_EXPERTS,
     WITH_LATENT,
 )
-from .transformer import Experts, Latent, Transformer
+from .model_parts import Experts, Latent
+from .transformer import Transformer
 
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts")
 LATENT_KEYS = ("kv_lora_rank", "q_lora_rank")
@@ -55,6 +57,20 @@ class Config:
             raise FileError(self.path, f"{key} is {value!r}", mend="give a whole number")
         return value
 
+    def listed(self, key: str) -> list[Any]:
+        """The list under this key, empty where there is none. Raises FileError where it is something else."""
+        return self._of(list, key, "list")
+
+    def table(self, key: str) -> dict[str, Any]:
+        """The object under this key, empty where there is none. Raises FileError where it is something else."""
+        return self._of(dict, key, "object")
+
+    def _of(self, kind: type[Any], key: str, called: str) -> Any:
+        value = self.values.get(key, kind())
+        if not isinstance(value, kind):
+            raise FileError(self.path, f"{key} is {value!r}", mend=f"give a JSON {called}")
+        return value
+
     def refuse(self, what: str) -> NotModelled:
         return NotModelled(f"{self.path}: {self.kind} with {what} is not modelled")
 
@@ -74,7 +90,7 @@ def from_hugging_face(path: Path, text: str) -> Transformer:
         "layers": config.whole("num_hidden_layers", "n_layer", "n_layers"),
         "hidden": hidden,
         "heads": heads,
-        "kv_heads": config.whole("num_key_value_heads", default=heads),
+        "kv_heads": heads if kind in ONE_KEY_HEAD_EACH else config.whole("num_key_value_heads", default=heads),
         "head_dim": config.whole("head_dim", default=hidden // max(1, heads)),
         "vocab": config.whole("vocab_size"),
         "seq_len": config.whole("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "model_max_length"),
@@ -83,9 +99,8 @@ def from_hugging_face(path: Path, text: str) -> Transformer:
         "latent": _latent(config),
         "source": str(path),
     }
-    sizes["ffn_hidden"] = config.whole(
-        "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=4 * hidden if kind in FOUR_TIMES else None
-    ) if kind != "mpt" else config.whole("expansion_ratio") * hidden  # fmt: skip
+    width = config.whole("expansion_ratio") * hidden if kind == "mpt" else 4 * hidden if kind in FOUR_TIMES else None
+    sizes["ffn_hidden"] = config.whole("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=width)
     if config.get("tie_word_embeddings") is not None:
         sizes["tied_embeddings"] = bool(config.get("tie_word_embeddings"))
     if kind in SPECIAL:
@@ -134,9 +149,9 @@ def _experts(config: Config) -> Experts | None:
     if config.whole("moe_layer_freq", default=1) != 1:
         raise config.refuse(f"experts in one of {config.get('moe_layer_freq')} layers")
     width = config.whole("moe_intermediate_size", "intermediate_size")
-    dense = config.get("mlp_only_layers") or []
+    dense = config.listed("mlp_only_layers")
     every = config.whole("decoder_sparse_step", default=1)
-    if list(dense) != list(range(len(dense))) or (dense and every > 1):
+    if dense != list(range(len(dense))) or (dense and every > 1):
         raise config.refuse(f"dense layers {dense} between those with experts")
     try:
         return Experts(
@@ -172,8 +187,8 @@ def _latent(config: Config) -> Latent | None:
 
 def _window(config: Config, layers: int) -> tuple[int | None, int | None]:
     """The sliding window and every how many layers see all; (None, None) where all do."""
-    kinds = config.get("layer_types")
-    if kinds is not None:
+    kinds = config.listed("layer_types")
+    if kinds:
         return _window_of(config, kinds)
     if config.get("sliding_window") is None:
         return None, None
@@ -190,7 +205,7 @@ def _window(config: Config, layers: int) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _window_of(config: Config, kinds: list[str]) -> tuple[int | None, int | None]:
+def _window_of(config: Config, kinds: list[Any]) -> tuple[int | None, int | None]:
     for other in kinds:
         if other not in ("full_attention", "sliding_attention"):
             raise config.refuse(f"layers of {other}")
@@ -236,7 +251,7 @@ def _attention_bias(config: Config) -> dict[str, Any]:
 
 
 def _mpt(config: Config) -> dict[str, Any]:
-    attention = config.get("attn_config") or {}
+    attention = config.table("attn_config")
     alibi = bool(attention.get("alibi", True))
     biases = not config.values.get("no_bias", True)
     return {

@@ -51,6 +51,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 WITH_EXPERTS = frozenset({"deepseek_v2", "deepseek_v3", "gpt_oss", "kimi_k2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"})
 WITH_LATENT = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
+ONE_KEY_HEAD_EACH = frozenset({"bert", "bloom", "gpt2", "gpt_neox", "gptj", "opt", "roberta"})
+"""Kinds that know no groups of heads, whatever their config says."""
 FOUR_TIMES = frozenset({"bloom", "falcon", "gpt2", "gpt_bigcode", "gptj", "gpt_neox"})
 """Kinds whose MLP is four times as wide as the model where no width is given."""
 
@@ -68,9 +70,15 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "head_dim": 256,
         "max_position_embeddings": 131072,
     },
+    "gemma": {"head_dim": 256},
+    "gemma2": {"head_dim": 256},
+    "glm": {"head_dim": 128},
+    "glm4": {"head_dim": 128},
+    "gpt_oss": {"head_dim": 64},
+    "qwen3": {"head_dim": 128},
     "mpt": {"max_seq_len": 2048, "expansion_ratio": 4},
 }
-"""What the released configs of a kind leave out, by the defaults of its config class."""
+"""What a config of a kind may leave out, by the defaults of its config class."""
 
 REFUSED: Mapping[str, str] = {
     "bart": "an encoder with a decoder",

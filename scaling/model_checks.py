@@ -10,7 +10,8 @@ from chipassay.results.errors import InputError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from .transformer import Experts, Transformer
+    from .model_parts import Experts
+    from .transformer import Transformer
 
 MAY_BE_ZERO = frozenset({"mtp_depth", "first_dense", "shared_ffn_hidden", "head_layers"})
 """Whole numbers that may be 0; the others are at least 1."""
@@ -49,8 +50,8 @@ def check_shape(model: Transformer) -> None:
     """Raise InputError for sizes that do not go together."""
     where = f"model {model.name!r}"
     if model.heads % model.kv_heads:
-        near = nearest(model.kv_heads, divisors(model.heads))
-        raise InputError(f"{where}: {model.heads} heads do not divide into {model.kv_heads} kv_heads; give a divisor, as {near}")
+        near = max(count for count in range(1, min(model.heads, model.kv_heads) + 1) if model.heads % count == 0)
+        raise InputError(f"{where}: {model.heads} heads do not divide into {model.kv_heads} kv_heads; the nearest below is {near}")
     if model.predicted_share > 1:
         raise InputError(f"{where}: predicted_share is {model.predicted_share}; give at most 1")
     if model.learned_positions and model.alibi:
@@ -72,25 +73,6 @@ def check_shape(model: Transformer) -> None:
             raise InputError(f"{where}: kv_heads is {model.kv_heads}, but latent attention gives each head its own; leave it out")
         if model.biases or model.qkv_biases or model.qk_norm:
             raise InputError(f"{where}: biases and qk_norm are not modelled with latent attention; leave them out")
-
-
-def divisors(value: int) -> tuple[int, ...]:
-    """All whole numbers that divide ``value``, ascending.
-
-    >>> divisors(12)
-    (1, 2, 3, 4, 6, 12)
-    """
-    small = [one for one in range(1, int(value**0.5) + 1) if value % one == 0]
-    return tuple(sorted({*small, *(value // one for one in small)}))
-
-
-def nearest(wanted: int, allowed: tuple[int, ...]) -> int:
-    """The allowed value nearest to the wanted one, the lower of two as near.
-
-    >>> nearest(7, (1, 2, 4, 8))
-    8
-    """
-    return min(allowed, key=lambda value: (abs(value - wanted), value))
 
 
 def _is_whole(value: Any) -> bool:

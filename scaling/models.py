@@ -12,7 +12,8 @@ from typing import Any
 
 from chipassay.results.errors import FileError, InputError, UnknownName
 
-from .transformer import BACKWARD_OVER_FORWARD, Block, Experts, Latent, Transformer
+from .model_parts import Block, Experts, Latent
+from .transformer import BACKWARD_OVER_FORWARD, Transformer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,11 +70,12 @@ def _from_toml(path: Path, text: str) -> Transformer:
         for table, kind in TABLES.items():
             if table in data:
                 data[table] = _record(path, kind, data[table], f" in [{table}]")
-        return _record(path, Transformer, _with_defaults(data))  # type: ignore[no-any-return]
+        model: Transformer = _record(path, Transformer, _with_defaults(data))
     except FileError:
         raise
     except InputError as error:
         raise FileError(path, str(error)) from error
+    return model
 
 
 def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
