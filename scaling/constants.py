@@ -38,7 +38,9 @@ ATTENTION_KERNELS: Mapping[str, AttentionKernel] = {
         Evidence("published", "FlashAttention-2 on H100, causal, heads of 128: 294 TFLOP/s (its repository) where the profile's take 476"),
     ),
     "flash1": AttentionKernel(
-        0.59, 0.31, Evidence("published", "Dao 2023 (arXiv 2307.08691), abstract: FlashAttention-2 is about twice as fast as FlashAttention")
+        0.59,
+        0.31,
+        Evidence("published", "Dao 2023 (arXiv 2307.08691), abstract: FlashAttention-2 is about twice as fast as FlashAttention"),
     ),
 }
 """The profile's attention is the best library's; older software had older kernels."""
@@ -91,6 +93,13 @@ FULL_CLOCK_W_PER_TFLOPS = Constant(
     1.75,
     "watts that tensor cores would take for each TFLOP/s of 16-bit products at the clocks of short runs",
     Evidence("derived", "share of short-run rates in published runs on A100 (0.95), H100 (0.80) and B200 (0.72)"),
+)
+
+HOST_ADAM_S_PER_WEIGHT = Constant(
+    "Adam on the host",
+    0.22e-9,
+    "seconds that the processors of one node take to update one weight with Adam",
+    Evidence("published", "ZeRO-Offload (arXiv 2101.06840), table 4: 0.22 s for a billion weights with CPU-Adam"),
 )
 
 CALIBRATED: tuple[Constant, ...] = (

@@ -67,6 +67,8 @@ class Machine:
     attentions: AttentionModel
     memory_ops: Mapping[str, Curve]
     later_than_ampere: bool
+    host_link: Quantity | None
+    """Bytes per second between the chip's memory and its host's, one way."""
     sustained: float
     """Share of the rate of products and attention that holds in a long run, whose power is capped; profiles hold short ones."""
     matmul: Curve
@@ -181,6 +183,22 @@ def _attention_model(profile: Profile, dtype: str, attention: Curve, memory: Cur
     )
 
 
+PCIE_SHARE = 0.88
+"""Of a PCIe link's rate that a pinned copy reaches (H200: 55.3 of 63 GB/s, measured, results/h200-sxm-141gb)."""
+
+
+def _host_link(profile: Profile) -> Quantity | None:
+    """The slower of both directions of pinned copies, as measured, else a share of the PCIe link's rate."""
+    measured = [quantity for name, quantity in profile.host_link_bytes_per_s.items() if name.endswith(" pinned")]
+    if measured:
+        return min(measured, key=lambda quantity: quantity.value)
+    chip = load_chips().get(profile.chip_id)
+    if chip is None or not chip.pcie_bytes_per_s:
+        return None
+    source = f"{PCIE_SHARE} of the link's {chip.pcie_bytes_per_s / 1e9:.3g} GB/s, as on an H200"
+    return Quantity(PCIE_SHARE * chip.pcie_bytes_per_s, Evidence("derived", source))
+
+
 def _later_than_ampere(chip_id: str) -> bool:
     """NVIDIA's chips of compute capability 9 and above."""
     chip = load_chips().get(chip_id)
@@ -245,6 +263,7 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         linear_products=products if wide == chosen else _product_model(profile, chosen, matmul, memory),
         attentions=_attention_model(profile, wide, attention, memory),
         memory_ops=profile.memory_ops,
+        host_link=_host_link(profile),
         later_than_ampere=_later_than_ampere(profile.chip_id),
         sustained=sustained_share(profile, products),
         matmul=matmul,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .transformer import Block, Transformer
 from .plan import Plan
 from .plans import Plans
+from .transformer import Block, Transformer
 
 Array = npt.NDArray[Any]
 
@@ -193,7 +193,7 @@ def _experts(cut: Cut) -> tuple[list[Product], list[Pass], Any]:
         # To the experts' order and back, weighed and summed there (permute and unpermute).
         Pass("permute", "gather", 2 * e * copied, 2 * e * copied),
         Pass("unpermute", "gather", 2 * e * copied, 3 * e * copied),
-        Pass("router", "softmax", 12.0 * cut.rows * experts.count, 12.0 * cut.rows * experts.count, 4, 4),
+        Pass("router", "softmax", 12.0 * cut.rows * experts.count, 12.0 * cut.rows * experts.count, 15, 10),
     ]
     if experts.shared_ffn_hidden:
         shared = float(experts.shared_ffn_hidden)

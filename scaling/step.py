@@ -17,6 +17,7 @@ import numpy.typing as npt
 from . import constants
 from .cluster import Group
 from .communication import collective_s, send_s
+from .errors import MissingCell
 from .layer import EndTimes, LayerTimes, Work, end_times, layer_times
 from .machine import Machine
 from .models import Transformer
@@ -340,7 +341,11 @@ def _update(
     experts_over = np.maximum(1, plans.dp * plans.cp * plans.tp // (plans.ep * plans.expert_tp))
     owned = dense / kept + expert / np.where(plans.zero_stage >= 1, np.minimum(experts_over, np.maximum(1, plans.shard)), 1)
     optimizer_s = machine.memory_s(OPTIMIZER_BYTES[plans.settings.optimizer] * owned, "adam")
-    offload_s = 0.0
+    offload_s: Any = 0.0
+    if plans.settings.offload != "none":
+        optimizer_s, offload_s = _offloaded_s(
+            plans, machine, group, owned, (dense + expert) / np.where(plans.zero_stage >= 3, plans.shard, 1)
+        )
     traffic = 0.0
     if np.any((plans.dp * plans.cp > 1) | ((expert > 0) & (experts_over > 1))):
         traffic = _traffic_s(plans, machine, group, places, dense, expert, forward_s, backward_s, m)
@@ -350,6 +355,20 @@ def _update(
         table = float(model.vocab) * model.hidden / plans.tp * reduced_bytes(plans, machine)
         ends = np.where(plans.pp > 1, collective_s("all_reduce", table, places["embedding"], machine, group.fabric), 0.0)
     return traffic + ends, optimizer_s, offload_s
+
+
+def _offloaded_s(plans: Plans, machine: Machine, group: Group, owned: Any, weights: Any) -> tuple[Any, Any]:
+    """(optimizer on the host, traffic to and from it): gradients go there and new weights come back once a step; with ``all`` the weights
+    also come for both passes of each microbatch, and its gradients go (ZeRO-Offload: Ren et al. 2021, arXiv 2101.06840; ZeRO-Infinity).
+    """
+    if machine.host_link is None:
+        raise MissingCell(f"profile {machine.chip_id}: the link to its host is unknown, so offloading cannot be timed; measure host copies")
+    element, m = float(machine.element_bytes), plans.microbatches
+    moved = owned * (reduced_bytes(plans, machine) + element)
+    if plans.settings.offload == "all":
+        moved = moved + m * weights * 3 * element
+    on_host = constants.HOST_ADAM_S_PER_WEIGHT.value * np.minimum(plans.chips, group.chips_per_node) * owned
+    return on_host, moved / machine.host_link.value
 
 
 def _traffic_s(
