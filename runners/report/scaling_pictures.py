@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from chipassay.results.errors import FileError, InputError
 from chipassay.results.safe_text import printable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from chipassay.scaling.curve import ScalingCurve
     from chipassay.scaling.predict import Prediction
     from chipassay.scaling.sensitivity import Sensitivity
+
+P = ParamSpec("P")
 
 LOOKS: dict[str, tuple[str, str, str]] = {
     "matmul": ("matrix products", "blue", ""),
@@ -59,9 +62,9 @@ def write_figure(figure: Figure, path: Path) -> None:
     check_name(path)
     suffix = path.suffix.lower().lstrip(".")
     buffer = io.BytesIO()
-    from matplotlib import rc_context
+    from matplotlib import style
 
-    with rc_context(STYLE):
+    with style.context(["default", STYLE]):
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else {"Software": None})
     try:
         path.write_bytes(buffer.getvalue())
@@ -70,26 +73,23 @@ def write_figure(figure: Figure, path: Path) -> None:
 
 
 def _figure(width_in: float, height_in: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_library("matplotlib") from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
-def _styled(draw: Any) -> Any:
-    """The drawing function, run in the house style."""
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """The drawing function, run in the house style. It then raises ChipassayError without matplotlib."""
 
-    def drawn(*arguments: Any, **options: Any) -> Figure:
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> Figure:
         try:
             from matplotlib import style
         except ImportError as error:
             raise missing_library("matplotlib") from error
         with style.context(["default", STYLE]):
-            figure: Figure = draw(*arguments, **options)
-        return figure
+            return draw(*arguments, **options)
 
-    drawn.__doc__ = draw.__doc__
     return drawn
 
 
@@ -216,7 +216,7 @@ def draw_tornado(sensitivity: Sensitivity, most: int = 12) -> Figure:
     for row, (one, (better, worse)) in enumerate(zip(shown, ends, strict=True)):
         for value, side in ((better, -1), (worse, 1)):
             text = "no plan fits" if side > 0 and one.worse_s is None else f"{value:+.1%}"
-            place = {"xytext": (4 * side, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+            place: dict[str, Any] = {"xytext": (4 * side, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
             axes.annotate(text, (value, row), ha="left" if side > 0 else "right", **place)
     axes.axvline(0, color="#222222", linewidth=0.9, zorder=3)
     axes.set_yticks(rows, [printable(one.name, LINE_AT_MOST) for one in shown])
