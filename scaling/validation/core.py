@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,13 +17,10 @@ from chipassay.scaling.models import Transformer
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.plans import COLUMNS, Plans
 from chipassay.scaling.step import step
+from chipassay.scaling.uncertainty import Z80, log_sigma
 
 from .tables import Unusable
 
-Z80 = 1.2816
-"""Normal quantile of a two-sided 80 % interval."""
-SIGMA = 0.12
-"""Standard deviation of log(measured / predicted) of a run whose settings are all published."""
 OPEN_SIGMA = 0.05
 """What each field that a source leaves open adds to it, in squares: plans that fit and are searched differ by about so much."""
 
@@ -39,6 +36,8 @@ class Predicted:
     """80 % interval, widened by what was searched over."""
     fits: bool
     tried: int
+    parts_s: Mapping[str, float]
+    """The step by kind."""
 
 
 def _batches(plans: Sequence[Plan]) -> dict[Plan, list[Plan]]:
@@ -71,19 +70,21 @@ def predicted_step_s(model: Transformer, group: Group, machine: Machine, plans: 
             refusal = str(error)
             continue
         batch = batch.take(kept)
-        step_s = np.asarray(step(model, batch, machine, group).step_time_s, float)
+        steps = step(model, batch, machine, group)
+        step_s = np.asarray(steps.step_time_s, float)
         memory = memory_by_kind(model, batch, machine)
         fits = np.asarray(sum(memory.values()), float) <= machine.memory_bytes
         per_sequence = step_s / batch.global_batch
         order = np.lexsort((per_sequence, ~fits))
         first = int(order[0])
         rates += list(per_sequence[fits])
-        one = Predicted(some[int(kept[first])], float(step_s[first]), 0.0, 0.0, bool(fits[first]), len(plans))
+        parts_s = {kind: float(values[first]) for kind, values in steps.parts_s.items()}
+        one = Predicted(some[int(kept[first])], float(step_s[first]), 0.0, 0.0, bool(fits[first]), len(plans), parts_s)
         if best is None or (not one.fits, one.step_s / one.plan.global_batch) < (not best.fits, best.step_s / best.plan.global_batch):
             best = one
     if best is None:
         raise Unusable(refusal)
-    sigma = math.hypot(SIGMA, OPEN_SIGMA * math.sqrt(open_fields))
+    sigma = math.hypot(log_sigma(best.parts_s, machine, group, best.plan), OPEN_SIGMA * math.sqrt(open_fields))
     low, high = (best.step_s * math.exp(side * Z80 * sigma) for side in (-1, 1))
     if open_fields and len(rates) > 1:
         # Who publishes a run has tuned it, but not to the last percent: the best tenth of what fits may be what was run.

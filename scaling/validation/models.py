@@ -154,9 +154,9 @@ def _known(run: Run, family: Line) -> Transformer | None:
         same_ffn = run.ffn_hidden in (None, model.ffn_hidden, model.experts.ffn_hidden if model.experts else None)
         same_experts = not run.moe_experts or (model.experts is not None and model.experts.count == run.moe_experts)
         mixed_alike = (model.experts is None) == (run.moe_experts is None)
-        if (model.hidden, model.heads) == (run.hidden, run.heads) and same_ffn and same_experts and mixed_alike:
-            if model.latent is not None or model.kv_heads == (run.kv_heads or model.kv_heads):
-                return model
+        same_keys = model.latent is not None or run.kv_heads in (None, model.kv_heads)
+        if (model.hidden, model.heads) == (run.hidden, run.heads) and same_ffn and same_experts and mixed_alike and same_keys:
+            return model
     return None
 
 
@@ -165,6 +165,6 @@ def padded(run: Run, model: Transformer) -> tuple[Transformer, str]:
     pp, interleave = run.pp or 1, run.vpp_interleave or 1
     stages = pp * interleave
     wanted = -(-model.layers // stages) * stages
-    if pp == 1 or interleave == 1 and run.vpp_interleave or wanted == model.layers or wanted > model.layers * (1 + PADDED_AT_MOST):
+    if pp == 1 or (interleave == 1 and run.vpp_interleave) or wanted == model.layers or wanted > model.layers * (1 + PADDED_AT_MOST):
         return model, ""
     return replace(model, layers=wanted), f"{wanted} layers for {model.layers}, embedding and logits in the place of some"

@@ -12,13 +12,15 @@ from chipassay.scaling.cluster import Group
 from chipassay.scaling.machine import Machine
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.ready import ready
+from chipassay.scaling.uncertainty import regime
 
-from .clusters import group_of
+from .clusters import group_of, profile_of
 from .core import Predicted, predicted_step_s
 from .metrics import measured_step_s
 from .models import model_of, padded
-from .plans import chip_counts, choices_of
+from .plans import Choices, chip_counts, choices_of
 from .rows import Run
+from .tables import Unusable
 
 DTYPES = ((r"fp8|float8", "fp8"), (r"bf16", "bf16"), (r"fp16|half", "fp16"), (r"tf32", "tf32"), (r"fp32|float32", "fp32"))
 LOOSE_METRICS = ("gpu_hours",)
@@ -103,68 +105,95 @@ def fitted_sources() -> tuple[str, ...]:
     return tuple(sorted({source for constant in constants.CALIBRATED for source in constant.fitted_on}))
 
 
-def regime_of(run: Run, model: Transformer, group: Group) -> str:
-    """Kind of run, by what bounds it: intervals are judged by these."""
+def regime_of(run: Run, predicted: Predicted, model: Transformer) -> str:
+    """Kind of run, by what its step waits for (uncertainty.py): intervals are judged by these."""
     if run.measured_metric in LOOSE_METRICS:
         return "whole trainings"
-    if model.experts is not None:
-        return "mixture of experts"
-    if model.hidden <= 2048 and group.nodes == 1:
-        return "small models, one node"
-    return "one node" if group.nodes == 1 else "several nodes"
+    return "mixture of experts" if model.experts is not None else regime(predicted.parts_s)
 
 
-def _predicted(run: Run, model: Transformer, count: int, guessed: int) -> tuple[Predicted, float, Group, tuple[str, ...]]:
-    group = group_of(run, count)
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A run made ready to be predicted: its model, and for each number of chips it may have had the chips and the plans."""
+
+    run: Run
+    model: Transformer
+    tries: tuple[tuple[Group, Machine, Choices], ...]
+    weak: tuple[str, ...]
+    """What of the model was guessed, in words."""
+    guessed: int
+
+
+def case_of(run: Run) -> Case:
+    """The run made ready. Raises a ChipassayError with the reason where it cannot be."""
+    model, weak = model_of(run)
+    model, rounded = padded(run, model)
     dtype = dtype_of(run)
-    machine = machine_of(group, dtype)
-    choices = choices_of(run, model, count, dtype)
-    found = predicted_step_s(model, group, machine, choices.plans, guessed + len(choices.open_fields))
-    return found, measured_step_s(run, model, found.plan, machine, choices.batch_scale), group, choices.open_fields
+    tries = []
+    counts = chip_counts(run)
+    for count in counts:
+        group = group_of(run, count)
+        try:
+            tries.append((group, machine_of(group, dtype), choices_of(run, model, count, dtype)))
+        except Unusable:
+            # Where the number of chips is open, one that no plan cuts well does not count.
+            if count == counts[-1] and not tries:
+                raise
+    return Case(run, model, tuple(tries), (*weak, *filter(None, [rounded])), len(weak))
 
 
-def validate_run(run: Run) -> Outcome:
-    """One run against its prediction; a run that cannot be predicted comes back with its reason."""
-    chip_id = ""
-    try:
-        model, weak = model_of(run)
-        model, rounded = padded(run, model)
-        counts = chip_counts(run)
-        chip_id = group_of(run, counts[0]).profile.chip_id
-        found = []
-        for count in counts:
-            try:
-                found.append(_predicted(run, model, count, len(weak)))
-            except ChipassayError:
-                # Where the number of chips is open, one that no plan cuts well does not count.
-                if count == counts[-1] and not found:
-                    raise
-    except ChipassayError as error:
-        return Outcome(run, chip_id, reason=str(error))
-    found.sort(key=lambda one: one[0].step_s / one[1])
-    predicted, measured, group, opened = found[len(found) // 2]
-    low = min(one.low_s / step_s for one, step_s, _, _ in found) * measured
-    high = max(one.high_s / step_s for one, step_s, _, _ in found) * measured
-    if len(counts) > 1:
-        opened = (*opened, "num_chips")
-    words = [*weak, rounded]
-    words.append(f"open: {', '.join(opened)} (best of {predicted.tried} plans)" if opened else "")
-    words.append("" if predicted.fits else "does not fit by the model")
-    words.append("includes restarts" if run.measured_metric in LOOSE_METRICS else "")
+def outcome_of(case: Case) -> Outcome:
+    """The case predicted. Raises Unusable where no plan is legal, or the measured value tells no step time."""
+    run, model = case.run, case.model
+    found: list[tuple[float, Predicted, float, Group, Choices]] = []
+    refused: Unusable | None = None
+    for group, machine, choices in case.tries:
+        try:
+            one = predicted_step_s(model, group, machine, choices.plans, case.guessed + len(choices.open_fields))
+        except Unusable as error:
+            refused = error
+            continue
+        measured = measured_step_s(run, model, one.plan, machine, choices.batch_scale)
+        found.append((one.step_s / measured, one, measured, group, choices))
+    if not found:
+        raise refused or Unusable("no plan to try")
+    found.sort(key=lambda one: one[0])
+    _, predicted, measured, group, choices = found[len(found) // 2]
+    opened = (*choices.open_fields, *(("num_chips",) if len(case.tries) > 1 else ()))
+    words = [*case.weak]
+    words += [f"open: {', '.join(opened)} (best of {predicted.tried} plans)"] if opened else []
+    words += [] if predicted.fits else ["does not fit by the model"]
+    words += ["includes restarts"] if run.measured_metric in LOOSE_METRICS else []
     return Outcome(
         run,
-        chip_id,
+        group.profile.chip_id,
         measured,
         predicted.step_s,
-        low,
-        high,
+        low_s=min(one.low_s / step_s for _, one, step_s, _, _ in found) * measured,
+        high_s=max(one.high_s / step_s for _, one, step_s, _, _ in found) * measured,
         in_sample=bool(fitted_sources()) and run.source.startswith(fitted_sources()),
         open_fields=opened,
         plan=predicted.plan.describe(),
         tokens=float(predicted.plan.global_batch) * model.seq_len / group.count,
-        regime=regime_of(run, model, group),
-        reason="; ".join(filter(None, words)),
+        regime=regime_of(run, predicted, model),
+        reason="; ".join(words),
     )
+
+
+def validate_run(run: Run) -> Outcome:
+    """One run against its prediction; a run that cannot be predicted comes back with its reason."""
+    try:
+        return outcome_of(case_of(run))
+    except ChipassayError as error:
+        return Outcome(run, chip_of(run), reason=str(error))
+
+
+def chip_of(run: Run) -> str:
+    """The catalogue id of the run's chip; empty where its words mean none."""
+    try:
+        return profile_of(run).chip_id
+    except ChipassayError:
+        return ""
 
 
 def validate(runs: Iterable[Run]) -> Iterator[Outcome]:
