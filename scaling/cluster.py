@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chipassay.results.catalogue import find_chip, load_chips
 from chipassay.results.errors import InputError
-from chipassay.results.fabrics import NO_FABRIC, Fabric, fabric_of, find_fabric
+from chipassay.results.fabrics import Fabric, fabric_of, find_fabric
 from chipassay.results.profile import Evidence, Profile, load_profile
 from chipassay.results.shipped import find_profile
 from chipassay.results.systems import default_system
@@ -110,7 +110,7 @@ def make_group(count: int, profile: Profile, fabric: str | Fabric | None = None,
         evidence = Evidence(found.evidence.level, f"given by the caller; share of the line rate: {found.evidence.source}")
     inputs = [Input("chips per node", str(per_node), per_node_evidence)]
     if count > per_node:
-        if found is NO_FABRIC:
+        if found.node_bytes_per_s <= 0:
             raise InputError(f"{count} chips in nodes of {per_node} need a network, but the fabric is none; name one such as hdr200x8")
         value = f"{found.name}: {found.node_bytes_per_s / 1e9:.4g} GB/s per node, {found.latency_s * 1e6:.3g} us a hop"
         if found.oversubscription > 1:

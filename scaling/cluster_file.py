@@ -149,9 +149,9 @@ def _fabric(profile: Profile, table: Mapping[str, Any]) -> Fabric | None:
         raise InputError(f"{told[0]} is told beside {'no fabric' if name is None else f'fabric {name!r}'}; name the kind alone: {kinds}")
     else:
         fabric = default_fabric(profile)[0] if name is None else find_fabric(name)
-    if changes.get("oversubscription", fabric.oversubscription) > 1:
-        changes.setdefault("pod_nodes", fabric.pod_nodes or 1)
-    if changes:
-        names = ", ".join(sorted(changes))
-        changes["evidence"] = Evidence("assumed", f"{names}: given by the caller; else {fabric.evidence.source}")
-    return replace(fabric, **changes)
+    if not changes:
+        return fabric
+    if changes.get("oversubscription", 1) > 1 and not fabric.pod_nodes:
+        changes.setdefault("pod_nodes", 1)
+    names = ", ".join(sorted(changes))
+    return replace(fabric, **changes, evidence=Evidence("assumed", f"{names}: given by the caller; else {fabric.evidence.source}"))
