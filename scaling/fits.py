@@ -11,7 +11,7 @@ from chipassay.results.errors import InputError
 from .cluster import Group
 from .legal import legal
 from .machine import Machine
-from .memory import memory_by_kind
+from .memory import memory_by_kind, total_bytes
 from .models import Transformer
 from .plan import OFFLOADS, RECOMPUTES, Plan
 from .plans import COLUMNS, Array, Plans
@@ -60,7 +60,7 @@ def nearest_fitting(model: Transformer, plan: Plan, machine: Machine, chips: int
             continue
         if not len(plans):
             continue
-        fitting = plans.take(sum(memory_by_kind(model, plans, machine).values()) <= machine.memory_bytes)
+        fitting = plans.take(total_bytes(memory_by_kind(model, plans, machine)) <= machine.memory_bytes)
         if len(fitting):
             return fitting.plan(int(np.argmin(_distance(plan, fitting))))
     return None

@@ -5,6 +5,8 @@ The fullest of the pipeline's stages counts, at the fuller of two moments: at th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
 from typing import Literal, overload
 
 import numpy as np
@@ -114,8 +116,14 @@ def memory_by_kind(
     held = at_each_stage(model, plans, machine, candidate_stages(model, plans), loss)
     shape = (3, len(plans))
     stacked = {kind: np.broadcast_to(held[kind], shape) for kind in KINDS}
-    fullest = np.argmax(sum(stacked.values()), axis=0)[None]
-    return {kind: np.take_along_axis(value, fullest, 0)[0] for kind, value in stacked.items()}
+    fullest = (np.argmax(total_bytes(stacked), axis=0), np.arange(len(plans)))
+    return {kind: value[fullest] for kind, value in stacked.items()}
+
+
+def total_bytes(held: Mapping[str, Array]) -> Array:
+    """All kinds together."""
+    total: Array = reduce(np.add, held.values())
+    return total
 
 
 def at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: Stages, loss: Loss = "in-place") -> dict[str, Array]:
@@ -123,7 +131,7 @@ def at_each_stage(model: Transformer, plans: Plans, machine: Machine, stages: St
     states = _states(model, plans, machine, stages)
     activations = _activations(model, plans, machine, stages, loss)
     held = {**states, **activations}
-    return {**held, "reserved": CONTEXT_BYTES + FRAGMENTATION_SHARE * sum(held.values())}
+    return {**held, "reserved": CONTEXT_BYTES + FRAGMENTATION_SHARE * total_bytes(held)}
 
 
 def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) -> dict[str, Array]:
