@@ -7,9 +7,10 @@ pairs of sizes; it is kept as values on a few knots, bilinear between them, the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
@@ -30,20 +31,25 @@ class Correction:
 
     def log_factor(self, m: Array, n: Array, k: Array) -> Array:
         """What to add to the log of the time."""
-        at_m, at_n, at_k = place(m, self.m_knots), place(n, self.nk_knots), place(k, self.nk_knots)
-        return _between(self.mn, at_m, at_n) + _between(self.mk, at_m, at_k) + _between(self.nk, at_n, at_k)
+        mn, mk, nk, m_knots, nk_knots = self._arrays
+        at_m, at_n, at_k = place(m, m_knots), place(n, nk_knots), place(k, nk_knots)
+        return _between(mn, at_m, at_n) + _between(mk, at_m, at_k) + _between(nk, at_n, at_k)
+
+    @cached_property
+    def _arrays(self) -> tuple[Array, ...]:
+        """The fields as arrays, made once."""
+        return tuple(np.array(values) for values in (self.mn, self.mk, self.nk, self.m_knots, self.nk_knots))
 
 
-def place(size: Array, knots: tuple[float, ...]) -> tuple[NDArray[np.intp], Array]:
+def place(size: Array, knots: ArrayLike) -> tuple[NDArray[np.intp], Array]:
     """(index of the knot below, share of the way to the next) of each size."""
-    knot = np.array(knots)
+    knot = np.asarray(knots)
     log = np.clip(np.log2(size), knot[0], knot[-1])
     below = np.clip(np.searchsorted(knot, log, side="right") - 1, 0, len(knot) - 2)
     return below, (log - knot[below]) / (knot[below + 1] - knot[below])
 
 
-def _between(table: tuple[tuple[float, ...], ...], first: tuple[NDArray[np.intp], Array], second: tuple[NDArray[np.intp], Array]) -> Array:
-    values = np.array(table)
+def _between(values: Array, first: tuple[NDArray[np.intp], Array], second: tuple[NDArray[np.intp], Array]) -> Array:
     (i, x), (j, y) = first, second
     low = values[i, j] * (1 - y) + values[i, j + 1] * y
     high = values[i + 1, j] * (1 - y) + values[i + 1, j + 1] * y

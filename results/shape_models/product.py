@@ -11,8 +11,9 @@ Patterson, "Roofline", CACM 52(4), 2009.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +27,8 @@ SUM_BYTES = 4.0
 """A part of a split sum waits in fp32."""
 QUANTISE_COLUMNS = 2048
 """Columns that a block of threads converts at a time: vLLM's times of narrow products step there."""
-CHUNK = 1 << 15
-"""Shapes evaluated together: their arrays stay in a core's cache."""
+CHUNK = 1 << 10
+"""Shapes evaluated together: their arrays, one row for each tile, stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,20 @@ class Tile:
     columns: int
     share: float
     """Of ``rate_flops_per_s``: what a multiprocessor reaches within deep tiles of this size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Several tiles at once, each field a column: times of them have one row for each tile."""
+
+    rows: Array
+    columns: Array
+    share: Array
+
+    @classmethod
+    def of(cls, tiles: Sequence[Tile]) -> Tiles:
+        table = np.array([(tile.rows, tile.columns, tile.share) for tile in tiles], float)
+        return cls(table[:, :1], table[:, 1:2], table[:, 2:])
 
 
 @dataclass(frozen=True)
@@ -137,33 +152,35 @@ class ProductModel:
     def _arithmetic_s(self, m: Array, n: Array, k: Array, groups: Array) -> Array:
         if not self.tiles:
             return 2.0 * m * n * k * groups / self.rate_flops_per_s
-        best = np.full(len(m), np.inf)
-        for tile in self.tiles:
-            np.minimum(best, self.tiled_s(tile, *self.whole(tile, m, n, k, groups)), out=best)
+        tiles = self._all_tiles
+        best: Array = self.tiled_s(tiles, *self.whole(tiles, m, n, k, groups)).min(axis=0)
         # Splitting pays only where the waves are few: the rest is never better split.
-        few = np.flatnonzero(m * n * groups < 2.0 * self.multiprocessors * max(tile.rows * tile.columns for tile in self.tiles))
+        few = np.flatnonzero(m * n * groups < 2.0 * self.multiprocessors * (tiles.rows * tiles.columns).max())
         if len(few) and self.splits:
             m, n, k, groups = m[few], n[few], k[few], groups[few]
             found = best[few]
-            for tile in self.tiles:
-                for split in (*self.splits, None):
-                    waves, depth, parts = self.divided(tile, split, m, n, k, groups)
-                    np.minimum(found, self.tiled_s(tile, waves, depth) + self.added_s(parts, m, n, groups), out=found)
+            for split in (*self.splits, None):
+                waves, depth, parts = self.divided(tiles, split, m, n, k, groups)
+                np.minimum(found, (self.tiled_s(tiles, waves, depth) + self.added_s(parts, m, n, groups)).min(axis=0), out=found)
             best[few] = found
         return best
 
-    def whole(self, tile: Tile, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array]:
+    @cached_property
+    def _all_tiles(self) -> Tiles:
+        return Tiles.of(self.tiles)
+
+    def whole(self, tile: Tile | Tiles, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array]:
         """(waves, depth) of a product whose tiles each sum all of k."""
         count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
         return np.ceil(count / self.multiprocessors), np.ceil(k / self.step_k) * self.step_k
 
-    def divided(self, tile: Tile, split: int | None, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array, Array]:
+    def divided(self, tile: Tile | Tiles, split: int | None, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array, Array]:
         """(waves, depth, parts) where each tile's k is divided into ``split`` parts; None: into as many as fill the chip once."""
         count = np.ceil(m / tile.rows) * np.ceil(n / tile.columns) * groups
         parts = np.maximum(1.0, self.multiprocessors / count) if split is None else np.full(len(m), float(split))
         return np.ceil(count * parts / self.multiprocessors - 1e-9), np.ceil(k / parts / self.step_k) * self.step_k, parts
 
-    def tiled_s(self, tile: Tile, waves: Array, depth: Array) -> Array:
+    def tiled_s(self, tile: Tile | Tiles, waves: Array, depth: Array) -> Array:
         """Seconds of so many waves of tiles so deep."""
         rate = self.rate_flops_per_s / self.multiprocessors * tile.share
         return waves * (self.tile_start_s + (2.0 * tile.rows * tile.columns / rate) * (depth + self.tile_start_k))
