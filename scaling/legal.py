@@ -42,10 +42,9 @@ def check_plan(plan: Plan, model: Transformer, chips: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool):
             raise IllegalPlan(f"{name} is {value!r}; give a whole number")
     plans = Plans.of([plan])
-    resolved = replace(plan, expert_tp=int(plans.expert_tp[0]), shard=int(plans.shard[0]))
     for kept, problem, refused_as in rules(plans, model, chips):
         if not kept.all():
-            raise refused_as(problem(resolved))
+            raise refused_as(problem(replace(plan, expert_tp=int(plans.expert_tp[0]), shard=int(plans.shard[0]))))
 
 
 def legal(plans: Plans, model: Transformer, chips: int) -> Array:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 
-import numpy as np
-
 from chipassay.results.errors import InputError
 
 from .errors import IllegalPlan, NotModelled
@@ -54,14 +52,18 @@ def _cut_by_tensor_parallelism(model: Transformer) -> list[tuple[int, str]]:
 
 
 @lru_cache(maxsize=256)
+def _tensor_cut(model: Transformer) -> int:
+    return math.gcd(*(count for count, _ in _cut_by_tensor_parallelism(model)))
+
+
+@lru_cache(maxsize=256)
 def tensor_degrees(model: Transformer) -> tuple[int, ...]:
     """Degrees of tensor parallelism that cut a model evenly, ascending.
 
     Key and value heads are split like the others, or, where there are fewer of them than ranks, repeated on as many ranks each.
     """
-    cut = math.gcd(*(count for count, _ in _cut_by_tensor_parallelism(model)))
     kv = model.kv_heads
-    return tuple(tp for tp in divisors(cut) if model.latent is not None or kv % tp == 0 or tp % kv == 0)
+    return tuple(tp for tp in divisors(_tensor_cut(model)) if model.latent is not None or kv % tp == 0 or tp % kv == 0)
 
 
 def rules(p: Plans, model: Transformer, chips: int) -> Iterator[Rule]:
@@ -112,14 +114,16 @@ def _wrong_chips(chips: int, plan: Plan) -> str:
 
 
 def _tensor_rules(p: Plans, model: Transformer) -> Iterator[Rule]:
-    degrees = tensor_degrees(model)
-
     def uneven(plan: Plan) -> str:
         parts = [*_cut_by_tensor_parallelism(model), (model.kv_heads, "key and value heads")]
         count, what = next((count, what) for count, what in parts if count % plan.tp)
-        return f"tp {plan.tp} does not divide the {count} {what} of {model.name}; the nearest that does is {nearest(plan.tp, degrees)}"
+        able = nearest(plan.tp, tensor_degrees(model))
+        return f"tp {plan.tp} does not divide the {count} {what} of {model.name}; the nearest that does is {able}"
 
-    yield np.isin(p.tp, degrees), uneven, IllegalPlan
+    kept = _tensor_cut(model) % p.tp == 0
+    if model.latent is None:
+        kept &= (model.kv_heads % p.tp == 0) | (p.tp % model.kv_heads == 0)
+    yield kept, uneven, IllegalPlan
 
 
 def _sequence_rules(p: Plans, model: Transformer) -> Iterator[Rule]:
