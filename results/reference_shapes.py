@@ -25,7 +25,8 @@ OUTPUT_BYTES = {"fp64": 8.0, "fp32": 4.0, "tf32": 4.0, "int8": 4.0}
 """Of a product; 2 where it is not here: 8-bit floats are multiplied into 16 bit."""
 
 BACKWARD_FLOPS = 2.5
-"""FLOPs of attention's backward pass over those of the forward pass: five products for two (Dao, "FlashAttention-2", arXiv:2307.08691)."""
+"""FLOPs of attention's backward pass over those of the forward pass: five products for two, as its own benchmark counts
+them (Dao, "FlashAttention-2", arXiv:2307.08691)."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chipassay.results.coverage import DATASHEET, cells, coverage
@@ -26,11 +26,16 @@ LIST_LEGEND = (
     "Evidence: share of what one could know of such a chip that is Measured, Published, Derived, assumed, or unknown (.), 5 % a letter."
 )
 VERDICTS_LEGEND = (
-    f"equal: within {100 * TELLING:.0f} % of each other for certain, or (one figure) one value stands for both by a rule; "
-    "higher, lower: B, for certain; unclear: the interval allows either; unsure: no interval, as one side does not know its error."
+    f"equal: within {100 * TELLING:.0f} % of each other for certain; by rule: one figure stands for both; "
+    "higher, lower: B, for certain; unclear: the interval allows either; unsure: no interval, as one side does not know its error. "
+    "Evidence of A and of B: Measured, Published, Derived, assumed, or unknown (.)."
 )
 WIDTH = 100
-"""Characters of a line of prose."""
+"""Characters of a line."""
+NARROWEST = 16
+"""Characters that a folded column keeps."""
+BEYOND = "beyond what was fitted"
+"""As ``profile_figures`` notes it; a star stands for it in tables."""
 WIDE_FACTOR = 10.0
 """An interval that reaches further than this either way says only that."""
 UNKNOWN = "unknown"
@@ -151,21 +156,37 @@ def show_tables(profile: Profile) -> tuple[list[Table], list[str], list[str]]:
     figures = all_figures(profile)
     for group in dict.fromkeys(figure.group for figure in figures):
         known = [figure for figure in figures if figure.group == group and figure.value is not None]
+        if not known:
+            continue
+        notes, words = _notes([figure.note for figure in known])
         lines = tuple(
             (
                 *(figure.name, value_words(figure.value, figure.unit), share_words(figure), interval_words(figure)),
-                *(str(figure.points or ""), f"{figure.level} {_cited(figure, sources)}", figure.note),
+                *(str(figure.points or ""), f"{figure.level} {_cited(figure, sources)}", *at),
             )
-            for figure in known
+            for figure, at in zip(known, notes, strict=True)
         )
-        if lines:
-            headings = ("", "value", "of datasheet", "95 % interval", "points", "evidence", "at")
-            tables.append(Table(group, headings, lines, (1, 2, 3, 4)))
+        headings = ("", "value", "of peak", "95 % interval", "points", "evidence", "", "at")
+        tables.append(Table(group + words, headings, lines, (1, 2, 3, 4)))
     missing = []
     for group in dict.fromkeys(figure.group for figure in figures):
         names = [figure.name for figure in figures if figure.group == group and figure.value is None]
         missing += [f"{group}: {'; '.join(names)}"] if names else []
     return tables, missing, [f"[{number}] {printable(source, SOURCE_LIMIT)}" for source, number in sources.items()]
+
+
+def _notes(notes: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
+    """(a star for BEYOND and the rest of each note, the words for the title): what all lines have in common is told there alone.
+
+    >>> _notes(["1 GiB moved, beyond what was fitted", "1 GiB moved"])
+    ([('*', ''), ('', '')], ': 1 GiB moved (*: beyond what was fitted)')
+    """
+    parts = [note.split(", ") for note in notes]
+    stars = ["*" if BEYOND in part else "" for part in parts]
+    rest = [", ".join(one for one in part if one != BEYOND) for part in parts]
+    common = rest[0] if len(set(rest)) == 1 else ""
+    words = f": {common}" * bool(common) + f" (*: {BEYOND})" * any(stars)
+    return [(star, "" if common else one) for star, one in zip(stars, rest, strict=True)], words
 
 
 def held_out_table(profile: Profile) -> Table | None:
@@ -213,13 +234,13 @@ def diff_tables(found: Sequence[Difference]) -> list[Table]:
     tables = [overview]
     for group in dict.fromkeys(one.group for one in found):
         lines = tuple(_difference_line(one) for one in found if one.group == group)
-        tables.append(Table(group, ("", "A", "B", "B / A", "95 % interval", "verdict", "evidence A, B"), lines, (1, 2, 3, 4)))
+        tables.append(Table(group, ("", "A", "B", "B / A", "95 % interval", "verdict", "evidence"), lines, (1, 2, 3, 4)))
     return tables
 
 
 def _difference_line(one: Difference) -> tuple[str, ...]:
     interval = "" if one.low is None or one.high is None else f"{ratio_words(one.low)} to {ratio_words(one.high)}"
-    levels = f"{one.a.level or UNKNOWN}, {one.b.level or UNKNOWN}"
+    levels = " ".join(LETTERS[side.level] if side.level else UNKNOWN_LETTER for side in (one.a, one.b))
     values = (value_words(side.value, one.unit) for side in (one.a, one.b))
     return (one.name, *values, ratio_words(one.ratio), interval, verdict_words(one), levels)
 
@@ -272,7 +293,7 @@ def ratio_words(ratio: float | None) -> str:
 
 def verdict_words(one: Difference) -> str:
     """The verdict, and whether one figure stands for both: then it says what was derived, not that both were measured."""
-    return f"{one.verdict} (one figure)" if one.one_figure and one.group != DATASHEET else one.verdict
+    return f"{one.verdict} by rule" if one.one_figure and one.group != DATASHEET else one.verdict
 
 
 def _cited(figure: Figure, sources: dict[str, int]) -> str:
@@ -284,14 +305,31 @@ def _cited(figure: Figure, sources: dict[str, int]) -> str:
 
 
 def text(table: Table) -> list[str]:
-    """A table as aligned lines under its title; columns that are empty throughout are left out."""
+    """A table as aligned lines of at most WIDTH under its title. Columns that are empty throughout are left out; where it is too wide its
+    widest columns of words are folded."""
+    indent = "  " if table.title else ""
     kept = [i for i in range(len(table.headings)) if i == 0 or any(line[i] for line in table.lines)]
     widths = {i: max(len(line[i]) for line in (table.headings, *table.lines)) for i in kept}
-    lines = [
-        "  ".join(line[i].rjust(widths[i]) if i in table.numeric else line[i].ljust(widths[i]) for i in kept).rstrip()
-        for line in (table.headings, *table.lines)
-    ]
-    return ["", table.title, *(f"  {line}" for line in lines)] if table.title else lines
+    prose = [i for i in kept if i not in table.numeric]
+    while (over := len(indent) + sum(widths.values()) + 2 * (len(kept) - 1) - WIDTH) > 0:
+        widest = max(prose, key=lambda i: widths[i])
+        if widths[widest] <= NARROWEST:
+            break
+        # Down to the next widest at first, so that none is folded to a word a line beside one that is left wide.
+        next_widest = max((widths[i] for i in prose if i != widest), default=0)
+        widths[widest] = max(NARROWEST, widths[widest] - over, min(next_widest, widths[widest] - 1))
+    lines = [part for line in (table.headings, *table.lines) for part in _folded(line, widths, table.numeric)]
+    return ["", table.title, *(f"{indent}{line}" for line in lines)] if table.title else lines
+
+
+def _folded(line: Sequence[str], widths: Mapping[int, int], numeric: Sequence[int]) -> list[str]:
+    """One line of a table as as many as its longest cell takes; what follows on is set in by 2."""
+    cells = {i: textwrap.wrap(line[i], width, subsequent_indent="  ", break_on_hyphens=False) or [""] for i, width in widths.items()}
+    found = []
+    for number in range(max(map(len, cells.values()))):
+        parts = {i: cell[number] if number < len(cell) else "" for i, cell in cells.items()}
+        found.append("  ".join(parts[i].rjust(widths[i]) if i in numeric else parts[i].ljust(widths[i]) for i in widths).rstrip())
+    return found
 
 
 def wrapped(words: str, indent: int = 0) -> list[str]:

@@ -10,6 +10,7 @@ import math
 from functools import lru_cache
 from typing import Protocol
 
+from chipassay.results.catalogue import load_chips
 from chipassay.results.evidence import LEVELS, Evidence
 from chipassay.results.operations import STREAM_OPS, fills_matrix_unit
 from chipassay.results.profile import Profile
@@ -97,7 +98,7 @@ def published_share(chip_id: str, dtype: str) -> float:
     >>> published_share("h200-sxm-141gb", "fp64")
     inf
     """
-    model = find_profile(chip_id).products.get(dtype)
+    model = find_profile(chip_id).products.get(dtype) if chip_id in load_chips() else None
     rows = [one for one in load_published_kernels() if (one.chip_id, one.op, one.dtype, one.suspect) == (chip_id, "matmul", dtype, "")]
     shares = []
     for one in () if model is None else rows:

@@ -144,7 +144,7 @@ def _show(profile: Profile, arguments: argparse.Namespace) -> int:
         ]
         lines += ["", "**unknown**", "", *(f"- {line}" for line in missing), "", "**sources**", "", *(f"- {line}" for line in sources)]
     else:
-        lines = [f"{profile.name} ({profile.chip_id})", f"{coverage_words(profile)}  [{bar(profile)}]"]
+        lines = [f"{profile.name} ({profile.chip_id})  [{bar(profile)}]", coverage_words(profile)]
         lines += [line for table in tables for line in text(table)]
         for heading, notes in (("unknown", missing), ("sources", sources)):
             lines += ["", heading, *(part for line in notes or ["none"] for part in wrapped(line, indent=2))]

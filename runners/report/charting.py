@@ -23,6 +23,15 @@ Model = Callable[[float], float]
 """What the profile says y is at x."""
 
 
+def basis(level: str) -> str:
+    """Whose word a peak is: published ones are the datasheet's, others are called by their evidence.
+
+    >>> basis("published"), basis("derived")
+    ('datasheet', 'derived')
+    """
+    return "datasheet" if level == "published" else level
+
+
 def of_op(rows: Sequence[Row], *ops: str) -> list[Row]:
     """The rows of some operations of one chip, with nothing beside them: ``gather`` is a collective, too."""
     return [row for row in rows if row.op in ops and row.group_size is None and row.beside is None]

@@ -22,6 +22,7 @@ from chipassay.results.profile_figures import (
 from chipassay.results.reference_shapes import ATTENTIONS, GROUP_SIZES, PRODUCTS, AttentionShape, ProductShape
 from chipassay.results.units import bandwidth, rate, short, size
 
+from .charting import basis
 from .plot import Axis, Plot, Point, Roof, Series
 
 SQUARES = tuple(round(256 * 2 ** (i / 8) / 64) * 64 for i in range(49))
@@ -79,17 +80,17 @@ def products(profile: Profile) -> Plot:
     return Plot(
         name="profile-products",
         title="Matrix products: rate against work",
-        description="Achieved FLOP/s against FLOPs of one matrix product, by dtype, with the datasheet's dense peaks.",
+        description="Achieved FLOP/s against FLOPs of one matrix product, by dtype, with the dense peaks.",
         x=Axis("FLOPs of one product", short),
         y=Axis("FLOP/s", short),
         series=series,
         roofs=_peaks(profile, [s.hue for s in series], SQUARES[0] ** 3 * 2.0, SQUARES[-1] ** 3 * 2.0),
-        notes=("Lines: square products.", "Dots: shapes of GPT-3 175B and Llama 3.", BARS, "Dashed: dense datasheet peak."),
+        notes=("Lines: square products.", "Dots: shapes of GPT-3 175B and Llama 3.", BARS, "Dashed: dense peak."),
     )
 
 
 def roofline(profile: Profile) -> Plot:
-    """Rate against FLOPs a byte, under what the datasheet and the memory allow."""
+    """Rate against FLOPs a byte, under what the peaks and the memory allow."""
     series: list[Series] = []
     for dtypes in (SIXTEEN_BIT, EIGHT_BIT):
         dtype = dtype_of_width(profile, dtypes)
@@ -99,19 +100,20 @@ def roofline(profile: Profile) -> Plot:
             series += _series([_Curve(f"{dtype} products", dtype, dtype, (), found)])
     roofs: list[Roof] = []
     left, right = 0.5, 8000.0
-    peaks = {s.hue: profile.peak_flops_per_s[s.hue].value for s in series if s.hue in profile.peak_flops_per_s}
-    top = max(peaks.values(), default=None)
+    peaks = {s.hue: profile.peak_flops_per_s[s.hue] for s in series if s.hue in profile.peak_flops_per_s}
+    top = max((peak.value for peak in peaks.values()), default=None)
     datasheet = profile.peak_bandwidth_bytes_per_s
     for words, slope, dashed in (
-        ("datasheet", datasheet.value if datasheet is not None else None, True),
+        ("" if datasheet is None else basis(datasheet.evidence.level), None if datasheet is None else datasheet.value, True),
         ("reached", bandwidth_at(profile.memory, 2.0**30, "", "", None).value, False),
     ):
         if slope is not None and top is not None:
             end = min(right, top / slope)
             roofs.append(Roof(f"memory {bandwidth(slope)}, {words}", words, ((left, left * slope), (end, end * slope)), dashed))
     for hue, peak in peaks.items():
-        start = peak / datasheet.value if datasheet is not None else left * 100
-        roofs.append(Roof(f"{hue} peak {rate(peak)}, datasheet", hue, ((start, peak), (right, peak)), True, hue))
+        start = peak.value / datasheet.value if datasheet is not None else left * 100
+        label = f"{hue} peak {rate(peak.value)}, {basis(peak.evidence.level)}"
+        roofs.append(Roof(label, hue, ((start, peak.value), (right, peak.value)), True, hue))
     return Plot(
         name="profile-roofline",
         title="Roofline: rate against arithmetic intensity",
@@ -144,7 +146,7 @@ def attention(profile: Profile) -> Plot:
         y=Axis("FLOP/s", short),
         series=series,
         roofs=_peaks(profile, [s.hue for s in series], SEQUENCES[0], SEQUENCES[-1]),
-        notes=(f"32 heads of 128, 8 key/value heads, {TOKENS} positions together. Dashed: dense datasheet peak.", BARS),
+        notes=(f"32 heads of 128, 8 key/value heads, {TOKENS} positions together. Dashed: dense peak.", BARS),
     )
 
 
@@ -157,11 +159,10 @@ def memory(profile: Profile) -> Plot:
         found = [(float(moved), bandwidth_at(curve, moved, "", name, None)) for moved in MOVED]
         curves.append(_Curve(f"memory ({', '.join(STREAM_OPS)})" if name == "memory" else name, name, name, found, found))
     peak = profile.peak_bandwidth_bytes_per_s
+    whose = "" if peak is None else basis(peak.evidence.level)
     start = MOVED[0] * (MOVED[-1] / MOVED[0]) ** ROOF_FROM
     roofs = (
-        ()
-        if peak is None
-        else (Roof(f"{bandwidth(peak.value)}, datasheet", "datasheet", ((start, peak.value), (MOVED[-1], peak.value)), True),)
+        () if peak is None else (Roof(f"{bandwidth(peak.value)}, {whose}", whose, ((start, peak.value), (MOVED[-1], peak.value)), True),)
     )
     return Plot(
         name="profile-memory",
@@ -171,7 +172,7 @@ def memory(profile: Profile) -> Plot:
         y=Axis("bytes/s", short),
         series=_series(curves),
         roofs=roofs,
-        notes=("Bytes that must be read or written, each once. Dashed: datasheet.", BARS),
+        notes=("Bytes that must be read or written, each once. Dashed: peak.", BARS),
     )
 
 
@@ -223,13 +224,13 @@ def _ends(figure: Figure) -> tuple[float, float] | tuple[None, None]:
 
 
 def _peaks(profile: Profile, hues: Sequence[str], low: float, high: float) -> tuple[Roof, ...]:
-    """The datasheet's line for each dtype that is drawn; dtypes with one peak share it."""
+    """The peak's line for each dtype that is drawn; dtypes with one peak share it."""
     roofs: list[Roof] = []
     start = low * (high / low) ** ROOF_FROM
     for dtype in (hue for hue in hues if hue in profile.peak_flops_per_s):
-        peak = profile.peak_flops_per_s[dtype].value
+        peak, level = profile.peak_flops_per_s[dtype].value, profile.peak_flops_per_s[dtype].evidence.level
         if not any(1 / SAME_PEAK < peak / roof.line[0][1] < SAME_PEAK for roof in roofs):
-            roofs.append(Roof(f"{dtype} peak {rate(peak)}, datasheet", dtype, ((start, peak), (high, peak)), True, dtype))
+            roofs.append(Roof(f"{dtype} peak {rate(peak)}, {basis(level)}", dtype, ((start, peak), (high, peak)), True, dtype))
     return tuple(roofs)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
 from chipassay.results.best import best_rows
 from chipassay.results.beyond_cache import measures_memory
 from chipassay.results.catalogue import load_chips
-from chipassay.results.operations import STREAM_OPS, limited_by
+from chipassay.results.operations import NARROW_SUMS, STREAM_OPS, limited_by
 from chipassay.results.profile import Profile
-from chipassay.results.published import profile_from_catalogue
 from chipassay.results.schema import Row
-from chipassay.results.units import bandwidth, rate, short
+from chipassay.results.shipped import find_profile, shipped_ids
+from chipassay.results.units import bandwidth, rate, share, short
 
-from .charting import BARS, chips, of_op, usual
+from ..check import expected_models
+from .charting import BARS, basis, chips, of_op, usual
 from .plot import Axis, Plot, Point, Roof, Series, clipped, limited, per_time, positive, why_missing
 
 SAME_PEAK = 1.02
@@ -26,22 +28,24 @@ ROOFLINES = 6
 
 
 def rooflines(rows: Sequence[Row], profiles: Sequence[Profile]) -> list[Plot]:
-    """A drawing for each chip that computed something: the roofs of several in one cannot be told apart. A chip without a profile has the
-    catalogue's roofs."""
+    """A drawing for each chip that computed something: the roofs of several in one cannot be told apart. A chip without a profile of
+    the user's has the one that ships, or the catalogue's roofs."""
     known = [chip for chip in chips(rows) if any(_chip(row) == chip and row.status == "ok" and _computes(row) for row in rows)]
     if len(known) <= 1:
-        return [roofline(rows, profiles[0] if profiles else None)]
+        return [roofline(rows, profiles[0] if profiles else _shipped(known[0]) if known else None)]
     plots = []
     for number, chip in enumerate(known[:ROOFLINES], 1):
-        own = next((one for one in profiles if one.chip_id == chip), None)
-        if own is None and chip in load_chips():
-            own = profile_from_catalogue(chip)
+        own = next((one for one in profiles if one.chip_id == chip), None) or _shipped(chip)
         plot = roofline([row for row in rows if _chip(row) == chip], own)
         plots.append(replace(plot, name=f"{plot.name}-{number}", title=f"Roofline of {chip}: rate against arithmetic intensity"))
     if len(known) > ROOFLINES:
         more = f"{len(known) - ROOFLINES} more chips have no roofline here: make their reports apart."
         plots[-1] = replace(plots[-1], notes=(*plots[-1].notes, more))
     return plots
+
+
+def _shipped(chip: str) -> Profile | None:
+    return find_profile(chip) if chip in load_chips() or chip in shipped_ids() else None
 
 
 def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
@@ -56,7 +60,8 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
     )
     computing = usual([row for row in rows if _computes(row)])
     groups: dict[tuple[str, str, str], list[Point]] = {}
-    for row in best_rows(computing):
+    best = best_rows(computing)
+    for row in best:
         flops, moved, y = row.flops, row.bytes, row.rate_flops_per_s
         if flops is None or moved is None or y is None or not (positive(flops) and positive(moved) and positive(y)):
             continue
@@ -72,7 +77,29 @@ def roofline(rows: Sequence[Row], profile: Profile | None) -> Plot:
     left = min(p.x for s in series for p in s.points)
     right = max(p.x for s in series for p in s.points)
     roofs, notes = _roofs(rows, profile, left / 2, right * 2)
-    return limited(replace(plot, series=series, roofs=roofs, notes=(*plot.notes, *notes)))
+    return limited(replace(plot, series=series, roofs=roofs, notes=(*plot.notes, *notes, *_against_model(best, profile))))
+
+
+def _against_model(rows: Sequence[Row], profile: Profile | None) -> list[str]:
+    """How near the products come to what the profile's model of shapes expects of each, in a sentence; none where it knows none of them."""
+    found: list[tuple[float, Row]] = []
+    if profile is None:
+        return []
+    for row in rows:
+        if row.op == "matmul" and row.chip_id == profile.chip_id and row.status == "ok" and row.rate_flops_per_s and _is_plain(row):
+            expected = expected_models.product(row, profile)
+            found += [] if expected is None else [(row.rate_flops_per_s / expected.value, row)]
+    if not found:
+        return []
+    least, row = min(found, key=lambda one: one[0])
+    middle = statistics.median(one for one, _ in found)
+    words = f"{row.dtype} {row.m} x {row.n} x {row.k}" + (f" {row.layout}" if row.layout else "")
+    of = f"what the profile's model of shapes expects (median of {len(found)})"
+    return [f"Products reach {share(middle)} of {of}, the least {share(least)} ({words})."]
+
+
+def _is_plain(row: Row) -> bool:
+    return row.scaling in (None, "per_tensor") and row.math_mode not in NARROW_SUMS
 
 
 def best_bandwidth(rows: Sequence[Row], chip: str) -> tuple[str, float] | None:
@@ -107,8 +134,8 @@ def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: flo
                 ridge_bandwidth = best[1]
     datasheet = profile.peak_bandwidth_bytes_per_s if profile is not None else None
     if profile is not None and datasheet is not None:
-        basis = _basis(datasheet.evidence.level)
-        slopes.append((f"memory {bandwidth(datasheet.value)}, {basis}", basis, datasheet.value, True, tops[profile.chip_id]))
+        whose = basis(datasheet.evidence.level)
+        slopes.append((f"memory {bandwidth(datasheet.value)}, {whose}", whose, datasheet.value, True, tops[profile.chip_id]))
         ridge_bandwidth = max(datasheet.value, ridge_bandwidth or 0.0)
     roofs = []
     for label, tag, value, dashed, top in slopes:
@@ -117,11 +144,11 @@ def _roofs(rows: Sequence[Row], profile: Profile | None, left: float, right: flo
         roofs.append(Roof(label, tag, ((start, start * value), (end, end * value)), dashed))
     for dtypes, value, level in peaks:
         start = value / ridge_bandwidth if ridge_bandwidth else left
-        label = f"{', '.join(dtypes)} peak {rate(value)}, {_basis(level)}" + (f" of {profile.chip_id}" if several and profile else "")
+        label = f"{', '.join(dtypes)} peak {rate(value)}, {basis(level)}" + (f" of {profile.chip_id}" if several and profile else "")
         roofs.append(Roof(label, _tag(dtypes), ((min(start, right / 10), value), (right, value)), True, dtypes[0]))
-    notes = ["Solid slope: best measured memory bandwidth. Dashed: what the datasheet allows (dense, without sparsity)."] if roofs else []
+    notes = ["Solid slope: best measured memory bandwidth. Dashed: what the peaks allow (dense, without sparsity)."] if roofs else []
     if not peaks:
-        whose = "No profile was given" if profile is None else f"The profile of {profile.chip_id} knows no datasheet peak"
+        whose = "No profile was given" if profile is None else f"The profile of {profile.chip_id} knows no peak"
         notes.append(f"{whose}, so no compute roof is drawn.")
     if all(dashed for _, _, _, dashed, _ in slopes):
         notes.append("No copy or triad was measured out of cache, so no measured memory roof is drawn.")
@@ -158,7 +185,3 @@ def _tag(dtypes: Sequence[str]) -> str:
 def _plain(name: str) -> str:
     """A chip's name short enough to stand in the drawing, in characters that matplotlib's font has."""
     return clipped("".join(c if " " <= c <= "~" else "?" for c in name), 18)
-
-
-def _basis(level: str) -> str:
-    return "datasheet" if level == "published" else level

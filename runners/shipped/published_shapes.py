@@ -9,6 +9,7 @@ import numpy as np
 
 from chipassay.results.evidence import Evidence
 from chipassay.results.published_cases import PublishedKernel, load_published_kernels
+from chipassay.results.reference_shapes import BACKWARD_FLOPS
 
 from ..fitting.shapes import AttentionShapes, ProductShapes
 
@@ -17,8 +18,6 @@ BEST_OF_MANY = ("stas00/ml-engineering",)
 USUAL_WIDTH, USUAL_TOKENS = 2048, 16384
 """Heads times head size, and batch times sequence, of FlashAttention's own benchmark: where a figure tells neither, it is taken to be of it
 (Dao et al., arXiv:2205.14135; benchmarks/benchmark_flash_attention.py)."""
-BACKWARD_WORK = 2.5
-"""FLOPs of the backward pass over those of the forward pass, as the same benchmark counts them."""
 
 
 def _evidence(rows: Sequence[PublishedKernel]) -> Evidence:
@@ -64,7 +63,7 @@ def published_attention(chip_id: str, dtype: str) -> tuple[AttentionShapes, Evid
         seq, head_dim = row.seq or 1, row.head_dim or 1
         heads = row.heads or max(1, USUAL_WIDTH // head_dim)
         batch = row.batch or max(1, USUAL_TOKENS // seq)
-        passes = BACKWARD_WORK if row.direction == "backward" else 1.0
+        passes = BACKWARD_FLOPS if row.direction == "backward" else 1.0
         flops = 4.0 * batch * heads * seq * seq * head_dim * (0.5 if row.causal else 1.0) * passes
         shape = (batch, heads, row.kv_heads or heads, seq, head_dim, row.causal, row.direction == "backward")
         best[shape] = min(best.get(shape, float("inf")), flops / (row.rate_flops_per_s or 1.0))

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from chipassay.results.profile import Evidence, Quantity
+from chipassay.results.profile import Evidence, Profile, Quantity
 from chipassay.results.schema import Row
+from chipassay.results.shape_models.product import ProductModel
 from chipassay.runners.report import charts, charts_between, charts_memory
 from chipassay.runners.report.draw import MAX_TICKS, ticks_of
 from chipassay.runners.report.fits import overlaid, profiles_of
 from chipassay.runners.report.plot import Axis, Plot, Point, Series, failures, limited, thin
-from chipassay.runners.report.roofline import best_bandwidth, roofline
+from chipassay.runners.report.roofline import best_bandwidth, roofline, rooflines
 from chipassay.runners.report.shape import shape
 from chipassay.runners.report.style import MARKERS, PALETTE, looks
 from chipassay.runners.report.table import marks, tables
@@ -68,6 +69,27 @@ def test_a_peak_that_is_not_published_says_so() -> None:
     profile = replace(sample.profile(), peak_flops_per_s={"fp32": Quantity(1e12, Evidence("derived", "clock times lanes"))})
     (label,) = [roof.label for roof in roofline(sample.rows(), profile).roofs if not roof.sloped]
     assert label == "fp32 peak 1.00 TFLOP/s, derived"
+
+
+def test_the_roofline_says_how_near_products_come_to_the_model_of_their_shapes() -> None:
+    """A model of 1e14 FLOP/s and no overhead: a row at 9e13 reaches 90 %, one at 5e13 50 %."""
+    model = ProductModel(1e14, 1e15, 0.0, Evidence("measured", "a run"))
+    profile = Profile("chip", "Chip", products={"bf16": model})
+    case = {"op": "matmul", "dtype": "bf16", "chip_id": "chip", "status": "ok", "m": 4096, "n": 4096, "cache": "cold", "bytes": 1e8}
+    rates, work = {4096: 9e13, 8192: 5e13, 2048: 9e13}, 2.0 * 4096**2
+    rows = [Row(**case, k=k, flops=work * k, rate_flops_per_s=rate, time_median_s=work * k / rate) for k, rate in rates.items()]
+    (told,) = [note for note in roofline(rows, profile).notes if "model of shapes" in note]
+    assert told.startswith("Products reach 90.0 % of what the profile's model of shapes expects (median of 3)")
+    assert told.endswith("the least 50.0 % (bf16 4096 x 4096 x 8192).")
+
+
+def test_a_known_chip_without_a_profile_of_the_users_has_the_roofs_that_ship() -> None:
+    row = Row(op="matmul", dtype="bf16", chip_id="b100-sxm-192gb", status="ok", m=8192, n=8192, k=8192, flops=2.0 * 8192**3, bytes=4e8,
+              rate_flops_per_s=1.2e15, time_median_s=9e-4, cache="cold")  # fmt: skip
+    (plot,) = rooflines([row], [])
+    # NVIDIA's Blackwell datasheet: 1.8 PFLOP/s of dense bf16.
+    (peak,) = [roof.line[0][1] for roof in plot.roofs if not roof.sloped and "bf16" in roof.label]
+    assert peak == pytest.approx(1.8e15, rel=0.03)
 
 
 def test_a_warm_cache_is_not_memory_bandwidth() -> None:

@@ -39,6 +39,17 @@ def test_products_are_drawn_with_their_interval_below_the_datasheet_line_of_thei
         assert (point.low / point.y, point.high / point.y) == pytest.approx((0.9066, 1.1030), abs=1e-3)
 
 
+def test_peaks_are_called_by_their_evidence():
+    """A CPU has no datasheet with peaks: its own are derived from clock and lanes."""
+    assert [roof.label for roof in profile_plots.products(CHIP).roofs] == ["bf16 peak 500.0 TFLOP/s, measured"]
+    sheet, lanes = Evidence("published", "a datasheet"), Evidence("derived", "clock times lanes")
+    for evidence, word in ((sheet, "datasheet"), (lanes, "derived")):
+        known = replace(CHIP, peak_flops_per_s={"bf16": Quantity(5e14, evidence)}, peak_bandwidth_bytes_per_s=Quantity(2.5e12, evidence))
+        labels = [roof.label for plot in profile_plots.profile_plots(known) for roof in plot.roofs if roof.dashed]
+        assert len(labels) == 4
+        assert all(label.endswith(f", {word}") for label in labels)
+
+
 def test_the_line_through_squares_rises_to_the_rate_of_the_model():
     (series,) = profile_plots.products(CHIP).series
     rates = [y for _, y in series.model]

@@ -183,3 +183,16 @@ def test_the_command_for_comparisons_writes_this_page(tmp_path: Path) -> None:
 
     write_html([comparison()], tmp_path / "c.html")
     assert "data-pairs-1" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_what_is_unclear_but_far_apart_stands_in_the_page_as_in_the_terminal() -> None:
+    """By hand: the pairs that are UNCLEAR differ by 5 % and a little, over the threshold of 3 %."""
+    found = comparison()
+    unclear = int((found.pairs["verdict"] == "UNCLEAR").sum())
+    text = render((), None, None, comparisons=[found])
+    title = f"<h3>Unclear, but apart by more than the threshold ({unclear:,})</h3>"
+    assert text.count(title) == 1
+    # Not in what has to be unfolded, as the reasons are.
+    before = text[: text.index(title)]
+    assert before.count("<details") == before.count("</details")
+    assert "<summary>" in text

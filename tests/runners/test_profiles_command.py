@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 
 import pytest
@@ -63,6 +64,29 @@ def test_the_list_as_json_has_shares_of_the_datasheet_and_coverage(capsys):
 def test_the_list_fits_a_terminal_of_100_columns(capsys):
     _, out, _ = run(capsys, "--all")
     assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("arguments", [("show", "cpu-zen-4-2c"), ("show", "gb200"), ("show", "h200-sxm-141gb"), ("diff", A, B)])
+def test_tables_fit_a_terminal_of_100_columns_and_lose_nothing(capsys, arguments):
+    _, out, _ = run(capsys, *arguments)
+    assert max(map(len, out.splitlines())) <= 100
+    # The longest name and its figure, folded or not.
+    assert "Llama 3 70B TP 8, MLP gate and up, 16 bit" in " ".join(re.sub(r"  +.*", "", line.strip()) for line in out.splitlines())
+
+
+def test_a_table_that_is_too_wide_is_folded_in_its_words_not_in_its_numbers():
+    table = profile_words.Table("t", ("", "value", "by"), (("a name", "1.00 TFLOP/s", "word " * 40), ("b", "2", "")), (1,))
+    first, second, *more = profile_words.text(table)[3:]
+    assert first.startswith("  a name  1.00 TFLOP/s  word word")
+    assert second.startswith(" " * 26 + "word word")
+    assert more[-1].split() == ["b", "2"]
+    assert " ".join([first, second, *more]).count("word") == 40
+
+
+def test_what_all_lines_of_a_table_have_in_common_is_told_once(capsys):
+    _, out, _ = run(capsys, "show", A)
+    assert out.count("8192 x 8192 x 8192") == 1
+    assert "matmul: 8192 x 8192 x 8192\n" in out
 
 
 def test_the_run_of_another_chip_does_not_date_a_chip_that_was_derived_from_it():
