@@ -248,6 +248,11 @@ class Transformer:
         width = experts.active * experts.ffn_hidden + experts.shared_ffn_hidden
         return self.attention_parameters + self.hidden * experts.count + self.mlp_parameters(width)
 
+    @property
+    def layer_matmul_parameters(self) -> float:
+        """Weights of one layer that multiply one token, the mean over the layers."""
+        return sum(block.count * self.matmul_parameters(block) for block in self.blocks) / self.layers
+
     def block_flops_per_token(self, block: Block, *, causal: bool) -> float:
         """FLOPs of one token's forward pass through one such layer: 2 per weight that multiplies it, and 2 per position seen and
         column of the queries (scores) and of the values (their use)."""
