@@ -186,6 +186,7 @@ def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> C
                 gradient_bytes=software.gradient_bytes,
                 overlap_dp=software.overlap_dp,
                 overlap_tp=software.overlap_tp and tp > 1,
+                overlap_pp=software.overlap_pp,
                 dtype=dtype,
             )
             plans += [replace(one, interleave=interleave) for interleave in interleaves]

@@ -12,7 +12,7 @@ from .rows import Run
 from .tables import table
 
 COLUMNS = (
-    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "schedule", "zero", "recompute",
+    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "schedule", "zero", "recompute",
     "gradient_bytes", "source",
 )  # fmt: skip
 Kind = Literal["3d", "fsdp", "ddp"]
@@ -29,6 +29,7 @@ class Software:
     host: Host
     overlap_dp: bool
     overlap_tp: bool
+    overlap_pp: bool
     schedule: Schedule
     zero_stage: int
     """Where the row does not say."""
@@ -73,6 +74,7 @@ def software_of(run: Run) -> Software:
         host=line.text("host"),  # type: ignore[arg-type]
         overlap_dp=line.text("overlap_dp") == "y" and "not overlapped" not in notes,
         overlap_tp=(line.text("overlap_tp") == "y" or "async" in notes.lower() or "mc2" in run.framework) and "vanillaTP" not in notes,
+        overlap_pp=line.text("overlap_pp") == "y",
         schedule=line.text("schedule"),  # type: ignore[arg-type]
         zero_stage=line.whole_or_none("zero") or 0,
         recompute=line.text("recompute") or None,  # type: ignore[arg-type]
