@@ -19,11 +19,11 @@ from .plans import Array, Plans
 from .stages import Stages, candidate_stages
 from .stages import in_flight as _in_flight
 from .weights import (
-    dense_layer_weights,
+    both_layers,
     dense_parameters,
-    expert_layer_weights,
     expert_parameters,
-    layer_weights,
+    experts_on_rank,
+    on_rank,
     stage_weights,
 )
 
@@ -138,9 +138,9 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     """Weights, gradients, optimizer state, and the layers that sharded weights are gathered for.
 
     ZeRO (arXiv 1910.02054): stage 1 shards the optimizer's state, 2 the gradients, 3 the weights, over ``shard`` chips; experts over
-    as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Stage 3 is counted as PyTorch's FSDP has it (arXiv 2304.11277): fp32
-    weights and gradients are sharded and the weights gathered in the training dtype, 4 + 4 + 8 bytes with Adam; DeepSpeed's 2 + 2 +
-    12 is as much. Gathered are two layers' weights (one in use, one prefetched) with one's gradients, or the token table or head.
+    as many of theirs, dp * cp * tp / (ep * expert_tp) in all. Stage 3 is DeepSpeed's 2 + 2 + 12 bytes with Adam; PyTorch's FSDP
+    (arXiv 2304.11277) shards fp32 weights and gradients and gathers in the training dtype, 4 + 4 + 8, which is as much. Gathered are
+    two layers' weights (one in use, one prefetched) with one's gradients, or the token table or head.
     Weight gradients are made apart and then added to those of the step: one layer's, of the experts one's (Transformer Engine keeps
     such buffers, one for each shape of a weight).
     """
@@ -154,25 +154,26 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
         expert = np.where(zero >= stage, expert_shard, 1)
         return each * (weights.dense / dense + weights.expert / expert)
 
-    per_gradient = settings.gradient_bytes or gradient_bytes(machine.dtype, zero)
-    state, whole = STATE_BYTES[settings.optimizer], zero >= 3
+    whole = zero >= 3
+    per_gradient = np.where(whole, element, settings.gradient_bytes or gradient_bytes(machine.dtype, zero))
     kept = {
-        "weights": sharded(np.where(whole, MASTER_BYTES, element), 3),
-        "gradients": sharded(np.where(whole, MASTER_BYTES, per_gradient), 2),
-        "optimizer": sharded(np.where(whole, state, optimizer_bytes(settings.optimizer, machine.dtype)), 1),
+        "weights": sharded(element, 3),
+        "gradients": sharded(per_gradient, 2),
+        "optimizer": sharded(optimizer_bytes(settings.optimizer, machine.dtype), 1),
     }
     if machine.dtype == "fp8":
         kept["weights"] = kept["weights"] + np.where(whole, 0, FP8_COPY_BYTES) * weights.products
-    layer = dense_layer_weights(model, plans, model.experts is not None) + expert_layer_weights(model, plans)
+    _, fullest = both_layers(model)
+    dense, experts = on_rank(fullest, model, plans), experts_on_rank(fullest, plans)
     tables = np.maximum(stages.first, stages.last) * model.padded_vocab(plans.tp) * model.hidden / plans.tp
-    gathered = np.where(whole, element * np.maximum(3 * layer, 2 * tables), 0.0)
-    one_expert = layer_weights(model, True).expert / (model.experts.count if model.experts else 1) / plans.expert_tp
-    fresh = np.where(whole, 0.0, element * (dense_layer_weights(model, plans, model.experts is not None) + one_expert))
+    gathered = np.where(whole, element * np.maximum(3 * (dense + experts), 2 * tables), 0.0)
+    one_expert = fullest.expert / (model.experts.count * plans.expert_tp) if model.experts else 0.0
+    fresh = np.where(whole, 0.0, element * (dense + one_expert))
     if settings.offload != "none":
         kept["optimizer"] = kept["optimizer"] * 0.0
     if settings.offload == "all":
         kept["weights"], kept["gradients"] = kept["weights"] * 0.0, kept["gradients"] * 0.0
-        gathered, fresh = 3 * element * layer, 0.0 * layer
+        gathered, fresh = 3 * element * (dense + experts), 0.0 * dense
     return {**kept, "gathered": gathered, "fresh gradients": fresh}
 
 

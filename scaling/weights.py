@@ -29,6 +29,11 @@ class LayerWeights:
 
 
 @lru_cache(maxsize=256)
+def both_layers(model: Transformer) -> tuple[LayerWeights, LayerWeights]:
+    """A layer without experts, and one with them (the same in a dense model)."""
+    return layer_weights(model, False), layer_weights(model, True)
+
+
 def layer_weights(model: Transformer, experts: bool) -> LayerWeights:
     """One layer, with experts or without; the sum is the layer's parameters.
 
@@ -54,18 +59,14 @@ def layer_weights(model: Transformer, experts: bool) -> LayerWeights:
     return LayerWeights(everything - expert - key_value - replicated, key_value, replicated, expert, everything - expert - vectors)
 
 
-def _on_rank(layer: LayerWeights, model: Transformer, plans: Plans) -> Array:
+def on_rank(layer: LayerWeights, model: Transformer, plans: Plans) -> Array:
+    """Weights of one layer on one rank, its routed experts left out."""
     return layer.split / plans.tp + layer.key_value / np.minimum(plans.tp, model.kv_heads) + layer.replicated
 
 
-def dense_layer_weights(model: Transformer, plans: Plans, experts: bool) -> Array:
-    """Weights of one layer on one rank, its routed experts left out."""
-    return _on_rank(layer_weights(model, experts), model, plans)
-
-
-def expert_layer_weights(model: Transformer, plans: Plans) -> Array:
+def experts_on_rank(layer: LayerWeights, plans: Plans) -> Array:
     """Weights of one layer's routed experts on one rank."""
-    return layer_weights(model, True).expert / (plans.ep * plans.expert_tp)
+    return layer.expert / (plans.ep * plans.expert_tp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,19 +93,20 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
     only_last = stages.last * (1 - stages.first)
     head = stages.last * table if not model.tied_embeddings else only_last * table
     deeper = model.mtp_depth * stages.last
-    plain, routed = dense_layer_weights(model, plans, False), dense_layer_weights(model, plans, True)
+    plain, routed = both_layers(model)
     has_experts = model.experts is not None
     dense_layers = stages.dense_layers * stages.copies + (0 if has_experts else deeper)
     expert_layers = stages.expert_layers * stages.copies + (deeper if has_experts else 0)
-    dense = dense_layers * plain + expert_layers * routed
+    dense = dense_layers * on_rank(plain, model, plans)
+    if has_experts:
+        dense = dense + expert_layers * on_rank(routed, model, plans)
     after = model.norm_parameters + model.head_layers * (h + 1) * h
     dense = dense + stages.first * (table + positions) + head + stages.last * after
     dense = dense + deeper * (2 * h * h + 3 * model.norm_parameters)
     if model.mtp_depth and not model.tied_embeddings:
         dense = dense + only_last * table
-    expert = expert_layers * expert_layer_weights(model, plans)
-    products = dense_layers * (layer_weights(model, False).products / plans.tp)
-    products = products + expert_layers * (layer_weights(model, True).products / plans.tp) + expert
+    expert = expert_layers * experts_on_rank(routed, plans)
+    products = (dense_layers * plain.products + expert_layers * routed.products) / plans.tp + expert
     return StageWeights(dense, expert, products)
 
 
