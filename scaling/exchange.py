@@ -18,10 +18,9 @@ from .errors import IllegalPlan, NoPlanFits
 from .grid import context_axis, fitted_batch, pipeline_axis, tensor_axis
 from .machine import Input
 from .models import Transformer, load_model
-from .plan import Plan
-from .predict import Prediction, predict_ready
+from .predict import Prediction
 from .ready import ready
-from .search import BATCH_TOLERANCE, default_global_batch, fastest_plan
+from .search import BATCH_TOLERANCE, default_global_batch, search
 from .uncertainty import MODEL_SIGMA, Z80, input_sigma
 
 SEQUENCES_PER_CHIP = 8
@@ -106,10 +105,8 @@ def smallest_fit(model: Transformer, profile: Profile, fabric: str | None = None
     problem: NoPlanFits | IllegalPlan | None = None
     while nodes <= MOST_NODES:
         group = make_group(nodes * per_node, profile, fabric)
-        machine = ready(group, dtype)
         try:
-            plan, _ = fastest_plan(model, group, machine, SEQUENCES_PER_CHIP * group.count)
-            return predict_ready(model, plan, machine, group), group
+            return search(model, group, ready(group, dtype), SEQUENCES_PER_CHIP * group.count).best, group
         except (NoPlanFits, IllegalPlan) as error:
             problem = error
         nodes *= 2
@@ -212,41 +209,35 @@ def exchange_rate(
     reference_profile, other_profile = _profile(reference), _profile(other)
     batch = global_batch or default_global_batch(transformer, reference_count)
     a_group = make_group(reference_count, reference_profile, reference_fabric)
-    a_machine = ready(a_group)
-    a_plan, a_step_s = fastest_plan(transformer, a_group, a_machine, batch, batch_tolerance=0.0 if global_batch else BATCH_TOLERANCE)
-    a = predict_ready(transformer, a_plan, a_machine, a_group)
-    batch = a_plan.global_batch
-    aim = batch / a_step_s
+    a = search(transformer, a_group, ready(a_group), batch, batch_tolerance=0.0 if global_batch else BATCH_TOLERANCE).best
+    batch = a.plan.global_batch
     worth = per_chip_worth(transformer, reference_profile, other_profile, reference_fabric=reference_fabric, other_fabric=other_fabric)
 
     node = make_group(1, other_profile, other_fabric).chips_per_node
     machine = ready(make_group(node, other_profile, other_fabric))
     counts = legal_counts(transformer, make_group(node, other_profile, other_fabric), batch)
-    tried: dict[int, tuple[Plan, float]] = {}
-    """Of each number of chips that holds the model: the best plan, and its sequences per second."""
+    tried: dict[int, Prediction] = {}
 
     def reaches(index: int) -> bool:
         count = counts[index]
         if count not in tried:
             group = make_group(count, other_profile, other_fabric)
             try:
-                plan, step_s = fastest_plan(transformer, group, machine, batch, batch_tolerance=BATCH_TOLERANCE)
+                tried[count] = search(transformer, group, machine, batch, batch_tolerance=BATCH_TOLERANCE).best
             except (NoPlanFits, IllegalPlan):
                 return False
-            tried[count] = plan, plan.global_batch / step_s
-        return tried[count][1] >= aim * (1 - 1e-9)
+        return tried[count].tokens_per_s >= a.tokens_per_s * (1 - 1e-9)
 
     guess = bisect_left(counts, reference_count * worth.ratio)
     index = smallest_reaching(counts, guess, reaches)
     count = None if index is None else counts[index]
-    shown = count if count is not None else max(tried, key=lambda count: tried[count][1], default=None)
-    other_prediction = None
-    if shown is not None:
-        other_prediction = predict_ready(transformer, tried[shown][0], machine, make_group(shown, other_profile, other_fabric))
+    other_prediction = tried[count] if count is not None else max(tried.values(), key=lambda found: found.tokens_per_s, default=None)
     if count is not None:
         reason = f"the smallest number in whole nodes that reaches {a.tokens_per_s:.4g} tokens/s at a batch of {batch} sequences"
     else:
-        most = "no number of them holds the model" if shown is None else f"{shown} chips give {tried[shown][1] / aim:.3g} of it"
+        most = "no number of them holds the model"
+        if other_prediction is not None:
+            most = f"{other_prediction.chips} chips give {other_prediction.tokens_per_s / a.tokens_per_s:.3g} of it"
         reason = f"no number of {other_profile.chip_id} reaches it: a batch of {batch} sequences runs out of parallel work ({most})"
     low = high = None
     if count is not None and other_prediction is not None:

@@ -28,6 +28,8 @@ BATCH_TOLERANCE = 0.05
 """How far a batch that nobody fixed may be moved, so that numbers of chips that are no power of two divide it."""
 TOKENS_PER_BATCH = 4_000_000
 """Tokens of one optimizer step where no batch is given: the order of the Llama 2 and 3 runs."""
+PLAYED = 4
+"""How many of the fastest plans are predicted one by one at least: there pipelines are played through, which may change their order."""
 CHUNK = 8192
 """Plans priced at once: few enough that their arrays stay in a core's cache, enough that NumPy's cost per call does not count."""
 
@@ -121,15 +123,6 @@ def price_all(
     return priced
 
 
-def fastest_plan(
-    model: Transformer, group: Group, machine: Machine, global_batch: int, *, batch_tolerance: float = 0.0
-) -> tuple[Plan, float]:
-    """The plan of most tokens per second that fits, and its step time in seconds; raises as ``price_all`` does."""
-    priced = price_all(model, group, machine, global_batch, batch_tolerance=batch_tolerance)
-    (index,), _ = priced.fastest(1)
-    return priced.plans.plan(index), float(priced.step_time_s[index])
-
-
 def search(
     model: Transformer,
     group: Group,
@@ -146,13 +139,13 @@ def search(
 
 def _ranked(model: Transformer, group: Group, batches: Sequence[Priced], top: int) -> Ranked:
     """The best of several batches together."""
-    found = [
-        (sequence_s, place, index) for place, batch in enumerate(batches) for index, sequence_s in zip(*batch.fastest(top), strict=True)
-    ]
-    best = tuple(
-        predict_ready(model, batches[place].plans.plan(index), batches[place].machine, group) for _, place, index in sorted(found)[:top]
-    )
-    return Ranked(best, sum(len(batch.plans) for batch in batches), sum(batch.fitting for batch in batches))
+    found: list[tuple[float, int, int]] = []
+    for place, batch in enumerate(batches):
+        found += [(sequence_s, place, index) for index, sequence_s in zip(*batch.fastest(max(top, PLAYED)), strict=True)]
+    candidates = [(batches[place], index) for _, place, index in sorted(found)[: max(top, PLAYED)]]
+    predictions = [predict_ready(model, batch.plans.plan(index), batch.machine, group) for batch, index in candidates]
+    predictions.sort(key=lambda prediction: prediction.step_time_s / prediction.plan.global_batch)
+    return Ranked(tuple(predictions[:top]), sum(len(batch.plans) for batch in batches), sum(batch.fitting for batch in batches))
 
 
 def rank_plans(
