@@ -130,14 +130,12 @@ def _profile(path: Path, chip: str, profiles: Mapping[str, Profile] | None) -> P
 
 def _fabric(profile: Profile, table: Mapping[str, Any]) -> Fabric | None:
     """The network that the fields tell; None: nothing of it is told."""
-    told = [name for name in ("nic_gbit_per_s", "nics_per_node") if name in table]
+    told = [key for key in ("nic_gbit_per_s", "nics_per_node") if key in table]
     changes: dict[str, Any] = {}
     if "latency_us" in table:
         changes["latency_s"] = table["latency_us"] * 1e-6
-    for name in ("bus_share", "pod_nodes", "oversubscription"):
-        if name in table:
-            changes[name] = table[name]
-    name = table.get("fabric")
+    changes |= {key: table[key] for key in ("bus_share", "pod_nodes", "oversubscription") if key in table}
+    name: str | None = table.get("fabric")
     if name is None and not told and not changes:
         return None
     if name is not None and name.lower() in fabric_kinds():

@@ -64,9 +64,21 @@ def bus_factors(pattern: str, members: Array) -> Array:
     return 2 * share if pattern in TWO_WAY else share
 
 
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """The lines that hold for messages in a node, one per message."""
+
+    latency: Array
+    busbw: Array
+    smallest: Array
+    """What a message of no size takes, seconds."""
+    floor: Array
+    """What the largest message of the line before takes, seconds: a larger one never takes less."""
+
+
 @lru_cache(maxsize=4096)
-def _lines(machine: Machine, pattern: str, members: int) -> tuple[Array, Array, Array, Array]:
-    """The segments of the link of a group in a node: first bytes, latency, bus bandwidth, and the least time of larger messages."""
+def _segments(machine: Machine, pattern: str, members: int) -> tuple[Array, _Lines]:
+    """The link of a group in a node: where each of its lines begins (bytes), and the lines."""
     link = machine.link(pattern, members)
     if link is None:
         raise MissingCell(
@@ -75,25 +87,29 @@ def _lines(machine: Machine, pattern: str, members: int) -> tuple[Array, Array, 
         )
     lines = link.segments or (link.segment(0.0),)
     ends = [line.time_s(following.first_bytes * link.bus_factor) for line, following in itertools.pairwise(lines)]
-    floors = np.maximum.accumulate([0.0, *ends])
-    columns = ([line.first_bytes for line in lines], [line.latency_s for line in lines], [line.busbw_bytes_per_s for line in lines])
-    first, latency, busbw = (np.array(column) for column in columns)
-    return first, latency, busbw, floors
+    return np.array([line.first_bytes for line in lines]), _Lines(
+        latency=np.array([line.latency_s for line in lines]),
+        busbw=np.array([line.busbw_bytes_per_s for line in lines]),
+        smallest=np.full(len(lines), link.small_latency_s),
+        floor=np.maximum.accumulate([0.0, *ends]),
+    )
 
 
-def _inside(pattern: str, sizes: Array, members: Array, machine: Machine) -> tuple[Array, Array, Array]:
-    """(latency, bus bandwidth, least time) of messages of these sizes among ``members`` chips of one node; 1 member: 0, inf, 0."""
+def _inside(pattern: str, sizes: Array, members: Array, machine: Machine) -> _Lines:
+    """The lines of messages of these sizes among ``members`` chips of one node; of one chip: no time at all."""
     counts = np.flatnonzero(np.bincount(members)).tolist()
     if len(counts) == 1 and counts[0] > 1:
-        first, latencies, rates, floors = _lines(machine, pattern, counts[0])
-        line = np.maximum(0, np.searchsorted(first, sizes, side="right") - 1)
-        return latencies[line], rates[line], floors[line]
-    latency, busbw, floor = np.zeros(sizes.shape), np.full(sizes.shape, np.inf), np.zeros(sizes.shape)
+        first, lines = _segments(machine, pattern, counts[0])
+        at = np.maximum(0, np.searchsorted(first, sizes, side="right") - 1)
+        return _Lines(lines.latency[at], lines.busbw[at], lines.smallest[at], lines.floor[at])
+    found = _Lines(np.zeros(sizes.shape), np.full(sizes.shape, np.inf), np.zeros(sizes.shape), np.zeros(sizes.shape))
     for count in counts:
         if count > 1:
             here = members == count
-            latency[here], busbw[here], floor[here] = _inside(pattern, sizes[here], members[here], machine)
-    return latency, busbw, floor
+            some = _inside(pattern, sizes[here], members[here], machine)
+            for column in ("latency", "busbw", "smallest", "floor"):
+                getattr(found, column)[here] = getattr(some, column)
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -144,17 +160,16 @@ def collective_s(pattern: str, size_bytes: float | Array, placement: Placement, 
     if not np.any(columns[1] > 1):
         return np.zeros(shape)
     sizes, members, inside, nodes = (column.reshape(-1) for column in columns)
-    latency, busbw, floor = _inside(pattern, sizes, np.where(members > 1, inside, 1), machine)
-    time_s = np.maximum(latency + sizes * bus_factors(pattern, members) / busbw, floor)
+    lines = _inside(pattern, sizes, np.where(members > 1, inside, 1), machine)
+    time_s = np.maximum(lines.latency + sizes * bus_factors(pattern, members) / lines.busbw, lines.floor)
     over = (nodes > 1) & (members > 1)
     if over.any():
         if fabric.node_bytes_per_s <= 0:
             most = int(members[over].max())
             raise MissingCell(f"the group of {most} crosses nodes, but the fabric is {fabric.name}; name one such as hdr200x8")
         rate = np.broadcast_to(node_rate(pattern, placement, fabric), shape).reshape(-1)
-        time_s = np.where(
-            over, _Over(pattern, sizes, members, inside, nodes, latency, busbw, rate, fabric.latency_s, machine).time_s(), time_s
-        )
+        across = _Over(pattern, sizes, members, inside, nodes, lines, rate, fabric, machine)
+        time_s = np.where(over, across.time_s(), time_s)
     done: Array = np.where((members > 1) & (sizes > 0), time_s, 0.0).reshape(shape)[()]
     return done
 
@@ -169,32 +184,32 @@ class _Over:
     inside: Array
     """Members in a node."""
     nodes: Array
-    latency: Array
-    """Seconds of a message in a node that does not depend on its bytes."""
-    busbw: Array
-    """Bytes/s in a node."""
+    lines: _Lines
+    """Of the members in a node."""
     rate: Array
     """Bytes/s that the group gets of a node's NICs."""
-    hop_s: float
+    fabric: Fabric
     machine: Machine
 
     def time_s(self) -> Array:
         if self.pattern == "all_to_all":
             return self.all_to_all_s()
         if self.pattern == "send_recv":
-            return self.latency + self.hop_s + self.sizes / np.minimum(self.busbw, self.rate)
+            return self.lines.latency + self.fabric.latency_s + self.sizes / np.minimum(self.lines.busbw, self.rate)
         if self.pattern not in TWO_WAY:
             return self.ring_s()
         fastest: Array = np.minimum(self.ring_s(), self.tree_s())
         return fastest
 
     def ring_s(self) -> Array:
-        """One ring through all members; each node is entered once, and every byte leaves each chip, and each node, bus_factor times."""
+        """One ring through all members; each node is entered once, and every byte leaves each chip, and each node, bus_factor times.
+
+        The way through each further node adds what the smallest message takes in one.
+        """
         steps = (2 if self.pattern in TWO_WAY else 1) * (self.nodes - 1)
+        waiting = self.start_s() + self.lines.smallest * (self.nodes - 1) + steps * (self.fabric.latency_s + self.slice_s())
         carried = self.sizes * bus_factors(self.pattern, self.members)
-        done: Array = (
-            self.start_s() + self.latency * self.nodes + steps * (self.hop_s + self.slice_s()) + carried / np.minimum(self.busbw, self.rate)
-        )
+        done: Array = waiting + carried / np.minimum(self.lines.busbw, self.rate)
         return done
 
     def tree_s(self) -> Array:
@@ -205,32 +220,33 @@ class _Over:
         levels = 2 * np.ceil(np.log2(self.nodes))
         share = np.where((self.inside == 1) | _in_switch(self.machine), 1.0, TREE_NICS)
         through_nics = np.where(self.nodes == 2, 1.0, 2.0) * self.sizes / (self.rate * share)
-        in_node = self.sizes * bus_factors(self.pattern, self.inside) / (TREE_SHARE * self.busbw)
-        done: Array = self.start_s() + self.latency + levels * (TREE_HOP * self.hop_s + self.slice_s()) + np.maximum(in_node, through_nics)
+        in_node = self.sizes * bus_factors(self.pattern, self.inside) / (TREE_SHARE * self.lines.busbw)
+        waiting = self.start_s() + levels * (TREE_HOP * self.fabric.latency_s + self.slice_s())
+        done: Array = waiting + np.maximum(in_node, through_nics)
         return done
 
     def all_to_all_s(self) -> Array:
         """Each chip sends what is for other nodes through the NICs, and the rest beside that in its node (nccl-tests issue 130)."""
         leaving = self.sizes * self.inside * (self.members - self.inside) / self.members
         staying = self.sizes * (self.inside - 1) / self.members
-        peers = (self.members - self.inside) * min(PEER_S, self.hop_s)
-        done: Array = self.latency + self.hop_s + peers + np.maximum(leaving / self.rate, staying / self.busbw)
+        peers = (self.members - self.inside) * min(PEER_S, self.fabric.latency_s)
+        done: Array = self.lines.latency + self.fabric.latency_s + peers + np.maximum(leaving / self.rate, staying / self.lines.busbw)
         return done
 
     def slice_s(self) -> Array:
-        """What a hop waits for the piece that it passes on."""
-        done: Array = np.minimum(SLICE_BYTES, self.sizes / self.members) / self.rate
+        """What a hop waits for the piece that it passes on, each NIC its own."""
+        one_nic = self.fabric.nic_bytes_per_s_one_way * self.fabric.bus_share
+        nics = np.maximum(1.0, self.rate / one_nic)
+        done: Array = np.minimum(SLICE_BYTES, self.sizes / self.members / nics) * nics / self.rate
         return done
 
     def start_s(self) -> Array:
-        """Where no chip of a node has a partner beside it, the start of the kernels is not in the latency of a node: that of a pair."""
-        alone = self.inside == 1
-        if not alone.any() or self.machine.link(self.pattern, 2) is None:
-            return np.zeros(self.sizes.shape)
-        pair = np.full(int(alone.sum()), 2)
-        started = np.zeros(self.sizes.shape)
-        started[alone] = _inside(self.pattern, np.zeros(len(pair)), pair, self.machine)[0]
-        return started
+        """The latency of a node; where a chip has no partner in it, that of the smallest message of a pair: its kernels must start too."""
+        if self.inside.min() > 1 or self.machine.link(self.pattern, 2) is None:
+            return self.lines.latency
+        pair = _segments(self.machine, self.pattern, 2)[1]
+        done: Array = np.where(self.inside > 1, self.lines.latency, pair.smallest[0])
+        return done
 
 
 def send_s(
@@ -260,8 +276,8 @@ def send_s(
         if machine.link("send_recv", 2) is None:
             raise MissingCell(f"profile {machine.chip_id}: no link between chips of a node is known; measure all_reduce there")
         flat = sizes.reshape(-1)
-        latency, busbw, floor = _inside("send_recv", flat, np.full(flat.shape, 2), machine)
-        time_s = np.where(over, time_s, np.maximum(latency + flat / busbw, floor).reshape(sizes.shape))
+        lines = _inside("send_recv", flat, np.full(flat.shape, 2), machine)
+        time_s = np.where(over, time_s, np.maximum(lines.latency + flat / lines.busbw, lines.floor).reshape(sizes.shape))
     done: Array = np.where(sizes > 0, time_s, 0.0)[()]
     return done
 

@@ -168,12 +168,10 @@ def _placed(groups: list[list[Axis]], chips: Array, chips_per_node: int, pod_nod
     strides, sizes = (np.array([[group[level][part] for group in padded] for level in range(depth)]) for part in (0, 1))
     members = np.prod(sizes, axis=0)
     inside, spanned, crossing = _over(strides, sizes, members, chips, chips_per_node)
-    if not pod_nodes:
-        return [Placement(*row, node_size=chips_per_node) for row in zip(members, inside, crossing, spanned, strict=True)]
-    in_pod = _over(strides, sizes, members, chips, chips_per_node * pod_nodes)[0]
+    in_pod = _over(strides, sizes, members, chips, chips_per_node * pod_nodes)[0] if pod_nodes else None
     return [
-        Placement(*row, node_size=chips_per_node, members_per_pod=pod)
-        for *row, pod in zip(members, inside, crossing, spanned, in_pod, strict=True)
+        Placement(members[i], inside[i], crossing[i], spanned[i], chips_per_node, None if in_pod is None else in_pod[i])
+        for i in range(len(groups))
     ]
 
 
