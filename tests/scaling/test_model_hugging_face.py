@@ -136,6 +136,13 @@ TINY_KINDS: list[tuple[str, Config, int, int, str]] = [
     ("olmo2", TINY, 238_528, 4 * (64 + 32 - 2 * 16), "norms of queries and keys over all heads"),
     ("glm", TINY, 586_304, 0, ""),
     ("glm4", TINY, 586_816, 0, ""),
+    ("gemma2", TINY | {"head_dim": 16}, 205_888, 0, ""),
+    ("gemma3_text", TINY | {"head_dim": 16}, 206_016, 0, ""),
+    ("olmoe", TINY | {"num_experts": 8, "num_experts_per_tok": 2}, 1_100_736, 4 * (64 + 32 - 2 * 16), "norms over all heads"),
+    ("phi", TINY | {"num_key_value_heads": 4}, 216_064, 512, "biases of the head"),
+    ("starcoder2", TINY, 166_656, 0, ""),
+    ("gpt_bigcode", TINY_GPT, 168_224, 0, ""),
+    ("roberta", TINY, 192_320, 2 * 64 + 2 * 64 + 512, "segments, the transform's norm, biases of the logits"),
     ("mixtral", TINY | {"num_local_experts": 8, "num_experts_per_tok": 2}, 1_100_352, 0, ""),
     (
         "qwen3_moe",
