@@ -15,16 +15,23 @@ from chipassay.scaling.validation.validate import Outcome
 
 from .draw import missing_library
 from .fit_picture import BAND, GRID, STYLE, TEXT, check_name
-from .style import PALETTE, looks
+from .style import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEGEND_AT_MOST = 12
-"""Groups of sources in the legend, those with most runs: more would leave no room."""
+"""Groups of sources in the legend, those with most runs, in six colours and two shapes: more would leave no room."""
 CROWD = 200
 """Dots of one group, from which on they are small."""
+ENDS = frozenset(
+    {"README", "SC21", "docs/performance.md", "measured", "MPT", "performance", "training", "pre-training", "et", "Dec", "June"}
+)
+"""Words with which a title begins after a publication's name."""
+MARKERS = ("o", "^")
+OTHERS = "#9a9a9a"
+"""Colour of the groups that the legend has no room for."""
 ERROR_MOST = 1.0
 """Errors beyond lie on the edge of the lower panel."""
 
@@ -32,21 +39,23 @@ __all__ = ["check_name", "draw_scatter", "source_group", "write_picture"]
 
 
 def source_group(source: str) -> str:
-    """The publication that a source belongs to: its first words, up to a year, a bracket or a table.
+    """The publication that a source belongs to: its first words, up to a bracket, a comma, a number or one of ENDS.
 
     >>> source_group("vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, single node")
     'vTrain'
+    >>> source_group("NVIDIA Megatron-Bridge 25.11 performance summary (DGX-GB300)")
+    'NVIDIA Megatron-Bridge'
     >>> source_group("Megatron-LM README Sept 2020, data-parallel scaling table DGX-A100")
     'Megatron-LM'
     """
     words = []
-    for word in source.replace(":", " : ").replace(",", " , ").split():
-        if word.startswith(("(", ":", ",", '"', "README", "SC21", "tr", "docs")) or word[:1].isdigit():
+    for word in source.replace(",", " , ").split():
+        if words and (word[0] in '(,"/0123456789' or word in ENDS):
             break
-        words.append(word)
-        if len(words) == 2 and not words[1][:1].isupper():
+        words.append(word.rstrip(":"))
+        if word.endswith(":"):
             break
-    return " ".join(words[:2]) or source
+    return " ".join(words[:3]) or source
 
 
 def write_picture(outcomes: Sequence[Outcome], path: Path) -> None:
@@ -80,12 +89,14 @@ def draw_scatter(outcomes: Sequence[Outcome]) -> Figure:
     groups: dict[str, list[Outcome]] = {}
     for outcome in shown:
         groups.setdefault(source_group(outcome.run.source), []).append(outcome)
-    chosen = looks((name, "run") for name in groups)
+    colours = [PALETTE[name] for name in PALETTE if name not in ("grey", "yellow")]
     for number, (name, some) in enumerate(sorted(groups.items(), key=lambda item: -len(item[1]))):
-        look = chosen[name, "run"]
-        _dots(above, below, some, name if number < LEGEND_AT_MOST else None, PALETTE[look.colour], look.marker, 2 + number / 100)
+        named = number < LEGEND_AT_MOST
+        colour = colours[number % len(colours)] if named else OTHERS
+        marker = MARKERS[number // len(colours) % len(MARKERS)] if named else "."
+        _dots(above, below, some, name if named else None, colour, marker, 2 + number / 100)
     if len(groups) > LEGEND_AT_MOST:
-        above.plot([], [], linestyle="none", label=f"and {len(groups) - LEGEND_AT_MOST} more")
+        above.plot([], [], linestyle="none", color=OTHERS, marker=".", label=f"and {len(groups) - LEGEND_AT_MOST} more")
     _frame(above, below, shown)
     return figure
 

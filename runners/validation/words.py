@@ -1,4 +1,4 @@
-"""What `chipassay validate` tells: tables by source, chip and regime, rankings and ratios, what could not be predicted, and the headline."""
+"""What `chipassay validate` tells: tables by source, chip and regime, rankings, ratios, what could not be predicted, and the headline."""
 
 from __future__ import annotations
 
@@ -47,8 +47,15 @@ def _line(one: Summary) -> tuple[str, ...]:
         percent(one.bias),
         "" if one.rank is None else f"{one.rank:.3f}",
         f"{100 * one.inside:.0f} %",
-        "in" if one.in_sample else "out",
+        _sample(one),
     )
+
+
+def _sample(one: Summary) -> str:
+    """Whether a constant was calibrated on it, and what is left of its error if not."""
+    if not one.in_sample:
+        return "out"
+    return "in" if one.left_out is None else f"in; left out {percent(one.left_out)}"
 
 
 def table(title: str, first: str, summaries: Sequence[Summary]) -> Section:
@@ -96,7 +103,10 @@ def closing(outcomes: Sequence[Outcome]) -> str:
         return f"{counted}: nothing to judge the model by."
     sources = len({outcome.run.source for outcome in outcomes if outcome.in_headline})
     ranked = sorted(one.rank for one in plan_rankings(outcomes) if one.rank is not None)
-    words = f"{counted}. Mean over {sources} sources of the median |error|: {percent(mean)}."
+    inside = [one for one in by_source(outcomes) if one.in_sample]
+    how = "leave-one-source-out" if all(one.left_out is not None for one in inside) else "partly in sample"
+    how = how if inside else "no constant calibrated on any"
+    words = f"{counted}. Mean over {sources} sources of the median |error|, {how}: {percent(mean)}."
     if ranked:
         words += f" Median rank correlation of plans on one cluster: {ranked[len(ranked) // 2]:.3f}."
     return words

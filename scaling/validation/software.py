@@ -12,8 +12,8 @@ from .rows import Run
 from .tables import table
 
 COLUMNS = (
-    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "schedule", "zero", "recompute",
-    "gradient_bytes", "source",
+    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "schedule", "zero",
+    "recompute", "gradient_bytes", "source",
 )  # fmt: skip
 Kind = Literal["3d", "fsdp", "ddp"]
 """How it splits work where the row does not say: TP, PP and DP; weights sharded over DP; copies alone."""

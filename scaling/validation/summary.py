@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .left_out import left_out_medians
 from .validate import Outcome
 
 FEWEST_PLANS = 5
@@ -32,6 +33,13 @@ class Summary:
     """Share of the runs whose measured step lies in the 80 % interval."""
     in_sample: bool
     """A constant was calibrated on one of them at least."""
+    left_out: float | None = None
+    """Median |error| with the constants fitted without this source; None where it is out of sample, or was never left out."""
+
+    @property
+    def honest(self) -> float:
+        """The median |error| that no calibration has seen, as far as it is known."""
+        return self.median if self.left_out is None else self.left_out
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,9 @@ def summaries(outcomes: Iterable[Outcome], key: Callable[[Outcome], str]) -> lis
 
 
 def by_source(outcomes: Iterable[Outcome]) -> list[Summary]:
-    return summaries(outcomes, lambda outcome: outcome.run.source)
+    left_out = left_out_medians()
+    found = summaries(outcomes, lambda outcome: outcome.run.source)
+    return [replace(one, left_out=left_out.get(one.name) if one.in_sample else None) for one in found]
 
 
 def by_chip(outcomes: Iterable[Outcome]) -> list[Summary]:
@@ -116,9 +126,10 @@ def by_regime(outcomes: Iterable[Outcome]) -> list[Summary]:
 
 
 def headline(outcomes: Iterable[Outcome]) -> float | None:
-    """Mean over the sources of the median |error|: each experiment counts once, however many rows it has. Whole trainings, whose hours
-    include restarts, are left out. None where nothing is scored."""
-    medians = [one.median for one in by_source([outcome for outcome in outcomes if outcome.in_headline])]
+    """Mean over the sources of the median |error|: each experiment counts once, however many rows it has. A source on which a constant was
+    calibrated counts with the constants fitted without it. Whole trainings, whose hours include restarts, are left out. None where nothing
+    is scored."""
+    medians = [one.honest for one in by_source([outcome for outcome in outcomes if outcome.in_headline])]
     return float(np.mean(medians)) if medians else None
 
 

@@ -1,0 +1,151 @@
+"""Fit the calibrated constants again: least mean over sources of the median |log error|, and the same with each source left out.
+
+``python -m chipassay.scaling.validation.fit [--write]``: prints the constants and the errors; ``--write`` makes left_out.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from chipassay.results.errors import ChipassayError
+from chipassay.scaling import constants
+
+from .left_out import ALL, COLUMNS, LEFT_OUT_CSV, LeftOut, leave_one_source_out, words
+from .rows import read_runs
+from .validate import LOOSE_METRICS, Case, case_of, outcome_of
+
+MOST_OF_A_SOURCE = 60
+"""Runs of one source that the fit looks at, evenly spaced: a median needs no thousand."""
+FACTORS = (1.6, 1.25, 1.1, 1.04)
+"""Steps of the search, one round of all constants with each: a value is multiplied or divided by so much while that helps."""
+MOST_STEPS = 8
+LARGEST_SHARE = 0.98
+
+
+def calibrated() -> dict[str, constants.Constant]:
+    """Name in ``constants`` -> each constant that was calibrated on published runs."""
+    listed = {id(one) for one in constants.CALIBRATED}
+    return {name: one for name, one in vars(constants).items() if id(one) in listed and one.fitted_on}
+
+
+@contextmanager
+def set_to(values: Mapping[str, float]) -> Iterator[None]:
+    """The model with other values of some constants."""
+    before = {name: getattr(constants, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(constants, name, replace(before[name], value=value))
+        yield
+    finally:
+        for name, one in before.items():
+            setattr(constants, name, one)
+
+
+def cases_by_source(names: Sequence[str]) -> dict[str, list[Case]]:
+    """Source -> its scored runs made ready, MOST_OF_A_SOURCE at most; of sources that begin with one of the names."""
+    found: dict[str, list[Case]] = {}
+    for run in read_runs():
+        if not run.scored or run.measured_metric in LOOSE_METRICS or not run.source.startswith(tuple(names)):
+            continue
+        try:
+            found.setdefault(run.source, []).append(case_of(run))
+        except ChipassayError:
+            continue
+    return {source: cases[:: max(1, -(-len(cases) // MOST_OF_A_SOURCE))] for source, cases in found.items()}
+
+
+def errors_of(cases: Sequence[Case], values: Mapping[str, float]) -> list[float]:
+    """Predicted over measured step time minus 1, of the cases that can be predicted."""
+    found = []
+    with set_to(values):
+        for case in cases:
+            try:
+                error = outcome_of(case).error
+            except ChipassayError:
+                continue
+            if error is not None:
+                found.append(error)
+    return found
+
+
+def loss(cases: Mapping[str, Sequence[Case]], values: Mapping[str, float]) -> float:
+    """Mean over the sources of the median |log(predicted / measured)|."""
+    medians = []
+    for some in cases.values():
+        errors = errors_of(some, values)
+        if errors:
+            medians.append(float(np.median(np.abs(np.log1p(errors)))))
+    return float(np.mean(medians))
+
+
+def fit(cases: Mapping[str, Sequence[Case]], start: Mapping[str, float]) -> dict[str, float]:
+    """The constants with the least loss, one after the other, in ever smaller steps (coordinate descent): a few numbers, and a loss with
+    kinks, on which a gradient would be of no use."""
+    values = dict(start)
+    least = loss(cases, values)
+    for factor in FACTORS:
+        for name in values:
+            for way in (factor, 1 / factor):
+                for _ in range(MOST_STEPS):
+                    tried = values[name] * way
+                    if "SHARE" in name:
+                        tried = min(tried, LARGEST_SHARE)
+                    found = loss(cases, {**values, name: tried})
+                    if found >= least - 1e-6:
+                        break
+                    values[name], least = tried, found
+    return values
+
+
+def sources_of_constants() -> tuple[str, ...]:
+    """How the sources begin on which any constant was calibrated."""
+    return tuple(sorted({source for one in calibrated().values() for source in one.fitted_on}))
+
+
+def write(found: Sequence[LeftOut]) -> None:
+    """Make left_out.csv."""
+    with LEFT_OUT_CSV.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        now = words({name: one.value for name, one in calibrated().items()})
+        writer.writerow((ALL, 0, "", "", now))
+        writer.writerows((one.source, one.n, f"{one.median:.4f}", f"{one.bias:.4f}", words(one.constants)) for one in found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit, print, and write where asked to."""
+    parser = argparse.ArgumentParser(prog="python -m chipassay.scaling.validation.fit", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="make left_out.csv, which the validation's headline uses")
+    asked = parser.parse_args(arguments)
+    start = {name: one.value for name, one in calibrated().items()}
+    if not start:
+        print("no constant is calibrated on published runs: every source is out of sample")
+        return
+    cases = cases_by_source(sources_of_constants())
+    print(f"{sum(map(len, cases.values()))} runs of {len(cases)} sources; loss as shipped: {loss(cases, start):.4f}")
+    fitted = fit(cases, start)
+    for name, value in fitted.items():
+        change = math.log(value / start[name]) if start[name] > 0 < value else 0.0
+        print(f"  {name:24s} {value:.4g} (shipped {start[name]:.4g}, {100 * math.expm1(change):+.0f} %): {calibrated()[name].meaning}")
+    print(f"loss of the fit: {loss(cases, fitted):.4f}")
+    found = leave_one_source_out(
+        cases,
+        lambda others: fit({source: cases[source] for source in others}, start),
+        lambda source, values: errors_of(cases[source], values),
+    )
+    for one in found:
+        print(f"  left out {one.source[:80]:80s} n {one.n:4d} median {100 * one.median:5.1f} % bias {100 * one.bias:6.1f} %")
+    print(f"mean over the sources, each left out: {100 * float(np.mean([one.median for one in found])):.1f} %")
+    if asked.write:
+        write(found)
+
+
+if __name__ == "__main__":
+    main()
