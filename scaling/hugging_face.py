@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chipassay.results.errors import FileError, InputError, UnknownName
+from chipassay.results.errors import FileError, InputError
 
 from .errors import NotModelled
 from .hugging_face_kinds import (
@@ -132,8 +133,8 @@ def _config(path: Path, text: str) -> Config:
     if kind in REFUSED:
         raise NotModelled(f"{path}: model_type {kind!r} has {REFUSED[kind]}, which is not modelled; known: {', '.join(sorted(KINDS))}")
     if kind not in KINDS:
-        near = UnknownName("model_type", kind, KINDS).nearest
-        offer = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(KINDS))}"
+        near = difflib.get_close_matches(kind, KINDS, n=3, cutoff=0.7)
+        offer = f"the nearest known are {', '.join(near)}" if near else f"known: {', '.join(sorted(KINDS))}"
         raise NotModelled(f"{path}: model_type {kind!r} is not modelled; {offer}")
     config = Config(path, kind, {**DEFAULTS.get(kind, {}), **{key: value for key, value in data.items() if value is not None}})
     for keys, allowed, what in ((EXPERT_KEYS, WITH_EXPERTS, "experts"), (LATENT_KEYS, WITH_LATENT, "latent attention")):

@@ -226,7 +226,7 @@ def test_kimi_k2_is_of_the_kind_of_deepseek_v3(tmp_path: Path) -> None:
         ({"kv_lora_rank": 512}, r"llama with latent attention \(kv_lora_rank = 512\)"),
         ({"model_type": "mamba"}, "'mamba' has state-space layers"),
         ({"model_type": "t5"}, "'t5' has an encoder with a decoder"),
-        ({"model_type": "qwen4"}, "'qwen4' is not modelled; did you mean qwen"),
+        ({"model_type": "qwen4"}, "'qwen4' is not modelled; the nearest known are qwen"),
         ({"model_type": "opt", "word_embed_proj_dim": 512}, "opt with embeddings of width 512"),
         ({"model_type": "bert", "position_embedding_type": "relative_key"}, "relative_key positions"),
         ({"layer_types": ["full_attention", "linear_attention"]}, "layers of linear_attention"),
