@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chipassay.results.coverage import DATASHEET, cells, coverage
@@ -16,13 +15,16 @@ from chipassay.results.reference_shapes import LARGE_MESSAGE
 from chipassay.results.safe_text import printable
 from chipassay.results.units import bandwidth, rate, seconds, size
 
+from .profile_text import Table
+
 BAR = 20
 """Characters of a bar of coverage: one for each 5 %."""
 LETTERS = {"measured": "M", "published": "P", "derived": "D", "assumed": "a"}
 UNKNOWN_LETTER = "."
 LIST_LEGEND = (
     "TF/s: TFLOP/s of a product of 8192 x 8192 x 8192. GB/s: memory, 1 GiB moved. busbw: GB/s, 1 GiB reduced by 8 chips of a node. "
-    "%: of the dense datasheet peak (fp16 without tensor cores: of sums in fp16; products with sums in fp32 reach half of it). "
+    "%: of the dense datasheet peak (a CPU's: by its clock and lanes; fp16 without tensor cores: of sums in fp16; "
+    "products with sums in fp32 reach half of it). "
     "Evidence: share of what one could know of such a chip that is Measured, Published, Derived, assumed, or unknown (.), 5 % a letter."
 )
 VERDICTS_LEGEND = (
@@ -30,10 +32,6 @@ VERDICTS_LEGEND = (
     "higher, lower: B, for certain; unclear: the interval allows either; unsure: no interval, as one side does not know its error. "
     "Evidence of A and of B: Measured, Published, Derived, assumed, or unknown (.)."
 )
-WIDTH = 100
-"""Characters of a line."""
-NARROWEST = 16
-"""Characters that a folded column keeps."""
 BEYOND = "beyond what was fitted"
 """As ``profile_figures`` notes it; a star stands for it in tables."""
 WIDE_FACTOR = 10.0
@@ -43,16 +41,6 @@ FEW = 2
 """Differences of a group that are told by name."""
 SOURCE_LIMIT = 300
 """Characters of a source that are shown; --json has all."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A heading and lines of cells. ``numeric`` columns stand to the right."""
-
-    title: str
-    headings: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-    numeric: tuple[int, ...] = ()
 
 
 def value_words(value: float | None, unit: str) -> str:
@@ -302,48 +290,3 @@ def _cited(figure: Figure, sources: dict[str, int]) -> str:
         return ""
     source = f"{evidence.source} ({evidence.date})" if evidence.date else evidence.source
     return f"[{sources.setdefault(source, len(sources) + 1)}]"
-
-
-def text(table: Table) -> list[str]:
-    """A table as aligned lines of at most WIDTH under its title. Columns that are empty throughout are left out; where it is too wide its
-    widest columns of words are folded."""
-    indent = "  " if table.title else ""
-    kept = [i for i in range(len(table.headings)) if i == 0 or any(line[i] for line in table.lines)]
-    widths = {i: max(len(line[i]) for line in (table.headings, *table.lines)) for i in kept}
-    prose = [i for i in kept if i not in table.numeric]
-    while (over := len(indent) + sum(widths.values()) + 2 * (len(kept) - 1) - WIDTH) > 0:
-        widest = max(prose, key=lambda i: widths[i])
-        if widths[widest] <= NARROWEST:
-            break
-        # Down to the next widest at first, so that none is folded to a word a line beside one that is left wide.
-        next_widest = max((widths[i] for i in prose if i != widest), default=0)
-        widths[widest] = max(NARROWEST, widths[widest] - over, min(next_widest, widths[widest] - 1))
-    lines = [part for line in (table.headings, *table.lines) for part in _folded(line, widths, table.numeric)]
-    return ["", table.title, *(f"{indent}{line}" for line in lines)] if table.title else lines
-
-
-def _folded(line: Sequence[str], widths: Mapping[int, int], numeric: Sequence[int]) -> list[str]:
-    """One line of a table as as many as its longest cell takes; what follows on is set in by 2."""
-    cells = {i: textwrap.wrap(line[i], width, subsequent_indent="  ", break_on_hyphens=False) or [""] for i, width in widths.items()}
-    found = []
-    for number in range(max(map(len, cells.values()))):
-        parts = {i: cell[number] if number < len(cell) else "" for i, cell in cells.items()}
-        found.append("  ".join(parts[i].rjust(widths[i]) if i in numeric else parts[i].ljust(widths[i]) for i in widths).rstrip())
-    return found
-
-
-def wrapped(words: str, indent: int = 0) -> list[str]:
-    """Prose as lines of WIDTH, the second and later ones set in by 2 more."""
-    first = " " * indent
-    return textwrap.wrap(
-        words, WIDTH, initial_indent=first, subsequent_indent=first + "  " if indent else "", break_long_words=False, break_on_hyphens=False
-    )
-
-
-def markdown(table: Table) -> list[str]:
-    """A table in GitHub's Markdown."""
-    from .comparison.markdown import escaped
-
-    rule = ["---:" if i in table.numeric else "---" for i in range(len(table.headings))]
-    lines = [f"| {' | '.join(cells)} |" for cells in (table.headings, rule, *(tuple(map(escaped, line)) for line in table.lines))]
-    return ["", f"**{escaped(table.title)}**", "", *lines] if table.title else lines

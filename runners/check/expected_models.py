@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from chipassay.results.catalogue import load_chips
 from chipassay.results.evidence import LEVELS, Evidence
@@ -16,12 +16,14 @@ from chipassay.results.operations import STREAM_OPS, fills_matrix_unit
 from chipassay.results.profile import Profile
 from chipassay.results.published_cases import load_published_kernels
 from chipassay.results.schema import Row
-from chipassay.results.shape_models.product import HeldOut, ProductModel
 from chipassay.results.shipped import find_profile
 
 from .figure import BANDWIDTH, RATE, flops_of
 from .finding import Expectation
 from .tolerance import PROFILE
+
+if TYPE_CHECKING:
+    from chipassay.results.shape_models.product import HeldOut, ProductModel
 
 BY_SHAPE = "profile: model of shapes, "
 BY_BYTES = "profile: line by bytes, "
@@ -99,11 +101,14 @@ def published_share(chip_id: str, dtype: str) -> float:
     inf
     """
     model = find_profile(chip_id).products.get(dtype) if chip_id in load_chips() else None
-    rows = [one for one in load_published_kernels() if (one.chip_id, one.op, one.dtype, one.suspect) == (chip_id, "matmul", dtype, "")]
+    if model is None:
+        return math.inf
     shares = []
-    for one in () if model is None else rows:
+    for one in load_published_kernels():
+        if (one.chip_id, one.op, one.dtype, one.suspect) != (chip_id, "matmul", dtype, "") or not (one.m and one.n and one.k):
+            continue
         time_s = one.time_s or (one.flops or 0.0) / (one.rate_flops_per_s or math.inf)
-        if time_s and one.m and one.n and one.k:
+        if time_s:
             shares.append(float(model.time_s(one.m, one.n, one.k, layout=one.layout or "nt")) / time_s)
     return sorted(shares)[int(LEAST_PUBLISHED * len(shares))] if len(shares) >= FEW_PUBLISHED else math.inf
 

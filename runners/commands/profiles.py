@@ -84,7 +84,8 @@ def _list(arguments: argparse.Namespace) -> int:
     from chipassay.results.catalogue import load_chips
     from chipassay.results.shipped import find_profile, shipped_ids
 
-    from ..profile_words import LIST_LEGEND, list_table, markdown, text, wrapped
+    from ..profile_text import markdown, text, wrapped
+    from ..profile_words import LIST_LEGEND, list_table
 
     shipped = shipped_ids()
     others = [chip_id for chip_id in load_chips() if chip_id not in shipped]
@@ -125,7 +126,8 @@ def _entry(profile: Profile, shipped: bool) -> dict[str, object]:
 
 
 def _show(profile: Profile, arguments: argparse.Namespace) -> int:
-    from ..profile_words import bar, beside_table, coverage_words, held_out_table, markdown, show_tables, text, wrapped
+    from ..profile_text import markdown, text, wrapped
+    from ..profile_words import bar, beside_table, coverage_words, held_out_table, show_tables
 
     tables, missing, sources = show_tables(profile)
     tested = held_out_table(profile)
@@ -155,7 +157,8 @@ def _show(profile: Profile, arguments: argparse.Namespace) -> int:
 def _diff(a: Profile, b: Profile, arguments: argparse.Namespace) -> int:
     from chipassay.results.profile_diff import differences
 
-    from ..profile_words import VERDICTS_LEGEND, closing, diff_tables, markdown, text, wrapped
+    from ..profile_text import markdown, text, wrapped
+    from ..profile_words import VERDICTS_LEGEND, closing, diff_tables
 
     found = differences(a, b)
     if arguments.picture is not None:

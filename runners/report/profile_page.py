@@ -13,7 +13,8 @@ from chipassay.results.profile import Profile
 from chipassay.results.profile_diff import differences
 from chipassay.results.safe_text import printable
 
-from ..profile_words import Table, closing, coverage_words, date_of, diff_tables, held_out_table, show_tables
+from ..profile_text import Table
+from ..profile_words import closing, coverage_words, date_of, diff_tables, held_out_table, show_tables
 from . import facts
 from .draw import STYLE, fill, missing_library
 from .page import TEMPLATES

@@ -11,7 +11,7 @@ import pytest
 from chipassay.results.coverage import coverage
 from chipassay.results.profile import Curve, Evidence, Profile, Quantity
 from chipassay.results.shipped import find_profile
-from chipassay.runners import profile_words
+from chipassay.runners import profile_text, profile_words
 from chipassay.runners.cli import main
 
 A, B = "a100-sxm-80gb", "v100-sxm2-32gb"
@@ -75,8 +75,8 @@ def test_tables_fit_a_terminal_of_100_columns_and_lose_nothing(capsys, arguments
 
 
 def test_a_table_that_is_too_wide_is_folded_in_its_words_not_in_its_numbers():
-    table = profile_words.Table("t", ("", "value", "by"), (("a name", "1.00 TFLOP/s", "word " * 40), ("b", "2", "")), (1,))
-    first, second, *more = profile_words.text(table)[3:]
+    table = profile_text.Table("t", ("", "value", "by"), (("a name", "1.00 TFLOP/s", "word " * 40), ("b", "2", "")), (1,))
+    first, second, *more = profile_text.text(table)[3:]
     assert first.startswith("  a name  1.00 TFLOP/s  word word")
     assert second.startswith(" " * 26 + "word word")
     assert more[-1].split() == ["b", "2"]
