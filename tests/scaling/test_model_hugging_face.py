@@ -110,7 +110,7 @@ RELEASED: dict[str, Config] = {  # what matters of the config.json beside each c
 def test_a_released_config_reads_as_the_preset(preset: str, tmp_path: Path) -> None:
     """The name and source apart, the length (a config gives the longest), and the width of dense layers where there are none."""
     read, shipped = _read(tmp_path, RELEASED[preset]), load_model(preset)
-    alike = {"name": shipped.name, "source": shipped.source, "seq_len": shipped.seq_len}
+    alike: Config = {"name": shipped.name, "source": shipped.source, "seq_len": shipped.seq_len}
     if shipped.experts and shipped.experts.first_dense == 0:
         alike["ffn_hidden"] = shipped.ffn_hidden
     assert replace(read, **alike) == shipped
