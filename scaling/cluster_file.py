@@ -151,5 +151,6 @@ def _fabric(profile: Profile, table: Mapping[str, Any]) -> Fabric | None:
         return fabric
     if changes.get("oversubscription", 1) > 1 and not fabric.pod_nodes:
         changes.setdefault("pod_nodes", 1)
-    names = ", ".join(sorted(changes))
-    return replace(fabric, **changes, evidence=Evidence("assumed", f"{names}: given by the caller; else {fabric.evidence.source}"))
+    told_share = {"bus_share", "latency_s"} & changes.keys()
+    source = f"{', '.join(sorted(changes))}: given by the caller; else {fabric.evidence.source}"
+    return replace(fabric, **changes, evidence=Evidence("assumed" if told_share else fabric.evidence.level, source))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -207,7 +207,7 @@ class _Over:
         The way through each further node adds what the smallest message takes in one.
         """
         steps = (2 if self.pattern in TWO_WAY else 1) * (self.nodes - 1)
-        waiting = self.start_s() + self.lines.smallest * (self.nodes - 1) + steps * (self.fabric.latency_s + self.slice_s())
+        waiting = self.start_s + self.lines.smallest * (self.nodes - 1) + steps * (self.fabric.latency_s + self.slice_s)
         carried = self.sizes * bus_factors(self.pattern, self.members)
         done: Array = waiting + carried / np.minimum(self.lines.busbw, self.rate)
         return done
@@ -221,7 +221,7 @@ class _Over:
         share = np.where((self.inside == 1) | _in_switch(self.machine), 1.0, TREE_NICS)
         through_nics = np.where(self.nodes == 2, 1.0, 2.0) * self.sizes / (self.rate * share)
         in_node = self.sizes * bus_factors(self.pattern, self.inside) / (TREE_SHARE * self.lines.busbw)
-        waiting = self.start_s() + levels * (TREE_HOP * self.fabric.latency_s + self.slice_s())
+        waiting = self.start_s + levels * (TREE_HOP * self.fabric.latency_s + self.slice_s)
         done: Array = waiting + np.maximum(in_node, through_nics)
         return done
 
@@ -233,6 +233,7 @@ class _Over:
         done: Array = self.lines.latency + self.fabric.latency_s + peers + np.maximum(leaving / self.rate, staying / self.lines.busbw)
         return done
 
+    @cached_property
     def slice_s(self) -> Array:
         """What a hop waits for the piece that it passes on, each NIC its own."""
         one_nic = self.fabric.nic_bytes_per_s_one_way * self.fabric.bus_share
@@ -240,6 +241,7 @@ class _Over:
         done: Array = np.minimum(SLICE_BYTES, self.sizes / self.members / nics) * nics / self.rate
         return done
 
+    @cached_property
     def start_s(self) -> Array:
         """The latency of a node; where a chip has no partner in it, that of the smallest message of a pair: its kernels must start too."""
         if self.inside.min() > 1 or self.machine.link(self.pattern, 2) is None:

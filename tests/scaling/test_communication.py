@@ -185,6 +185,13 @@ def test_many_at_once_are_each_what_one_is_alone() -> None:
         assert collective_s(pattern, size, many, machine, fabric) == pytest.approx(alone)
 
 
+def test_a_rack_of_72_needs_no_network_for_what_nodes_of_8_send_through_it() -> None:
+    machine, size = shipped("gb200"), 2.0**28
+    for pattern in ("all_to_all", "all_reduce"):
+        rack = collective_s(pattern, size, groups(64, 64, chips_per_node=72), machine, NO_FABRIC)
+        assert rack < collective_s(pattern, size, groups(64, 8), machine, find_fabric("ndr400x8")) / 2
+
+
 def test_uplinks_slow_only_groups_beyond_a_pod_and_an_all_to_all_more_than_a_ring() -> None:
     fabric = replace(TEN, oversubscription=4.0, pod_nodes=2)
     whole = float(node_rate("all_gather", groups(16, 8), TEN))
