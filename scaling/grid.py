@@ -12,14 +12,14 @@ from .plan import RECOMPUTES, Plan, Recompute
 from .plans import Array, Plans
 from .rules import divisors, tensor_degrees
 
-MICROBATCHES = (1, 2, 4, 8, 16)
-INTERLEAVES = (1, 2, 3, 4)
+MICROBATCHES = (1, 2, 3, 4, 6, 8, 16)
+INTERLEAVES = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 SMALL_NODE = 8
 """In nodes of fewer chips a TP group may cross nodes up to this degree; in larger ones it stays inside."""
 MOST_TENSOR = 32
 """Largest TP degree worth trying: the part of a product left to each chip grows too small, even within one large node."""
-CONTEXT_TOKENS = 8192
-"""Sequences are cut over chips where this many tokens or more stay on each: Llama 3 (arXiv 2407.21783, table 4) cut 131,072 in 16."""
+CONTEXT_TOKENS = 2048
+"""Sequences are cut over chips where this many tokens or more stay on each (assumed; Llama 3, arXiv 2407.21783, table 4, left 8,192)."""
 
 
 def tensor_axis(model: Transformer, chips_per_node: int) -> tuple[int, ...]:

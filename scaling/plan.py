@@ -105,14 +105,28 @@ class Plan:
         >>> Plan(global_batch=64, tp=8, dp=2, sequence_parallel=True, zero_stage=1).describe()
         'tp8 pp1 dp2, microbatch 1 of 64, ZeRO-1, recompute none, sequence parallel'
         """
-        text = f"tp{self.tp} pp{self.pp} dp{self.dp}, microbatch {self.microbatch} of {self.global_batch}"
-        text += f", ZeRO-{self.zero_stage}, recompute {self.recompute}"
+        text = f"tp{self.tp} pp{self.pp} dp{self.dp}"
+        text += "".join(f" {name}{getattr(self, name)}" for name in ("cp", "ep") if getattr(self, name) > 1)
+        if self.expert_tp not in (0, self.tp):
+            text += f" (experts tp{self.expert_tp})"
+        text += f", microbatch {self.microbatch} of {self.global_batch}, ZeRO-{self.zero_stage}"
+        if self.shard:
+            text += f" over {self.shard} chips"
+        text += f", recompute {self.recompute}"
+        if self.recompute != "none" and self.recompute_share < 1:
+            text += f" in {self.recompute_share:.0%} of the layers"
         if self.interleave > 1:
             text += f", interleave {self.interleave}"
         if self.sequence_parallel:
             text += ", sequence parallel"
+        if self.schedule not in ("1f1b", "interleaved"):
+            text += f", {self.schedule}"
         if self.attention != "flash":
             text += f", {self.attention} attention"
+        if self.optimizer != "adam":
+            text += f", {self.optimizer}"
+        if self.offload != "none":
+            text += f", offload {self.offload}"
         return text
 
 

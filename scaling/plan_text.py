@@ -7,12 +7,13 @@ from typing import Any
 
 from chipassay.results.errors import InputError, UnknownName
 
-from .plan import ATTENTIONS, RECOMPUTES, Plan
+from .legal import CHOICES
+from .plan import Plan
 
-SHORT = {"zero": "zero_stage", "sp": "sequence_parallel", "mbs": "microbatch", "vpp": "interleave"}
+SHORT = {"zero": "zero_stage", "sp": "sequence_parallel", "mbs": "microbatch", "vpp": "interleave", "etp": "expert_tp"}
 """The field's usual abbreviations."""
-CHOICES: dict[str, tuple[str, ...]] = {"recompute": RECOMPUTES, "attention": ATTENTIONS}
-FLAGS = ("sequence_parallel", "overlap_dp")
+FLAGS = tuple(field.name for field in fields(Plan) if field.type == "bool")
+WORDS = ("dtype", "order")
 
 
 def parse_plan(text: str, global_batch: int) -> Plan:
@@ -45,8 +46,13 @@ def _value(name: str, text: str) -> Any:
         if text not in ("yes", "no"):
             raise InputError(f"plan field {name}: {text!r} is neither yes nor no")
         return text == "yes"
-    if name == "dtype":
+    if name in WORDS:
         return text
+    if name == "recompute_share":
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(f"plan field {name}: {text!r} is not a share such as 0.5") from None
     if not text.isdigit():
         raise InputError(f"plan field {name}: {text!r} is not a whole number")
     return int(text)
