@@ -59,9 +59,8 @@ class Plan:
     schedule: Schedule = "1f1b"
     """``1f1b`` with an interleave above 1 is ``interleaved``."""
     attention: Attention = "flash"
-    """``flash``: the profile's fused kernel, the best there is; ``flash2``, ``flash1``: FlashAttention-2 (2023), which does not use what chips
-    gained since the A100, and the first (2022); ``unfused``: scores and probabilities pass
-    through memory, as before 2022."""
+    """``flash``: the profile's fused kernel, the best there is; ``flash2``: FlashAttention-2 (2023), which does not use what chips gained
+    since the A100; ``flash1``: the first (2022); ``unfused``: scores and probabilities pass through memory, as before 2022."""
     fused: bool = True
     """Bias, activation, dropout and residual run as few kernels, as Megatron-LM's; False: one kernel each, as eager PyTorch."""
     host: Host = "eager"

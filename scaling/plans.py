@@ -81,8 +81,8 @@ class Plans:
             values["shard"] = 0
         return replace(self.settings, **values)
 
-    def take(self, which: Array) -> Plans:
-        """Those of an index or a mask."""
+    def take(self, which: Array | slice) -> Plans:
+        """Those of a slice, an index or a mask."""
         return Plans(self.settings, **{name: getattr(self, name)[which] for name in COLUMNS})
 
     @property
