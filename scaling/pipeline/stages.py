@@ -97,11 +97,6 @@ class Stages:
         return self.forward_s.shape[1]
 
     @property
-    def splits_backward(self) -> bool:
-        """Whether the schedule has weight passes of their own."""
-        return self.schedule == "zero-bubble" or (self.schedule == "dualpipe" and self.count > 1)
-
-    @property
     def backward_s(self) -> Array:
         """The whole backward pass."""
         return self.backward_input_s + self.backward_weight_s

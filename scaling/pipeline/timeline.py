@@ -58,21 +58,19 @@ class Timeline:
     @property
     def chunk(self) -> Array:
         """Which of a stage's chunks a pass ran; with ``dualpipe`` 0 for microbatches that entered at the first stage, 1 for the others."""
-        if self.stages.schedule == "dualpipe":
-            return np.where(self.microbatch < self.stages.microbatches // 2, 0, 1) if self.stages.count > 1 else np.zeros_like(self.stage)
+        if self.stages.schedule == "dualpipe" and self.stages.count > 1:
+            return np.where(self.microbatch < self.stages.microbatches // 2, 0, 1)
         return self.position // self.stages.count
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks that each stage holds, with DualPipe's second copy."""
+        return 2 if self.stages.schedule == "dualpipe" and self.stages.count > 1 else self.stages.chunks
 
     @property
     def peak_in_flight(self) -> Array:
         """The most microbatches that each stage held at once, from the start of a forward to the end of its last backward pass, in units of
         a whole stage (a chunk counts 1 / v)."""
-        frees = Kind.BACKWARD_WEIGHT if self.stages.schedule == "zero-bubble" else Kind.BACKWARD
-        taken = self.kind == Kind.FORWARD
-        freed = (self.kind == frees) | (self.kind == (Kind.BACKWARD_WEIGHT if self.stages.splits_backward else frees))
-        peaks = np.zeros(self.stages.count)
-        for stage in range(self.stages.count):
-            here = self.stage == stage
-            times = np.concatenate([self.end_s[here & freed], self.start_s[here & taken]])
-            steps = np.concatenate([np.full((here & freed).sum(), -1), np.full((here & taken).sum(), 1)])
-            peaks[stage] = np.cumsum(steps[np.lexsort((steps, times))]).max()
-        return peaks / self.stages.chunks
+        held = np.select([self.kind == Kind.FORWARD, self.kind != Kind.BACKWARD_INPUT], [1, -1], 0)
+        peaks = [np.cumsum(held[self.stage == stage]).max() for stage in range(self.stages.count)]  # a stage runs its passes in this order
+        return np.array(peaks) / self.stages.chunks
