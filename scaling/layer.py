@@ -74,10 +74,11 @@ class EndTimes:
     head_backward_weight: Work
 
 
-def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accumulates: bool) -> tuple[Array, Array, Array]:
+def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accumulates: bool | Array) -> tuple[Array, Array, Array]:
     """Seconds of each product forward, of its input gradient and of its weight gradient: arrays (products, cuts).
 
-    Weight gradients summed over microbatches in fp32 are written and read there as the product ends: never less time than that takes.
+    Where it ``accumulates`` (one entry per cut, or the same for all), weight gradients are summed over microbatches in fp32, written and
+    read there as the product ends: never less time than that takes.
     """
     shape = cut.tp.shape
     m, n, k, g = (np.stack([np.broadcast_to(getattr(p, name), shape) for p in products]) for name in ("m", "n", "k", "groups"))
@@ -87,8 +88,9 @@ def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accum
     times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([g, g, g]))
     times = times / machine.sustained
     forward, dgrad, wgrad = times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
-    if linear[0] and accumulates:
-        wgrad = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
+    if linear[0] and np.any(accumulates):
+        summed_s = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
+        wgrad = np.where(accumulates, summed_s, wgrad)
     return forward, dgrad, wgrad
 
 
@@ -130,7 +132,7 @@ def _sizes(values: Any) -> tuple[list[float], list[float]]:
     return [size for size, _ in found], [value for _, value in found]
 
 
-def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates: bool = True) -> LayerTimes:
+def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates: bool | Array = True) -> LayerTimes:
     """The mean layer, one entry per plan. Raises what the profile's models raise for sizes of nothing."""
     cut = Cut.of(model, plans, machine.element_bytes)
     total: dict[str, Any] = {}
@@ -142,7 +144,7 @@ def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates:
     return LayerTimes(**total)
 
 
-def _block_times(cut: Cut, block: Any, machine: Machine, accumulates: bool) -> dict[str, Any]:
+def _block_times(cut: Cut, block: Any, machine: Machine, accumulates: bool | Array) -> dict[str, Any]:
     ops = layer_operations(cut, block)
     forward_s, dgrad_s, wgrad_s = (x.sum(axis=0) for x in product_times(ops.products, machine, cut, accumulates))
     memory_f, memory_b, kernels_f, kernels_b = pass_times(ops.passes, machine)
@@ -151,7 +153,7 @@ def _block_times(cut: Cut, block: Any, machine: Machine, accumulates: bool) -> d
         core_kernels = len(ops.cores)
         core_backward_kernels = 3 * len(ops.cores)  # the sum of output times gradient, the core, the conversion of dQ
     else:
-        score_f, score_dgrad, score_wgrad = (x.sum(axis=0) for x in product_times(ops.score_products, machine, cut, False))
+        score_f, score_dgrad, score_wgrad = (x.sum(axis=0) for x in product_times(ops.score_products, machine, cut, accumulates))
         pass_f, pass_b, core_kernels, core_backward_kernels = pass_times(ops.scores, machine)
         core_f, core_b = score_f + pass_f, score_dgrad + score_wgrad + pass_b
         core_kernels += 2
@@ -171,8 +173,8 @@ def end_times(model: Transformer, plans: Plans, machine: Machine) -> EndTimes:
     """The embedding (one row read and written each way) and the logits with their loss."""
     cut = Cut.of(model, plans, machine.element_bytes)
     row_bytes = machine.element_bytes * cut.rows * model.hidden
-    columns = -(-model.vocab // (model.vocab_multiple * cut.tp)) * model.vocab_multiple
-    tokens = cut.tokens
+    columns = model.padded_vocab(cut.tp) / cut.tp
+    tokens = cut.tokens * model.predicted_share
     wide = machine.products
     one = np.ones_like(tokens)
     h = float(model.hidden) * one

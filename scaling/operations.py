@@ -123,7 +123,8 @@ def layer_operations(cut: Cut, block: Block) -> Operations:
     else:
         cores = (Core(model.heads / cut.tp, cut.kv_heads, _core_dim(model), window),)
     dispatched: Any = 0.0
-    exchanges = 2.0
+    # Attention and MLP side by side end in one sum (GPT-J, Falcon).
+    exchanges = 1.0 if model.parallel else 2.0
     if block.has_experts:
         mlp, mlp_passes, dispatched = _experts(cut)
         products += mlp
@@ -204,7 +205,7 @@ def _experts(cut: Cut) -> tuple[list[Product], list[Pass], Any]:
 
 
 def _norms_and_residuals(cut: Cut) -> list[Pass]:
-    """Both norms, both residual additions, and the dropout before them.
+    """The norms, both residual additions, and the dropout before them.
 
     A norm reads and writes its rows; backward it reads the gradient and the input and writes the gradient.
     """
@@ -213,7 +214,9 @@ def _norms_and_residuals(cut: Cut) -> list[Pass]:
     mask = 1.0 if model.dropout else 0.0
     norm = "rms_norm" if model.rms_norm else "layer_norm"
     rough = 4 if model.rms_norm and not cut.settings.fused else 1  # eager RMS norms are written as five operators, some in fp32
-    found = [Pass("norms", norm, 2 * 2 * e * rough * row, 2 * 3 * e * rough * row, 2 * rough, 2 * rough)]
+    found = [
+        Pass("norms", norm, model.norms * 2 * e * rough * row, model.norms * 3 * e * rough * row, model.norms * rough, model.norms * rough)
+    ]
     if cut.settings.fused:
         backward = 3 * e + ((2 * e + mask) if model.dropout else 0.0)
         found.append(Pass("residuals", "triad", 2 * (3 * e + mask) * row, 2 * backward * row, 2, 4 if model.dropout else 2))
@@ -245,7 +248,7 @@ def _around_attention(cut: Cut) -> list[Pass]:
                 2,
             )
         )
-    if getattr(model, "rotary", not model.learned_positions):
+    if model.rotary:
         times = 1 if cut.settings.fused else 4
         found.append(Pass("rotary", "copy", 2 * e * times * heads, 2 * e * times * heads, 2 * times, 2 * times))
     if model.qk_norm:

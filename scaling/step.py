@@ -97,7 +97,7 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     accumulates = bool(np.any(plans.microbatches > 1))
     unique, ends = _known_times(model, shapes, machine, accumulates)
     layer = _gather(unique, back)
-    places = placements(plans, group.chips_per_node)
+    places = placements(plans, group.chips_per_node, group.fabric.pod_nodes)
     forward, backward_input, backward_weight = _sides(model, plans, machine, group, layer, places)
     head_f = _take(ends.head_forward, back)
     head_bi = _take(ends.head_backward_input, back)
@@ -207,7 +207,7 @@ _CUT = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
 def _known_times(model: Transformer, shapes: Plans, machine: Machine, accumulates: bool) -> tuple[LayerTimes, EndTimes]:
     """Times of the layer and of the ends; those of single plans are kept, since sweeps ask for them again."""
     if len(shapes) > 1:
-        return layer_times(model, shapes, machine, accumulates), end_times(model, shapes, machine)
+        return layer_times(model, shapes, machine, shapes.microbatches > 1), end_times(model, shapes, machine)
     settings = shapes.settings
     cut = (int(getattr(shapes, name)[0]) for name in _CUT)
     key = (model, machine, accumulates, settings.attention, settings.fused, settings.dtype, *cut)
@@ -222,7 +222,7 @@ def _distinct(plans: Plans) -> tuple[Plans, Array]:
     """One plan per distinct way of cutting a layer, and for each plan which of them is its own."""
     if len(plans) == 1:
         return plans, np.zeros(1, np.intp)
-    key = np.zeros(len(plans), np.int64)
+    key = (plans.microbatches > 1).astype(np.int64)
     for name in _CUT:
         values, codes = np.unique(getattr(plans, name), return_inverse=True)
         key = key * len(values) + codes
@@ -318,7 +318,9 @@ def _send_s(model: Transformer, plans: Plans, machine: Machine, group: Group, pl
     size = np.where(plans.pp > 1, plans.microbatch * model.seq_len / plans.cp * model.hidden * float(machine.element_bytes), 0.0)
     place = places["pp"]
     split = plans.tp if plans.settings.scatter_gather else np.where(plans.sequence_parallel > 0, plans.tp, 1)
-    time_s = send_s(size / split, place.members_per_node < place.members, place.groups_per_node, machine, group.fabric)
+    time_s = send_s(
+        size / split, place.members_per_node < place.members, place.groups_per_node, machine, group.fabric, group.chips_per_node
+    )
     if plans.settings.scatter_gather and np.any(plans.tp > 1):
         gather = collective_s("all_gather", size, places["tp"], machine, group.fabric)
         time_s = time_s + np.where((plans.tp > 1) & (plans.sequence_parallel == 0), gather, 0.0)
