@@ -23,11 +23,12 @@ from chipassay.scaling.grid import context_axis, fitted_batch, grid, tensor_axis
 from chipassay.scaling.legal import check_plan, legal
 from chipassay.scaling.memory import memory_by_kind
 from chipassay.scaling.models import Experts, Transformer, load_model
-from chipassay.scaling.plan import RECOMPUTES, Plan
+from chipassay.scaling.plan import RECOMPUTES, Plan, Schedule
 from chipassay.scaling.plans import COLUMNS, Plans
 from chipassay.scaling.predict import predict
 from chipassay.scaling.ready import ready
 from chipassay.scaling.search import best_plan, default_global_batch, price, rank_plans
+from chipassay.scaling.step import step
 from chipassay.scaling.text import describe_ranked
 
 
@@ -208,3 +209,15 @@ def test_a_batch_holds_about_four_million_tokens() -> None:
     assert default_global_batch(model) == 512
     assert default_global_batch(model, chips=1000) == 1024
     assert math.log2(default_global_batch(model.with_seq_len(10**8))) == 0
+
+
+@pytest.mark.parametrize("model", [DENSE, EXPERTS, load_model("gpt2")], ids=lambda model: model.name)
+@pytest.mark.parametrize("schedule", ["1f1b", "zero-bubble", "dualpipe"])
+def test_a_plan_takes_as_long_alone_as_among_others(model: Transformer, schedule: Schedule) -> None:
+    group = make_group(16, toys.toy_profile(links=(toys.toy_link(),)))
+    machine = ready(group)
+    plans = grid(model, 16, group.chips_per_node, 64, Plan(global_batch=64, schedule=schedule))
+    together = step(model, plans, machine, group).step_time_s
+    for index in range(0, len(plans), 1 + len(plans) // 30):
+        alone = step(model, plans.take(np.array([index])), machine, group).step_time_s
+        assert alone == pytest.approx(together[index], rel=1e-9), plans.plan(index).describe()
