@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from chipassay.scaling import constants
 
 from .left_out import ALL, COLUMNS, LEFT_OUT_CSV, LeftOut, leave_one_source_out, words
 from .rows import read_runs
-from .validate import LOOSE_METRICS, Case, case_of, outcome_of
+from .validate import LOOSE_METRICS, Case, case_of, forget_machines, outcome_of
 
 MOST_OF_A_SOURCE = 60
 """Runs of one source that the fit looks at, evenly spaced: a median needs no thousand."""
@@ -35,17 +37,29 @@ def calibrated() -> dict[str, constants.Constant]:
     return {name: one for name, one in vars(constants).items() if id(one) in listed and one.fitted_on}
 
 
+def _holders(name: str) -> list[ModuleType]:
+    """The modules of the model that hold the constant under its name: ``constants``, and those that import it from there."""
+    one = getattr(constants, name)
+    rooms = [module for key, module in sys.modules.items() if key.startswith("chipassay.scaling")]
+    return [module for module in rooms if vars(module).get(name) is one]
+
+
 @contextmanager
 def set_to(values: Mapping[str, float]) -> Iterator[None]:
     """The model with other values of some constants."""
-    before = {name: getattr(constants, name) for name in values}
+    before = {name: (getattr(constants, name), _holders(name)) for name in values}
     try:
         for name, value in values.items():
-            setattr(constants, name, replace(before[name], value=value))
+            one, holders = before[name]
+            for holder in holders:
+                setattr(holder, name, replace(one, value=value))
+        forget_machines()
         yield
     finally:
-        for name, one in before.items():
-            setattr(constants, name, one)
+        for name, (one, holders) in before.items():
+            for holder in holders:
+                setattr(holder, name, one)
+        forget_machines()
 
 
 def cases_by_source(names: Sequence[str]) -> dict[str, list[Case]]:

@@ -154,6 +154,9 @@ def _known(run: Run, family: Line) -> Transformer | None:
         same_ffn = run.ffn_hidden in (None, model.ffn_hidden, model.experts.ffn_hidden if model.experts else None)
         same_experts = not run.moe_experts or (model.experts is not None and model.experts.count == run.moe_experts)
         mixed_alike = (model.experts is None) == (run.moe_experts is None)
+        near = run.params_b is None or abs(model.parameters / 1e9 / run.params_b - 1) < PRESET_TOLERANCE
+        if not run.layers and not near:
+            continue
         same_keys = model.latent is not None or run.kv_heads in (None, model.kv_heads)
         if (model.hidden, model.heads) == (run.hidden, run.heads) and same_ffn and same_experts and mixed_alike and same_keys:
             return model

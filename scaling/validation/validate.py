@@ -89,6 +89,11 @@ def dtype_of(run: Run) -> str | None:
 _MACHINES: dict[tuple[int, int, bool, str | None], Machine] = {}
 
 
+def forget_machines() -> None:
+    """Make machines again from now on: a constant of the model that is in them has changed."""
+    _MACHINES.clear()
+
+
 def machine_of(group: Group, dtype: str | None) -> Machine:
     """The group's chip made ready; once for each chip, dtype and size of node."""
     key = (id(group.profile), group.chips_per_node, group.count == 1, dtype)
@@ -118,7 +123,8 @@ class Case:
 
     run: Run
     model: Transformer
-    tries: tuple[tuple[Group, Machine, Choices], ...]
+    tries: tuple[tuple[Group, Choices], ...]
+    dtype: str | None
     weak: tuple[str, ...]
     """What of the model was guessed, in words."""
     guessed: int
@@ -134,12 +140,12 @@ def case_of(run: Run) -> Case:
     for count in counts:
         group = group_of(run, count)
         try:
-            tries.append((group, machine_of(group, dtype), choices_of(run, model, count, dtype)))
+            tries.append((group, choices_of(run, model, count, dtype)))
         except Unusable:
             # Where the number of chips is open, one that no plan cuts well does not count.
             if count == counts[-1] and not tries:
                 raise
-    return Case(run, model, tuple(tries), (*weak, *filter(None, [rounded])), len(weak))
+    return Case(run, model, tuple(tries), dtype, (*weak, *filter(None, [rounded])), len(weak))
 
 
 def outcome_of(case: Case) -> Outcome:
@@ -147,7 +153,8 @@ def outcome_of(case: Case) -> Outcome:
     run, model = case.run, case.model
     found: list[tuple[float, Predicted, float, Group, Choices]] = []
     refused: Unusable | None = None
-    for group, machine, choices in case.tries:
+    for group, choices in case.tries:
+        machine = machine_of(group, case.dtype)
         try:
             one = predicted_step_s(model, group, machine, choices.plans, case.guessed + len(choices.open_fields))
         except Unusable as error:
