@@ -23,8 +23,16 @@ from chipassay.scaling.predict import predict_ready
 from chipassay.scaling.ready import ready
 from chipassay.scaling.search import price, search
 
-PUBLISHED = Plan(global_batch=1536, tp=8, pp=16, dp=8, interleave=3, recompute="full", attention="unfused", zero_stage=0)
-"""GPT-3 175B on 1,024 A100 (Narayanan et al. 2021, arXiv 2104.04473)."""
+PLANS = {
+    "fully sharded": ("llama3-8b", "64xh100-sxm-80gb", Plan(global_batch=512, dp=64, zero_stage=3)),
+    "4 stages": ("llama3-70b", "64xh100-sxm-80gb", Plan(global_batch=128, tp=8, pp=4, dp=2, zero_stage=1, sequence_parallel=True)),
+    # Narayanan et al. 2021 (arXiv 2104.04473)
+    "16 stages, interleaved": (
+        "gpt3-175b",
+        "1024xa100-sxm-80gb",
+        Plan(global_batch=1536, tp=8, pp=16, dp=8, interleave=3, recompute="full", attention="unfused"),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +81,12 @@ def test_a_search(benchmark, gpt3):
     assert ranked.best.fits
 
 
-def test_one_prediction(benchmark, gpt3):
-    model, machine, group = gpt3
-    prediction = benchmark(predict_ready, model, PUBLISHED, machine, group)
+@pytest.mark.parametrize("name", PLANS)
+def test_one_prediction(benchmark, name):
+    model, cluster, plan = PLANS[name]
+    benchmark.group = "one prediction"
+    group = parse_cluster(cluster).groups[0]
+    prediction = benchmark(predict_ready, load_model(model), plan, ready(group), group)
     assert prediction.step_time_s > 0
 
 
