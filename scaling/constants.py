@@ -83,7 +83,7 @@ OVERLAP_COST = Constant(
 )
 STRAGGLER_SIGMA = Constant(
     "spread between chips",
-    0.02,
+    0.015,
     "standard deviation of the log speed of chips of one kind; every step waits for the slowest of them",
     Evidence("published", "Sinha et al. 2022 (arXiv 2208.11035): products on chips of one cluster differ by 8 % on average"),
 )

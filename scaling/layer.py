@@ -138,7 +138,7 @@ def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates:
     total: dict[str, Any] = {}
     for block in model.blocks:
         share = block.count / model.layers
-        for name, value in _block_times(cut, block, machine, accumulates).items():
+        for name, value in _block_times(cut, block, machine).items():
             part = value.times(share) if isinstance(value, Work) else value * share
             total[name] = part if name not in total else total[name] + part
     return LayerTimes(**total)
@@ -146,14 +146,14 @@ def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates:
 
 def _block_times(cut: Cut, block: Any, machine: Machine, accumulates: bool | Array) -> dict[str, Any]:
     ops = layer_operations(cut, block)
-    forward_s, dgrad_s, wgrad_s = (x.sum(axis=0) for x in product_times(ops.products, machine, cut, accumulates))
+    forward_s, dgrad_s, wgrad_s = (x.sum(axis=0) for x in product_times(ops.products, machine, cut))
     memory_f, memory_b, kernels_f, kernels_b = pass_times(ops.passes, machine)
     if ops.cores:
         core_f, core_b = core_times(ops.cores, machine, cut)
         core_kernels = len(ops.cores)
         core_backward_kernels = 3 * len(ops.cores)  # the sum of output times gradient, the core, the conversion of dQ
     else:
-        score_f, score_dgrad, score_wgrad = (x.sum(axis=0) for x in product_times(ops.score_products, machine, cut, accumulates))
+        score_f, score_dgrad, score_wgrad = (x.sum(axis=0) for x in product_times(ops.score_products, machine, cut))
         pass_f, pass_b, core_kernels, core_backward_kernels = pass_times(ops.scores, machine)
         core_f, core_b = score_f + pass_f, score_dgrad + score_wgrad + pass_b
         core_kernels += 2

@@ -215,8 +215,7 @@ def sustained_share(profile: Profile, products: ProductModel) -> float:
     """
     if profile.power_w is None:
         return 1.0
-    rate = 2.0 * LARGE**3 / float(products.time_s(LARGE, LARGE, LARGE))
-    share = (profile.power_w.value / (FULL_CLOCK_W_PER_TFLOPS.value * rate / 1e12)) ** (1 / 3)
+    share = (profile.power_w.value / (FULL_CLOCK_W_PER_TFLOPS.value * _large_rate(products) / 1e12)) ** (1 / 3)
     return min(1.0, share)
 
 
@@ -226,6 +225,34 @@ def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
         if link.transport.lower() not in SHARED_MEMORY_TRANSPORTS and link.placement == "inside" and link.busbw_bytes_per_s > 0:
             links.setdefault(link.pattern, []).append(link)
     return MappingProxyType({pattern: tuple(found) for pattern, found in links.items()})
+
+
+def _large_rate(products: ProductModel) -> float:
+    return 2.0 * LARGE**3 / float(products.time_s(LARGE, LARGE, LARGE))
+
+
+def _products_inputs(dtype: str, linear: ProductModel, wide: str, products: ProductModel) -> tuple[Input, ...]:
+    """One line per dtype of products."""
+    kinds = {dtype: linear, wide: products}
+    return tuple(
+        Input(f"{name} products", f"{_large_rate(model) / 1e12:.4g} TFLOP/s at {LARGE} x {LARGE} x {LARGE}, by shape", model.evidence)
+        for name, model in kinds.items()
+    )
+
+
+def _attention_input(attentions: AttentionModel) -> Input:
+    heads, length, size = 32, 4096, 128
+    rate = 2.0 * heads * length**2 * size / float(attentions.time_s(1, heads, length, length, size))
+    value = f"{rate / 1e12:.4g} TFLOP/s forward at {heads} heads of {size}, {length} tokens, causal, by shape"
+    return Input("attention", value, attentions.evidence)
+
+
+def _sustained_input(profile: Profile, share: float) -> Input:
+    if profile.power_w is None:
+        return Input("clocks in a long run", "as in short ones", Evidence("assumed", "the board's power is unknown"))
+    evidence = FULL_CLOCK_W_PER_TFLOPS.evidence
+    value = f"{share:.3f} of short runs' rate of products and attention ({profile.power_w.value:.0f} W)"
+    return Input("clocks in a long run", value, evidence)
 
 
 def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | None = None) -> Machine:
@@ -246,11 +273,15 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         raise MissingCell(
             f"profile {profile.chip_id}: its memory size is unknown, so what fits cannot be told; add memory_bytes to the profile"
         )
+    linear = products if wide == chosen else _product_model(profile, chosen, matmul, memory)
+    attentions = _attention_model(profile, wide, attention, memory)
+    share = sustained_share(profile, products)
     why = "asked for" if dtype else "the fastest that trains, bf16 preferred"
     inputs = (
         Input("training dtype", chosen, Evidence("derived" if dtype is None else "assumed", why)),
-        Input(f"{chosen} matmul", f"{matmul.rate / 1e12:.4g} TFLOP/s + {matmul.overhead_s * 1e6:.3g} us", matmul.evidence),
-        Input("attention", f"{attention.rate / 1e12:.4g} TFLOP/s + {attention.overhead_s * 1e6:.3g} us", attention.evidence),
+        *_products_inputs(chosen, linear, wide, products),
+        _attention_input(attentions),
+        _sustained_input(profile, share),
         Input("memory traffic", f"{memory.rate / 1e9:.4g} GB/s + {memory.overhead_s * 1e6:.3g} us", memory.evidence),
         Input("memory size", f"{capacity.value / 1e9:.4g} GB", capacity.evidence),
     )
@@ -260,12 +291,12 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         name=profile.name,
         dtype=chosen,
         products=products,
-        linear_products=products if wide == chosen else _product_model(profile, chosen, matmul, memory),
-        attentions=_attention_model(profile, wide, attention, memory),
+        linear_products=linear,
+        attentions=attentions,
         memory_ops=profile.memory_ops,
         host_link=_host_link(profile),
         later_than_ampere=_later_than_ampere(profile.chip_id),
-        sustained=sustained_share(profile, products),
+        sustained=share,
         matmul=matmul,
         attention=attention,
         memory=memory,

@@ -94,8 +94,7 @@ class Step:
 def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> Step:
     """The step of each plan, which must be legal (``check_plan``)."""
     shapes, back = _distinct(plans)
-    accumulates = bool(np.any(plans.microbatches > 1))
-    unique, ends = _known_times(model, shapes, machine, accumulates)
+    unique, ends = _known_times(model, shapes, machine)
     layer = _gather(unique, back)
     places = placements(plans, group.chips_per_node, group.fabric.pod_nodes)
     forward, backward_input, backward_weight = _sides(model, plans, machine, group, layer, places)
@@ -204,15 +203,15 @@ _KEPT = 512
 _CUT = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
 
 
-def _known_times(model: Transformer, shapes: Plans, machine: Machine, accumulates: bool) -> tuple[LayerTimes, EndTimes]:
+def _known_times(model: Transformer, shapes: Plans, machine: Machine) -> tuple[LayerTimes, EndTimes]:
     """Times of the layer and of the ends; those of single plans are kept, since sweeps ask for them again."""
     if len(shapes) > 1:
         return layer_times(model, shapes, machine, shapes.microbatches > 1), end_times(model, shapes, machine)
     settings = shapes.settings
     cut = (int(getattr(shapes, name)[0]) for name in _CUT)
-    key = (model, machine, accumulates, settings.attention, settings.fused, settings.dtype, *cut)
+    key = (model, machine, settings.attention, settings.fused, settings.dtype, *cut)
     if key not in _KNOWN:
-        _KNOWN[key] = layer_times(model, shapes, machine, accumulates), end_times(model, shapes, machine)
+        _KNOWN[key] = layer_times(model, shapes, machine), end_times(model, shapes, machine)
         if len(_KNOWN) > _KEPT:
             _KNOWN.popitem(last=False)
     return _KNOWN[key]
