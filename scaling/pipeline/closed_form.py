@@ -91,7 +91,7 @@ class _Passes(NamedTuple):
         return self.forward_s + self.input_s + self.weight_s
 
 
-def _waits_s(ahead: Array, stages: Array, way_s: Array, forward_s: Array, backward_s: Array) -> Array:
+def _waits_s(ahead: int, stages: Array, way_s: Array, forward_s: Array, backward_s: Array) -> Array:
     """What a stage with ``stages`` behind it waits for its first backward and for its last: ``way_s`` there and back through each, less the
     passes that it has to do meanwhile, ``ahead`` for each stage behind."""
     return stages * (np.maximum(way_s - ahead * forward_s, 0.0) + np.maximum(way_s - ahead * backward_s, 0.0))
@@ -111,11 +111,12 @@ def _in_turn_s(slow: _Passes, other: _Passes, p: Array, m: Array, k: Array) -> A
 
 def _interleaved_s(slow: _Passes, other: _Passes, p: Array, m: Array, v: Array, k: Array) -> Array:
     """The same with v chunks a stage: equal stages ``(p - 1)(F + B + W) / v`` (the same paper, section 2.2.2), and twice as many passes to
-    do while a round trip is under way."""
-    own = ((p - 1 - k) * other.all_s + _waits_s(2, k, other.all_s, slow.forward_s, slow.backward_s)) / v
-    last = (p - 1) * other.all_s / v - (m - 1 / v) * (slow.all_s - other.all_s)
-    one_group = np.where((k > 0) & (m <= p), (p - 1) * (2 * other.all_s - slow.all_s) / v, -np.inf)  # of p microbatches: read off
-    return np.maximum(np.maximum(own, last), one_group)
+    do while a round trip is under way. The last line is read off the simulation: the others' wait until the slow stage has fallen behind,
+    and what is left of it where the slow stage is the first."""
+    own = (p - 1 - k) * other.all_s + _waits_s(2, k, other.all_s, slow.forward_s, slow.backward_s)
+    more_s = slow.all_s - other.all_s
+    at_first = np.where(k == p - 1, (p - 2) * other.all_s - (2 * p + 1) * more_s, 0.0)
+    return np.maximum(np.maximum(own, at_first), (p - 1) * other.all_s - (v * (m - p) + p - 1) * more_s) / v
 
 
 def _zero_bubble_s(slow: _Passes, other: _Passes, p: Array, m: Array, k: Array) -> Array:
@@ -163,7 +164,7 @@ def _messages_s(schedule: str, slow: _Passes, other: _Passes, c: Array, p: Array
     if schedule == "gpipe":
         return ends
     if schedule == "dualpipe":
-        return ((p - 1) * m / p + 1.5 * p - 3) * c
+        return ((p - 1) * m / p + np.maximum(1.5 * p - 3, 1)) * c
     steps = (m - 1) - -(-(m - 1) // p)
     spare = slow.all_s - other.all_s
     each = np.maximum(2 * c - spare, 0.0)
@@ -182,7 +183,7 @@ def _held_s(schedule: str, slow: _Passes, c: Array, p: Array, m: Array, v: Array
     if schedule == "gpipe":
         return 2 * (p - 1 + m - 1) * c
     if schedule == "dualpipe":
-        return (m + 2 * p - 3) * c
+        return np.where(p > 2, m + 2 * p - 3, m / 2 + 2) * c
     in_turn = (2 * (p - 1) + np.where(p > 2, np.maximum(2 * (m - 1) - 1, 0), m - 1)) * c
     at_ends = ((2 * v - 1) * m + 2 * p - 3) * c
     between = (2 * v * m + 2 * p - 6) * c - np.maximum(slow.forward_s, slow.backward_s) / v

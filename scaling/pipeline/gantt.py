@@ -104,16 +104,17 @@ def _draw(ax: Axes, timeline: Timeline, start_s: float, end_s: float, scale: flo
 
 def _number(ax: Axes, timeline: Timeline, shown: Array, middle: Array, inches: Array, dark: list[bool]) -> None:
     """Write each pass's microbatch into its box; kinds whose boxes are too narrow for the longest number go without."""
-    kind, microbatch = timeline.kind[shown], timeline.microbatch[shown]
-    for code in set(kind.tolist()):
-        room_pt = np.median(inches[kind == code]) / (DIGIT_IN_PER_PT * (len(str(microbatch.max())) + 0.4))
-        size = min(LARGEST_PT, float(room_pt))
+    microbatch, digits = timeline.microbatch[shown], len(str(timeline.stages.microbatches - 1))
+    alike = 2 * timeline.kind[shown] + timeline.paired[shown]
+    for look in set(alike.tolist()):
+        usual_in = float(np.median(inches[alike == look]))
+        size = min(LARGEST_PT * (0.8 if look % 2 else 1.0), usual_in / (DIGIT_IN_PER_PT * (digits + 0.4)))
         if size < SMALLEST_PT:
             continue
-        for index in np.flatnonzero((kind == code) & (inches > 0.8 * np.median(inches[kind == code]))):
-            smaller = 0.8 if timeline.paired[shown[index]] else 1.0
+        for index in np.flatnonzero((alike == look) & (inches > 0.8 * usual_in)):
+            x, y = middle[index]
             ax.text(
-                *middle[index], str(microbatch[index]), ha="center", va="center_baseline", fontsize=smaller * size, clip_on=True,
+                x, y, str(microbatch[index]), ha="center", va="center_baseline", fontsize=size, clip_on=True,
                 color="white" if dark[index] else "black",
             )  # fmt: skip
 

@@ -77,7 +77,7 @@ def makespan_s(stages: Stages) -> float:
     few = 2 * p + 2 if stages.schedule != "dualpipe" else 3 * p + 2
     while stages.schedule != "gpipe" and 4 * few < 3 * m:
         few += (m - few) % p
-        shorter = replace(stages, microbatches=few + few % 2)
+        shorter = replace(stages, microbatches=few)
         order = _program(shorter)
         ends = _ends(order, _times(shorter, order))
         for rounds in (1, p):
