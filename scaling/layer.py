@@ -74,11 +74,10 @@ class EndTimes:
     head_backward_weight: Work
 
 
-def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accumulates: bool | Array) -> tuple[Array, Array, Array]:
+def product_times(products: Sequence[Product], machine: Machine, cut: Cut) -> tuple[Array, Array, Array]:
     """Seconds of each product forward, of its input gradient and of its weight gradient: arrays (products, cuts).
 
-    Where it ``accumulates`` (one entry per cut, or the same for all), weight gradients are summed over microbatches in fp32, written and
-    read there as the product ends: never less time than that takes.
+    Weight gradients are summed over microbatches in fp32, read and written as the product ends: never less time than that takes.
     """
     shape = cut.tp.shape
     m, n, k, g = (np.stack([np.broadcast_to(getattr(p, name), shape) for p in products]) for name in ("m", "n", "k", "groups"))
@@ -88,9 +87,8 @@ def product_times(products: Sequence[Product], machine: Machine, cut: Cut, accum
     times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([g, g, g]))
     times = times / machine.sustained
     forward, dgrad, wgrad = times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
-    if linear[0] and np.any(accumulates):
-        summed_s = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
-        wgrad = np.where(accumulates, summed_s, wgrad)
+    if linear[0]:
+        wgrad = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
     return forward, dgrad, wgrad
 
 
@@ -132,7 +130,7 @@ def _sizes(values: Any) -> tuple[list[float], list[float]]:
     return [size for size, _ in found], [value for _, value in found]
 
 
-def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates: bool | Array = True) -> LayerTimes:
+def layer_times(model: Transformer, plans: Plans, machine: Machine) -> LayerTimes:
     """The mean layer, one entry per plan. Raises what the profile's models raise for sizes of nothing."""
     cut = Cut.of(model, plans, machine.element_bytes)
     total: dict[str, Any] = {}
@@ -144,7 +142,7 @@ def layer_times(model: Transformer, plans: Plans, machine: Machine, accumulates:
     return LayerTimes(**total)
 
 
-def _block_times(cut: Cut, block: Any, machine: Machine, accumulates: bool | Array) -> dict[str, Any]:
+def _block_times(cut: Cut, block: Any, machine: Machine) -> dict[str, Any]:
     ops = layer_operations(cut, block)
     forward_s, dgrad_s, wgrad_s = (x.sum(axis=0) for x in product_times(ops.products, machine, cut))
     memory_f, memory_b, kernels_f, kernels_b = pass_times(ops.passes, machine)

@@ -206,7 +206,7 @@ _CUT = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
 def _known_times(model: Transformer, shapes: Plans, machine: Machine) -> tuple[LayerTimes, EndTimes]:
     """Times of the layer and of the ends; those of single plans are kept, since sweeps ask for them again."""
     if len(shapes) > 1:
-        return layer_times(model, shapes, machine, shapes.microbatches > 1), end_times(model, shapes, machine)
+        return layer_times(model, shapes, machine), end_times(model, shapes, machine)
     settings = shapes.settings
     cut = (int(getattr(shapes, name)[0]) for name in _CUT)
     key = (model, machine, settings.attention, settings.fused, settings.dtype, *cut)
