@@ -8,7 +8,7 @@ import numpy as np
 
 from .errors import IllegalPlan, NotModelled
 from .models import Transformer
-from .plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, OFFLOADS, OPTIMIZERS, ORDER, RECOMPUTES, SCHEDULES, Plan
+from .plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, LOSSES, OFFLOADS, OPTIMIZERS, ORDER, RECOMPUTES, SCHEDULES, Plan
 from .plans import Array, Plans
 from .rules import COUNTS, rules
 
@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "context_parallel": CONTEXT_PARALLELS,
     "host": HOSTS,
     "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
     "offload": OFFLOADS,
 }
 GRADIENT_BYTES = (0, 2, 4)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 
 from .activations import LayerActivations, exchanged_bytes, layer_activations, spread
 from .machine import Machine
 from .models import Transformer
-from .plan import Plan
+from .plan import Loss, Plan
 from .plans import Array, Plans
 from .stages import Stages, candidate_stages
 from .stages import in_flight as _in_flight
@@ -37,14 +37,13 @@ FP8_COPY_BYTES = 2
 transposed, since Hopper's fp8 products take both operands in one layout."""
 FP8_OPERAND_BYTES = 1
 
-Loss = Literal["fused", "in-place", "torch"]
 LOSS_BYTES: dict[Loss, int] = {"fused": 2, "in-place": 4, "torch": 12}
 """Per logit, beside the logit itself: its 16-bit gradient from one fused kernel (Transformer Engine, flash-attn); one fp32 copy that is
 overwritten (Megatron-LM; Korthikanti et al. 2022, section 4.3); or the fp32 copy, its log-softmax and its gradient (PyTorch's own)."""
 
 FRAGMENTATION_SHARE = 0.04
-"""Memory that PyTorch's allocator holds over what is allocated: median of 19 runs (SimuMax v1.2, B200, max reserved over max allocated:
-1.03 to 1.09)."""
+"""Memory that PyTorch's allocator holds over what is allocated: about the middle of eleven runs (SimuMax v1.2, B200, max reserved over max
+allocated: 1.03 to 1.09)."""
 CONTEXT_BYTES = 1.5e9
 """CUDA context, library workspaces and NCCL's buffers (assumed)."""
 
@@ -101,19 +100,19 @@ def stage_parameters(model: Transformer, plans: Plan | Plans) -> float | Array:
 
 
 @overload
-def memory_by_kind(model: Transformer, plans: Plan, machine: Machine, *, loss: Loss = ...) -> dict[str, float]: ...
+def memory_by_kind(model: Transformer, plans: Plan, machine: Machine, *, loss: Loss | None = ...) -> dict[str, float]: ...
 @overload
-def memory_by_kind(model: Transformer, plans: Plans, machine: Machine, *, loss: Loss = ...) -> dict[str, Array]: ...
+def memory_by_kind(model: Transformer, plans: Plans, machine: Machine, *, loss: Loss | None = ...) -> dict[str, Array]: ...
 def memory_by_kind(
-    model: Transformer, plans: Plan | Plans, machine: Machine, *, loss: Loss = "in-place"
+    model: Transformer, plans: Plan | Plans, machine: Machine, *, loss: Loss | None = None
 ) -> dict[str, float] | dict[str, Array]:
     """Bytes on the fullest chip, by kind (KINDS); for one plan numbers, for many arrays of their length.
 
-    ``loss``: how the cross entropy is made; see LOSS_BYTES.
+    ``loss``: how the cross entropy is made, in place of the plan's; see LOSS_BYTES.
     """
     if isinstance(plans, Plan):
         return {kind: float(value[0]) for kind, value in memory_by_kind(model, Plans.of([plans]), machine, loss=loss).items()}
-    held = at_each_stage(model, plans, machine, candidate_stages(model, plans), loss)
+    held = at_each_stage(model, plans, machine, candidate_stages(model, plans), loss or plans.settings.loss)
     shape = (3, len(plans))
     stacked = {kind: np.broadcast_to(held[kind], shape) for kind in KINDS}
     fullest = (np.argmax(total_bytes(stacked), axis=0), np.arange(len(plans)))

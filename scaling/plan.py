@@ -14,12 +14,14 @@ ContextParallel = Literal["ring", "all-gather"]
 Host = Literal["eager", "graph"]
 Optimizer = Literal["adam", "adam-bf16", "adam-8bit", "sgd"]
 Offload = Literal["none", "optimizer", "all"]
+Loss = Literal["fused", "in-place", "torch"]
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "operators", "full")
 ATTENTIONS: tuple[Attention, ...] = ("flash", "flash2", "flash1", "unfused")
 SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved", "zero-bubble", "dualpipe")
 CONTEXT_PARALLELS: tuple[ContextParallel, ...] = ("ring", "all-gather")
 HOSTS: tuple[Host, ...] = ("eager", "graph")
 OPTIMIZERS: tuple[Optimizer, ...] = ("adam", "adam-bf16", "adam-8bit", "sgd")
+LOSSES: tuple[Loss, ...] = ("fused", "in-place", "torch")
 OFFLOADS: tuple[Offload, ...] = ("none", "optimizer", "all")
 ORDER = "tp-cp-ep-dp-pp"
 """Megatron-LM's default: neighbouring ranks form a TP group, then come CP, EP (part of DP), DP and PP."""
@@ -66,6 +68,9 @@ class Plan:
     host: Host = "eager"
     """``eager``: every kernel is launched from Python; ``graph``: captured graphs, whose launches cost nothing."""
     context_parallel: ContextParallel = "ring"
+    loss: Loss = "in-place"
+    """How the cross entropy keeps its logits: ``fused`` in their own width, ``in-place`` once more in fp32 (Megatron-LM), ``torch``: as
+    PyTorch's own, several times in fp32."""
     optimizer: Optimizer = "adam"
     """``adam``: fp32 moments and weights; ``adam-bf16``: moments in bf16; ``adam-8bit``: in 8 bit; ``sgd``: one fp32 moment."""
     offload: Offload = "none"
@@ -122,6 +127,8 @@ class Plan:
             text += f", {self.schedule}"
         if self.attention != "flash":
             text += f", {self.attention} attention"
+        if self.loss != "in-place":
+            text += f", {self.loss} loss"
         if self.optimizer != "adam":
             text += f", {self.optimizer}"
         if self.offload != "none":
