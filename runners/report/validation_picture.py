@@ -48,7 +48,7 @@ def source_group(source: str) -> str:
     >>> source_group("Megatron-LM README Sept 2020, data-parallel scaling table DGX-A100")
     'Megatron-LM'
     """
-    words = []
+    words: list[str] = []
     for word in source.replace(",", " , ").split():
         if words and (word[0] in '(,"/0123456789' or word in ENDS):
             break

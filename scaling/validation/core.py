@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,15 +41,14 @@ class Predicted:
     """The step by kind."""
 
 
+_ALIKE: dict[str, Any] = {name: getattr(Plan(global_batch=1), name) for name in COLUMNS}
+
+
 def _batches(plans: Sequence[Plan]) -> dict[Plan, list[Plan]]:
     """Plans by what they share: all fields outside COLUMNS."""
     found: dict[Plan, list[Plan]] = {}
     for plan in plans:
-        defaults = {
-            name: 1 if name in ("global_batch", "dp", "tp", "pp", "cp", "ep", "microbatch", "interleave") else 0 for name in COLUMNS
-        }
-        key = replace(plan, **{**defaults, "recompute": "none", "sequence_parallel": False})
-        found.setdefault(key, []).append(plan)
+        found.setdefault(replace(plan, **_ALIKE), []).append(plan)
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from chipassay.results.datafile import Line
-from chipassay.scaling.models import Transformer, load_model, preset_names
+from chipassay.scaling.models import Experts, Transformer, load_model, preset_names
 
 from .rows import Run
 from .tables import Unusable, first_match
@@ -34,7 +34,9 @@ def _family_presets(prefixes: str) -> tuple[Transformer, ...]:
 @lru_cache(maxsize=256)
 def _preset(prefixes: str, params_b: float | None) -> Transformer | None:
     """The preset of the family that is near enough in parameters; of the family named first, the nearest."""
-    for prefix in prefixes.split(";") if params_b is not None else ():
+    if params_b is None:
+        return None
+    for prefix in prefixes.split(";"):
         off = {model.name: abs(model.parameters / 1e9 / params_b - 1) for model in _family_presets(prefix)}
         best = min(off, key=lambda name: off[name], default=None)
         if best is not None and off[best] < PRESET_TOLERANCE:
@@ -71,7 +73,7 @@ def _shape(run: Run, base: Transformer, vocab: int) -> tuple[int, int, str]:
     return *_usual_shape(run.params_b, vocab), "layers and hidden, from the parameters and a usual shape"
 
 
-def _widths(run: Run, base: Transformer, hidden: int) -> dict[str, int]:
+def _widths(run: Run, base: Transformer, hidden: int) -> dict[str, Any]:
     """The widths of one layer, by the row or by what is usual."""
     heads = run.heads or max(1, hidden // 128)
     usual_ffn = round(8 * hidden / 3 / 256) * 256 if base.gated else 4 * hidden
@@ -84,7 +86,7 @@ def _widths(run: Run, base: Transformer, hidden: int) -> dict[str, int]:
     }
 
 
-def _changes(text: str) -> dict[str, bool]:
+def _changes(text: str) -> dict[str, Any]:
     """``name=yes name=no`` as fields.
 
     >>> _changes("tied_embeddings=yes alibi=no")
@@ -95,6 +97,8 @@ def _changes(text: str) -> dict[str, bool]:
 
 def family_of(run: Run) -> Line:
     """The line of families.csv of the run's model. Unusable for a family that is unknown or not modelled."""
+    if "(assumed)" in run.model_family:
+        raise Unusable(f"the source does not state the model: {run.model_family}")
     family = first_match("families.csv", COLUMNS, run.model_family)
     if family is None or "MoE on" in run.model_family:
         raise Unusable(f"the model family {run.model_family!r} is not known" if run.model_family else "the model is not named")
@@ -111,7 +115,7 @@ def model_of(run: Run) -> tuple[Transformer, list[str]]:
     changes = _changes(family.text("changes"))
     known = _known(run, family)
     if known is not None:
-        changed: Mapping[str, int] = {
+        changed: dict[str, Any] = {
             "layers": run.layers or known.layers,
             "vocab": run.vocab or known.vocab,
             "seq_len": int(run.seq_len or known.seq_len),
@@ -127,8 +131,6 @@ def model_of(run: Run) -> tuple[Transformer, list[str]]:
     guessed += filter(None, [shape_guessed, "" if run.heads else "heads of 128"])
     experts = base.experts
     if run.moe_experts:
-        from chipassay.scaling.models import Experts
-
         experts = Experts(count=run.moe_experts, active=run.moe_topk or 1, ffn_hidden=run.ffn_hidden or 4 * hidden)
     widths = _widths(run, base, hidden)
     model = replace(

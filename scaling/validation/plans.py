@@ -14,13 +14,13 @@ from .software import Software, software_of
 from .tables import Unusable
 
 TENSOR_SIZES = (1, 2, 4, 8)
-PIPELINE_SIZES = (1, 2, 4, 8, 16, 32, 64)
+PIPELINE_SIZES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 CONTEXT_SIZES = (1, 2, 4, 8)
 LONG_SEQUENCE = 32768
 """Tokens from which on sequences are usually cut over chips."""
 MICROBATCHES = (1, 2, 4, 8, 16, 32, 64)
 INTERLEAVES = (1, 2, 3, 4, 6, 8, 12)
-RECOMPUTE_CHOICES: tuple[Recompute, ...] = ("none", "selective", "full")
+RECOMPUTE_CHOICES: tuple[Recompute, ...] = ("none", "selective", "operators", "full")
 CHIP_COUNTS = (64, 256, 1024, 2048)
 """What is tried where a field is open. The best of what fits is taken: who publishes a run has tuned it."""
 MOST_PLANS = 4000
@@ -103,30 +103,24 @@ def usual_batch(model: Transformer) -> int:
 
 def _degrees(run: Run, software: Software, chips: int, model: Transformer) -> tuple[list[tuple[int, int, int, int]], list[str]]:
     """((tp, pp, cp, dp), ...) whose product is the chips, and the open fields."""
-    opened = []
-    tps, pps, cps = (run.tp,), (run.pp,), (run.cp or 1,)
+    searched = software.kind == "3d"
+    tps: tuple[int, ...] = (run.tp,) if run.tp else (TENSOR_SIZES if searched else (1,))
+    pps: tuple[int, ...] = (run.pp,) if run.pp else (PIPELINE_SIZES if searched else (1,))
+    cps: tuple[int, ...] = (run.cp or 1,)
+    opened = [name for name, value in (("tp", run.tp), ("pp", run.pp)) if value is None]
     if run.cp is None and run.dp is None and model.seq_len >= LONG_SEQUENCE:
-        cps = tuple(size for size in CONTEXT_SIZES if chips % size == 0)
+        cps = CONTEXT_SIZES
         opened.append("cp")
-    if run.tp is None:
-        tps = (1,) if software.kind != "3d" else TENSOR_SIZES
-        opened.append("tp")
-    if run.pp is None:
-        pps = (1,) if software.kind != "3d" else PIPELINE_SIZES
-        opened.append("pp")
     known = (run.tp or 1) * (run.pp or 1) * (run.cp or 1)
-    if run.tp and run.pp and run.dp is not None and known * run.dp != chips:
-        if chips % known == 0 and run.cp is None and chips % (known * run.dp) == 0:
-            cps = (chips // (known * run.dp),)  # what is left of the chips cuts the sequences
-        else:
+    if run.tp and run.pp and run.dp and known * run.dp != chips:
+        if run.cp is not None or chips % (known * run.dp):
             raise Unusable(f"tp {run.tp} x pp {run.pp} x cp {run.cp or 1} x dp {run.dp} is not the {chips} chips of the row")
-    found = []
-    for tp, pp, cp in itertools.product(tps, pps, cps):
-        if tp is None or pp is None or chips % (tp * pp * cp) or pp > model.layers or model.heads % tp:
-            continue
-        dp = chips // (tp * pp * cp)
-        if run.dp in (None, dp) or run.tp is None or run.pp is None:
-            found.append((tp, pp, cp, dp))
+        cps = (chips // (known * run.dp),)  # what is left of the chips cuts the sequences
+    found = [
+        (tp, pp, cp, chips // (tp * pp * cp))
+        for tp, pp, cp in itertools.product(tps, pps, cps)
+        if chips % (tp * pp * cp) == 0 and pp <= model.layers and model.heads % tp == 0
+    ]
     if run.dp is not None:
         found = [one for one in found if one[3] == run.dp] or found
     if not found:

@@ -16,6 +16,9 @@ METRICS = (
     "step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu_hw", "tflops_per_gpu_model", "mfu", "days", "gpu_hours", "images_per_s_total",
 )  # fmt: skip
 
+SETTINGS_NOT_FOUND = "NOT FOUND"
+"""Notes of rows whose settings were to be read from a script that is not there: what stands for them is no statement of the source."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -89,6 +92,8 @@ def _run(line: Line) -> Run:
     values = {field.name: _READ[str(field.type)](whole, field.name) for field in fields(Run) if field.name != "line"}
     for name in REQUIRED:
         whole.required(name)
+    if SETTINGS_NOT_FOUND in values["notes"]:
+        values.update(dict.fromkeys(("zero_stage", "recompute", "seq_parallel", "flash_attention"), ""), vpp_interleave=None)
     if values["measured_metric"] not in METRICS:
         problem = str(UnknownName("metric", values["measured_metric"], METRICS))
         raise FileError(line.path, problem, line=line.number, field="measured_metric")

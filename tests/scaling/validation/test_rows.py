@@ -53,3 +53,8 @@ def test_a_cell_that_is_wrong_is_named_by_line_and_column(tmp_path, cells, words
 def test_an_id_that_stands_twice_is_refused(tmp_path) -> None:
     with pytest.raises(FileError, match=r"line 3, column id: 'gpt-22b' stands in line 2, too"):
         read_runs(write(tmp_path / "twice.csv", GPT_22B, GPT_22B))
+
+
+def test_settings_of_a_script_that_was_not_found_count_as_unsaid(tmp_path) -> None:
+    run = run_of(tmp_path, notes="parallel settings read from the example script of the same commit NOT FOUND", flash_attention="n")
+    assert (run.flash_attention, run.zero_stage, run.recompute) == ("", "", "")
