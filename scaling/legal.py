@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -13,16 +14,8 @@ from .plans import Array, Plans
 from .rules import COUNTS, rules
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "recompute": RECOMPUTES,
-    "schedule": SCHEDULES,
-    "attention": ATTENTIONS,
-    "context_parallel": CONTEXT_PARALLELS,
-    "host": HOSTS,
-    "optimizer": OPTIMIZERS,
-    "loss": LOSSES,
-    "offload": OFFLOADS,
-}
+CHOICES: dict[str, tuple[str, ...]] = {name: get_args(kind) for name, kind in get_type_hints(Plan).items() if get_origin(kind) is Literal}
+"""Fields that hold one of a few words, as the Plan declares them."""
 GRADIENT_BYTES = (0, 2, 4)
 HOST_OPTIMIZERS = ("adam", "adam-bf16")
 """Optimizers whose step runs on the host's cores: DeepSpeed's CPUAdam is Adam; 8-bit Adam (bitsandbytes) is a GPU kernel."""

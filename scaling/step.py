@@ -221,7 +221,7 @@ def _distinct(plans: Plans) -> tuple[Plans, Array]:
     """One plan per distinct way of cutting a layer, and for each plan which of them is its own."""
     if len(plans) == 1:
         return plans, np.zeros(1, np.intp)
-    key = (plans.microbatches > 1).astype(np.int64)
+    key = np.zeros(len(plans), np.int64)
     for name in _CUT:
         values, codes = np.unique(getattr(plans, name), return_inverse=True)
         key = key * len(values) + codes
