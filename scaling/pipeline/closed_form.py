@@ -71,7 +71,7 @@ def pipeline_s(
         bubble = _dualpipe_s(slow, other, p, k) - (m - p / 2 - 2) * pair_saving_s
     else:
         raise UnknownName("schedule", schedule, get_args(Schedule))
-    messages = _messages_s(schedule, slow, other, send_s, p, m, v, k) if overlap else _held_s(schedule, slow, send_s, p, m, v)
+    messages = _messages_s(schedule, slow, other, send_s, p, m, v, k) if overlap else _held_s(schedule, slow, other, send_s, p, m, v, k)
     return m * slow.all_s + np.where(p > 1, bubble + messages, 0.0)
 
 
@@ -173,18 +173,24 @@ def _messages_s(schedule: str, slow: _Passes, other: _Passes, c: Array, p: Array
         return ends + np.minimum(first * 2 * c, 2 * k * c + first * each) + (steps - first) * np.maximum(2 * c - slow.weight_s - spare, 0.0)
     in_turn = ends + np.minimum(steps * 2 * c, 2 * k * c + steps * each)
     hidden = np.minimum(slow.forward_s, slow.backward_s) / v
-    twice_ahead = 2 * (p * v - 1) * c + (m - p) * (v - 1) * np.maximum(c - hidden, 0.0)
+    crossings = sum(
+        np.maximum(c - (one - rest) / v, 0.0) for one, rest in ((slow.forward_s, other.forward_s), (slow.backward_s, other.backward_s))
+    )
+    twice_ahead = ends + p * (v - 1) * crossings + (m - p) * (v - 1) * np.maximum(c - hidden, 0.0)
     return np.where(v > 1, twice_ahead, in_turn)
 
 
-def _held_s(schedule: str, slow: _Passes, c: Array, p: Array, m: Array, v: Array) -> Array:
+def _held_s(schedule: str, slow: _Passes, other: _Passes, c: Array, p: Array, m: Array, v: Array, k: Array) -> Array:
     """What messages of ``c`` seconds add that the sender waits for too: they lengthen every pass but the last stage's forward and the first
-    stage's backward. Read off the simulation: exact for equal stages and short messages (DualPipe: F = B = W)."""
+    stage's backward, so that a slow one at an end has one less to wait for. Read off the simulation: exact for equal stages and short
+    messages (DualPipe: F = B = W), interleaved within 1 %."""
+    at_end = (k == 0) | (k == p - 1)
+    each = np.where(at_end, np.maximum(2 * c - (slow.all_s - other.all_s), c), 2 * c)
     if schedule == "gpipe":
-        return 2 * (p - 1 + m - 1) * c
+        return 2 * (p - 1) * c + (m - 1) * each
     if schedule == "dualpipe":
         return np.where(p > 2, m + 2 * p - 3, m / 2 + 2) * c
-    in_turn = (2 * (p - 1) + np.where(p > 2, np.maximum(2 * (m - 1) - 1, 0), m - 1)) * c
+    in_turn = 2 * (p - 1) * c + np.where(p > 2, np.maximum((m - 1) * each - c, 0.0), (m - 1) * c)
     at_ends = ((2 * v - 1) * m + 2 * p - 3) * c
     between = (2 * v * m + 2 * p - 6) * c - np.maximum(slow.forward_s, slow.backward_s) / v
     return np.where(v > 1, np.where(p > 2, np.maximum(at_ends, between), at_ends), in_turn)
