@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import IllegalPlan, NotModelled
 from .models import Transformer
-from .plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, LOSSES, OFFLOADS, OPTIMIZERS, ORDER, RECOMPUTES, SCHEDULES, Plan
+from .plan import ORDER, Plan
 from .plans import Array, Plans
 from .rules import COUNTS, rules
 
