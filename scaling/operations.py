@@ -254,7 +254,7 @@ def _around_attention(cut: Cut) -> list[Pass]:
     if model.qk_norm:
         found.append(Pass("q and k norms", "rms_norm", 2 * e * heads, 3 * e * heads, 2, 2))
     if cut.settings.attention == "unfused":
-        context = cut.tokens * model.q_width / cut.tp
+        context = cut.tokens * model.value_width / cut.tp
         found.append(Pass("heads together", "copy", 2 * e * context, 2 * e * context))
     return found
 
@@ -268,6 +268,7 @@ def _unfused_core(cut: Cut) -> tuple[tuple[Product, ...], tuple[Pass, ...]]:
     model, e = cut.model, cut.element_bytes
     groups = cut.microbatch * model.heads / cut.tp
     s, q, d = float(model.seq_len), model.seq_len / cut.cp, float(model.head_dim)
+    value = model.value_width / model.heads
     scores = groups * s * q
     mask = 1.0 if model.dropout else 0.0
     drop_forward, drop_backward = (2 * e + mask, 2 * e + mask) if model.dropout else (0.0, 0.0)
@@ -278,7 +279,7 @@ def _unfused_core(cut: Cut) -> tuple[tuple[Product, ...], tuple[Pass, ...]]:
         passes.append(Pass("scale and mask", "triad", (4 * e + 1) * scores, (4 * e + 1) * scores, 2, 2))
     products = (
         Product("scores", q, s, d, groups, weights=False),
-        Product("weighted values", q, d, s, groups, weights=False),
+        Product("weighted values", q, value, s, groups, weights=False),
     )
     return products, tuple(passes)
 
