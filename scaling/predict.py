@@ -56,8 +56,9 @@ class Prediction:
 def hardware_flops_per_token(model: Transformer, plan: Plan) -> float:
     """FLOPs of one trained token with what is recomputed, attention counted in full."""
     flops = model.training_flops_per_token(causal=False)
-    layers = model.forward_flops_per_token(causal=False) - 2.0 * model.hidden * model.vocab
-    core = 4.0 * model.seq_len * model.q_width * model.layers
+    layers = model.forward_flops_per_token(causal=False) - (1 + model.mtp_depth) * model.head_flops_per_token
+    seen = sum(block.count * model.positions_seen(block, causal=False) for block in (*model.blocks, model.mtp_block))
+    core = 2.0 * seen * (model.q_width + model.value_width)
     if plan.recompute == "full":
         flops += plan.recompute_share * layers
     elif plan.recompute == "operators":
