@@ -147,17 +147,15 @@ def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> C
     batch = batch_of(run, model)
     if batch is None:
         opened.append("global_batch_seqs")
-    if run.microbatch is None:
+    if run.microbatch is None and not software.by_stages:
         opened.append("microbatch")
     stage = zero_stage(run, software)
-    wanted = batch or usual_batch(model)
     plans = []
     scale = 1.0
     for (tp, pp, cp, dp), (how, share) in itertools.product(degrees, hows):
-        for microbatch, rounds in _cuts(run, batch, wanted, dp):
+        for microbatch, rounds, interleaves in _cuts(run, software, model, batch, pp, dp):
             whole = rounds * microbatch * dp
             scale = whole / batch if batch is not None else 1.0
-            interleaves = _interleaves(run, software, model, pp, rounds)
             if len(interleaves) > 1 and "vpp_interleave" not in opened:
                 opened.append("vpp_interleave")
             one = Plan(
@@ -189,13 +187,17 @@ def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> C
     return Choices(tuple(plans[:MOST_PLANS]), tuple(opened), scale)
 
 
-def _cuts(run: Run, batch: int | None, wanted: int, dp: int) -> list[tuple[int, int]]:
-    """(microbatch, microbatches of a step): those that divide the row's batch, else the nearest whole number of them."""
-    replica = max(1, batch // dp if batch is not None else round(wanted / dp))
+def _cuts(run: Run, software: Software, model: Transformer, batch: int | None, pp: int, dp: int) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(microbatch, microbatches of a step, interleaves): those that divide the row's batch, else the nearest whole number of them."""
+    replica = max(1, batch // dp if batch is not None else round(usual_batch(model) / dp))
+    if software.by_stages and pp > 1 and not run.microbatch:
+        interleave = run.vpp_interleave or (2 if "Interleaved" in run.notes else 1)
+        size = max(1, replica // (pp * interleave))
+        return [(size, max(1, replica // size), (interleave,))]
     sizes = (run.microbatch,) if run.microbatch else tuple(size for size in MICROBATCHES if size <= replica)
     cuts = [(size, max(1, replica // size)) for size in sizes]
     whole = [(size, rounds) for size, rounds in cuts if batch is not None and size * rounds * dp == batch]
-    return whole or cuts
+    return [(size, rounds, _interleaves(run, software, model, pp, rounds)) for size, rounds in whole or cuts]
 
 
 def _usual_ep(model: Transformer, replicas: int) -> int:

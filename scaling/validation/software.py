@@ -13,7 +13,7 @@ from .tables import table
 
 COLUMNS = (
     "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "schedule", "zero",
-    "recompute", "gradient_bytes", "source",
+    "recompute", "gradient_bytes", "microbatches", "source",
 )  # fmt: skip
 Kind = Literal["3d", "fsdp", "ddp"]
 """How it splits work where the row does not say: TP, PP and DP; weights sharded over DP; copies alone."""
@@ -37,6 +37,8 @@ class Software:
     """Where the row does not say; None: not known, searched over."""
     gradient_bytes: int
     offload: Offload
+    by_stages: bool
+    """A step has as many microbatches as the pipeline has stages, where the row does not say."""
     source: str
 
 
@@ -80,5 +82,6 @@ def software_of(run: Run) -> Software:
         recompute=line.text("recompute") or None,  # type: ignore[arg-type]
         gradient_bytes=_gradient_bytes(run, line.whole_or_none("gradient_bytes") or 0),
         offload=offload,  # type: ignore[arg-type]
+        by_stages=line.text("microbatches") == "stages",
         source=line.text("source"),
     )
