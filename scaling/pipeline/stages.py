@@ -86,6 +86,43 @@ class Stages:
             pair_saving_s=pair_saving_s,
         )  # fmt: skip
 
+    @classmethod
+    def of_slowest(
+        cls,
+        schedule: Schedule,
+        forward_s: float,
+        backward_input_s: float,
+        backward_weight_s: float,
+        all_forward_s: float,
+        all_backward_s: float,
+        send_s: float,
+        pp: int,
+        microbatches: int,
+        interleave: int,
+        overlap: bool = True,
+        pair_saving_s: float = 0.0,
+        behind: int = 0,
+    ) -> Stages:
+        """The pipeline that ``closed_form.pipeline_s`` means by the same arguments: one slowest stage and with ``dualpipe`` its mirror,
+        all others equal. Raises as ``of``."""
+        slowest = np.zeros(pp, bool)
+        slowest[pp - 1 - behind] = True
+        if schedule == "dualpipe":
+            slowest[behind] = True
+        rest = max(1, pp - int(slowest.sum()))
+        backward_s = backward_input_s + backward_weight_s
+        input_share = backward_input_s / backward_s if backward_s else 0.0
+        other_backward_s = (all_backward_s - slowest.sum() * backward_s) / rest
+
+        def rows(of_slowest: float, other: float) -> Array:
+            return np.where(slowest, of_slowest, max(other, 0.0))
+
+        return cls.of(
+            rows(forward_s, (all_forward_s - slowest.sum() * forward_s) / rest), rows(backward_input_s, other_backward_s * input_share),
+            rows(backward_weight_s, other_backward_s * (1 - input_share)), send_s, microbatches=microbatches, stages=pp,
+            interleave=interleave, schedule=schedule, overlap=overlap, pair_saving_s=pair_saving_s,
+        )  # fmt: skip
+
     @property
     def count(self) -> int:
         """Stages p."""

@@ -97,6 +97,21 @@ def test_stages_that_differ_by_a_tenth_take_nearly_what_the_simulation_takes(sch
     assert np.abs(errors).mean() <= 0.01
 
 
+@pytest.mark.parametrize(
+    ("schedule", "within"), [("gpipe", 1e-9), ("1f1b", 1e-9), ("interleaved", 0.01), ("zero-bubble", 0.02), ("dualpipe", 0.05)]
+)
+@pytest.mark.parametrize("behind", [0, 3, 7])
+def test_the_pipeline_of_one_slower_stage_takes_what_its_closed_form_says(schedule: str, within: float, behind: int) -> None:
+    chunks = 3 if schedule == "interleaved" else 1
+    slow = 2 if schedule == "dualpipe" else 1  # and its mirror
+    sums = (1.3 * slow + 8 - slow, 2 * (1.3 * slow + 8 - slow))
+    arguments = (schedule, 1.3, 1.3, 1.3, *sums, 0.0, 8, 32, chunks)
+    stages = Stages.of_slowest(*arguments, behind=behind)  # type: ignore[arg-type]
+    assert stages.forward_s.sum() == pytest.approx(sums[0])
+    assert stages.forward_s[7 - behind].sum() == pytest.approx(1.3)
+    assert float(pipeline_s(*arguments, behind=behind)) == pytest.approx(makespan_s(stages), rel=within)  # type: ignore[arg-type]
+
+
 def test_bubbles_are_those_of_the_papers() -> None:
     """p = 8, m = 32, F = 1, B for the inputs 1, W 1. Over m (F + B + W) = 96: 1F1B (p - 1) / m, interleaved that over v (Narayanan 2021);
     ZB-H1 (p - 1)(F + B - W) = 7 (Qi 2024); DualPipe (p / 2 - 1)(F&B + B - 3W) = 3 (3 + 2 - 3) = 6 (DeepSeek-V3)."""
