@@ -88,7 +88,7 @@ def grid(
     if model.experts is not None:
         rows = _times(rows, ep=divisors(model.experts.count), expert_tp=(0, *tensor_degrees(model)) if full else (0, 1))
         rows = _where(rows, (rows["dp"] * rows["cp"] % rows["ep"] == 0) & (rows["expert_tp"] < rows["tp"]))
-    rows = _sharded(rows, chips_per_node, full)
+    rows = _sharded(rows, chips_per_node, shared, full)
     kinds = RECOMPUTES if full else recompute_axis(shared.attention)
     rows = _times(rows, recompute=[RECOMPUTES.index(kind) for kind in kinds])
     splits = (rows["tp"] > 1) & (model.seq_len % (rows["tp"] * rows["cp"]) == 0)
@@ -100,6 +100,13 @@ def grid(
 
     plans = Plans.grid(shared, **rows)
     return plans.take(legal(plans, model, chips))
+
+
+def nearest_batch(model: Transformer, chips: int, chips_per_node: int, global_batch: int) -> int:
+    """The batch nearest to one that some layout of the chips divides into whole sequences per replica."""
+    replicas = np.unique(_layouts(model, chips, chips_per_node, full=False)["dp"])
+    batches = np.maximum(1, np.rint(global_batch / replicas)).astype(np.int64) * replicas
+    return int(batches[np.argmin(np.abs(batches - global_batch))])
 
 
 Rows = dict[str, Array]
@@ -129,11 +136,11 @@ def _layouts(model: Transformer, chips: int, chips_per_node: int, full: bool) ->
     return _where(rows, chips % model_parallel == 0)
 
 
-def _sharded(rows: Rows, chips_per_node: int, full: bool) -> Rows:
+def _sharded(rows: Rows, chips_per_node: int, shared: Plan, full: bool) -> Rows:
     """Stages of ZeRO, over all replicas or over those of one node (hybrid sharding).
 
     Where there is a replica, stage 1 moves what stage 0 moves and needs less memory. Hybrid sharding saves what stage 3 moves between
-    nodes for every microbatch.
+    nodes for every microbatch. Weights that are offloaded need stage 3, even on one chip.
     """
     rows = _times(rows, zero_stage=(0, 1, 2, 3), hybrid=(0, 1))
     replicas, zero, hybrid = rows["dp"] * rows["cp"], rows["zero_stage"], rows.pop("hybrid")
@@ -142,7 +149,7 @@ def _sharded(rows: Rows, chips_per_node: int, full: bool) -> Rows:
     kept = (hybrid == 0) | ((zero >= (1 if full else 3)) & (in_node > 1) & (in_node < replicas) & (replicas % in_node == 0))
     kept &= (zero < 2) | (rows["pp"] == 1)
     if not full:
-        kept &= (zero == 0) == (replicas == 1)
+        kept &= zero == 3 if shared.offload == "all" else (zero == 0) == (replicas == 1)
     return _where(rows, kept)
 
 

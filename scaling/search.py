@@ -14,7 +14,7 @@ from chipassay.results.profile import Profile
 
 from .cluster import Cluster, Group
 from .errors import IllegalPlan, NoPlanFits
-from .grid import grid
+from .grid import grid, nearest_batch
 from .machine import Machine
 from .memory import memory_by_kind
 from .models import Transformer, load_model
@@ -110,17 +110,26 @@ def price_all(
     shared = replace(settings or Plan(global_batch=global_batch), global_batch=global_batch, dtype=machine.dtype)
     plans = grid(model, group.count, group.chips_per_node, global_batch, shared, batch_tolerance=batch_tolerance)
     if len(plans) == 0:
-        raise IllegalPlan(f"no split of {group.count} chips divides a global batch of {global_batch}; change the count or the batch")
+        nearest = nearest_batch(model, group.count, group.chips_per_node, global_batch)
+        raise IllegalPlan(
+            f"no split of {group.count} chips divides a global batch of {global_batch}; the nearest that one does is {nearest}"
+        )
     priced = price(model, plans, machine, group)
     if not priced.fitting:
-        leanest = int(np.argmin(priced.needed_bytes))
-        needed = float(priced.needed_bytes[leanest])
-        raise NoPlanFits(
-            f"{model.name} does not fit on {group.name}: the leanest of {len(plans)} plans ({plans.plan(leanest).describe()}) needs "
-            f"{needed / 1e9:.1f} GB per chip of {machine.memory_bytes / 1e9:.1f} GB; use more chips",
-            needed,
-        )
+        raise _no_plan_fits(model, group, priced)
     return priced
+
+
+def _no_plan_fits(model: Transformer, group: Group, priced: Priced) -> NoPlanFits:
+    leanest, capacity = int(np.argmin(priced.needed_bytes)), priced.machine.memory_bytes
+    plan, needed = priced.plans.plan(leanest), float(priced.needed_bytes[leanest])
+    kinds = memory_by_kind(model, plan, priced.machine)
+    largest = max(kinds, key=lambda kind: kinds[kind])
+    return NoPlanFits(
+        f"{model.name} does not fit on {group.name}: the leanest of {len(priced.plans)} plans ({plan.describe()}) needs "
+        f"{needed / 1e9:.1f} GB per chip of {capacity / 1e9:.1f} GB, most of it {largest} ({kinds[largest] / 1e9:.1f} GB); use more chips",
+        needed,
+    )
 
 
 def search(

@@ -19,7 +19,7 @@ from chipassay.results.errors import InputError
 from chipassay.scaling import search as searching
 from chipassay.scaling.cluster import make_group
 from chipassay.scaling.errors import IllegalPlan, NoPlanFits
-from chipassay.scaling.grid import context_axis, fitted_batch, grid, tensor_axis
+from chipassay.scaling.grid import context_axis, fitted_batch, grid, nearest_batch, tensor_axis
 from chipassay.scaling.legal import check_plan, legal
 from chipassay.scaling.memory import memory_by_kind
 from chipassay.scaling.models import Experts, Transformer, load_model
@@ -194,15 +194,29 @@ def test_a_setting_that_does_not_fit_leaves_the_others() -> None:
 
 
 def test_a_model_that_fits_nowhere_says_what_it_would_need() -> None:
-    with pytest.raises(NoPlanFits, match="GB per chip") as caught:
+    with pytest.raises(NoPlanFits, match=r"GB per chip of 85\.9 GB, most of it (optimizer|weights|gradients) \(") as caught:
         best_plan("llama3-405b", "8xh100-sxm-80gb", 8)
     assert caught.value.needed_bytes is not None
     assert caught.value.needed_bytes > 80e9
 
 
 def test_a_batch_that_no_split_divides_is_refused() -> None:
-    with pytest.raises(IllegalPlan, match="no split of 13 chips divides a global batch of 64"):
+    with pytest.raises(IllegalPlan, match="no split of 13 chips divides a global batch of 64; the nearest that one does is 65"):
         best_plan(DENSE, make_group(13, toys.toy_profile(links=(toys.toy_link(),))), 64)
+
+
+def test_offloaded_weights_are_searched_on_one_chip_too() -> None:
+    plans = grid(DENSE, 1, 1, 8, Plan(global_batch=8, offload="all"))
+    assert len(plans)
+    assert set(plans.zero_stage.tolist()) == {3}
+
+
+@given(chips=st.integers(1, 200), batch=st.integers(1, 300))
+def test_the_nearest_batch_is_one_that_some_split_divides(chips: int, batch: int) -> None:
+    found = nearest_batch(DENSE, chips, 8, batch)
+    assert len(grid(DENSE, chips, 8, found))
+    for nearer in range(batch - abs(found - batch) + 1, batch + abs(found - batch)):
+        assert nearer < 1 or not len(grid(DENSE, chips, 8, nearer))
 
 
 def test_a_batch_holds_about_four_million_tokens() -> None:
