@@ -44,7 +44,7 @@ def test_equal_stages_without_messages_take_what_the_simulation_takes(
     schedule: str, p: int, v: int, m: int, forward_s: float, input_s: float, weight_s: float
 ) -> None:
     p, v, m = legal(schedule, p, v, m)
-    stages = Stages.of(forward_s, input_s, weight_s, stages=p, interleave=v, microbatches=m, schedule=schedule)  # type: ignore[arg-type]
+    stages = Stages.of(forward_s, input_s, weight_s, stages=p, interleave=v, microbatches=m, schedule=schedule)
     assert closed_form(stages) == pytest.approx(simulate(stages).makespan_s, rel=1e-9)
 
 
@@ -55,7 +55,7 @@ def test_messages_between_equal_stages_add_what_the_simulation_adds(
 ) -> None:
     p, v, m = legal(schedule, p, v, m)
     send_s *= time_s / v
-    stages = Stages.of(time_s, time_s, time_s, send_s, stages=p, interleave=v, microbatches=m, schedule=schedule)  # type: ignore[arg-type]
+    stages = Stages.of(time_s, time_s, time_s, send_s, stages=p, interleave=v, microbatches=m, schedule=schedule)
     assert closed_form(stages, send_s) == pytest.approx(simulate(stages).makespan_s, rel=1e-9)
 
 
@@ -66,7 +66,7 @@ def test_messages_that_the_sender_waits_for_add_nearly_what_the_simulation_adds(
 ) -> None:
     p, v, m = legal(schedule, p, v, m)
     send_s /= v
-    stages = Stages.of(1.0, 1.0, 1.0, send_s, stages=p, interleave=v, microbatches=m, schedule=schedule, overlap=False)  # type: ignore[arg-type]
+    stages = Stages.of(1.0, 1.0, 1.0, send_s, stages=p, interleave=v, microbatches=m, schedule=schedule, overlap=False)
     assert closed_form(stages, send_s) == pytest.approx(makespan_s(stages), rel=0.01)
 
 
@@ -88,10 +88,10 @@ def test_stages_that_differ_by_a_tenth_take_nearly_what_the_simulation_takes(sch
     for _ in range(150):
         p, v, m = legal(schedule, int(random.choice([2, 4, 8])), int(random.integers(2, 4)), int(random.integers(8, 40)))
         share = 1 + 0.1 * (2 * random.random(p) - 1)
-        stages = Stages.of(share, 1.15 * share, 0.85 * share, interleave=v, microbatches=m, schedule=schedule)  # type: ignore[arg-type]
+        stages = Stages.of(share, 1.15 * share, 0.85 * share, interleave=v, microbatches=m, schedule=schedule)
         if schedule == "dualpipe":  # a stage holds its own part of the model and its mirror's
             share = (share + share[::-1]) / 2
-        held = Stages.of(share, 1.15 * share, 0.85 * share, interleave=v, microbatches=m, schedule=schedule)  # type: ignore[arg-type]
+        held = Stages.of(share, 1.15 * share, 0.85 * share, interleave=v, microbatches=m, schedule=schedule)
         errors.append(closed_form(held) / makespan_s(stages) - 1)
     assert np.abs(errors).max() <= within
     assert np.abs(errors).mean() <= 0.01
@@ -106,17 +106,17 @@ def test_the_pipeline_of_one_slower_stage_takes_what_its_closed_form_says(schedu
     slow = 2 if schedule == "dualpipe" else 1  # and its mirror
     sums = (1.3 * slow + 8 - slow, 2 * (1.3 * slow + 8 - slow))
     arguments = (schedule, 1.3, 1.3, 1.3, *sums, 0.0, 8, 32, chunks)
-    stages = Stages.of_slowest(*arguments, behind=behind)  # type: ignore[arg-type]
+    stages = Stages.of_slowest(*arguments, behind=behind)
     assert stages.forward_s.sum() == pytest.approx(sums[0])
     assert stages.forward_s[7 - behind].sum() == pytest.approx(1.3)
-    assert float(pipeline_s(*arguments, behind=behind)) == pytest.approx(makespan_s(stages), rel=within)  # type: ignore[arg-type]
+    assert float(pipeline_s(*arguments, behind=behind)) == pytest.approx(makespan_s(stages), rel=within)
 
 
 def test_bubbles_are_those_of_the_papers() -> None:
     """p = 8, m = 32, F = 1, B for the inputs 1, W 1. Over m (F + B + W) = 96: 1F1B (p - 1) / m, interleaved that over v (Narayanan 2021);
     ZB-H1 (p - 1)(F + B - W) = 7 (Qi 2024); DualPipe (p / 2 - 1)(F&B + B - 3W) = 3 (3 + 2 - 3) = 6 (DeepSeek-V3)."""
     arguments = (1.0, 1.0, 1.0, 8.0, 16.0, 0.0, 8, 32)
-    waits = {name: float(pipeline_s(name, *arguments, 4 if name == "interleaved" else 1)) - 96 for name in SCHEDULES}  # type: ignore[arg-type]
+    waits = {name: float(pipeline_s(name, *arguments, 4 if name == "interleaved" else 1)) - 96 for name in SCHEDULES}
     assert waits == {"gpipe": 21, "1f1b": 21, "interleaved": 21 / 4, "zero-bubble": 7, "dualpipe": 6}
     assert bubble_share(np.array(96 + 21.0), np.array(3.0), np.array(32)) == pytest.approx(21 / 117)
 
@@ -124,7 +124,7 @@ def test_bubbles_are_those_of_the_papers() -> None:
 def test_many_plans_at_once_are_the_plans_one_by_one() -> None:
     p, m, v = np.array([1, 2, 4, 8]), np.array([8, 8, 16, 32]), np.array([1, 1, 2, 4])
     together = pipeline_s("1f1b", np.ones(4), np.ones(4), np.ones(4), 1.0 * p, 2.0 * p, np.full(4, 0.1), p, m, v)
-    one_by_one = [pipeline_s("1f1b", 1.0, 1.0, 1.0, 1.0 * p[i], 2.0 * p[i], 0.1, p[i], m[i], v[i]) for i in range(4)]  # type: ignore[arg-type]
+    one_by_one = [pipeline_s("1f1b", 1.0, 1.0, 1.0, 1.0 * p[i], 2.0 * p[i], 0.1, p[i], m[i], v[i]) for i in range(4)]
     assert together.tolist() == [float(value) for value in one_by_one]
     assert together[0] == 24
 
@@ -133,18 +133,18 @@ def test_many_plans_at_once_are_the_plans_one_by_one() -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_the_microbatches_in_flight_are_those_that_the_simulation_counts(schedule: str, p: int, v: int, m: int) -> None:
     p, v, m = legal(schedule, p, v, m)
-    timeline = simulate(Stages.of(1.0, 1.0, 1.0, stages=p, interleave=v, microbatches=m, schedule=schedule))  # type: ignore[arg-type]
-    formula = in_flight(schedule, p, v, m, np.arange(p))  # type: ignore[arg-type]
+    timeline = simulate(Stages.of(1.0, 1.0, 1.0, stages=p, interleave=v, microbatches=m, schedule=schedule))
+    formula = in_flight(schedule, p, v, m, np.arange(p))
     assert np.broadcast_to(formula, (p,)) == pytest.approx(timeline.peak_in_flight)
 
 
 def test_the_first_stage_of_an_interleaved_pipeline_holds_what_korthikanti_2022_says() -> None:
     """p (1 + (p - 1) / (p v)): 8 stages of 3 chunks hold 8 + 7 / 3 microbatches' activations."""
-    assert float(in_flight("interleaved", 8, 3, 32, 0)) == pytest.approx(8 + 7 / 3)  # type: ignore[arg-type]
+    assert float(in_flight("interleaved", 8, 3, 32, 0)) == pytest.approx(8 + 7 / 3)
 
 
 def test_an_unknown_schedule_is_refused() -> None:
     with pytest.raises(UnknownName, match="zero-bubble"):
-        pipeline_s("zero-bubbles", 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 4, 8, 1)  # type: ignore[arg-type]
+        pipeline_s("zero-bubbles", 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 4, 8, 1)
     with pytest.raises(UnknownName, match="schedule"):
-        in_flight("zb", 4, 1, 8, 0)  # type: ignore[arg-type]
+        in_flight("zb", 4, 1, 8, 0)

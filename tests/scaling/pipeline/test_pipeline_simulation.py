@@ -211,12 +211,12 @@ def test_no_step_is_shorter_than_a_stage_or_than_the_way_of_one_microbatch(stage
 )
 def test_numbers_that_a_schedule_cannot_run_are_refused_with_the_nearest_that_it_can(given: dict[str, object], sentence: str) -> None:
     with pytest.raises(IllegalPlan, match=sentence):
-        Stages.of(1.0, 2.0, **{"stages": 4, "microbatches": 8, **given})  # type: ignore[arg-type]
+        Stages.of(1.0, 2.0, **{"stages": 4, "microbatches": 8, **given})
 
 
 def test_an_unknown_schedule_and_times_that_are_none_are_refused() -> None:
     with pytest.raises(UnknownName, match="1f1b"):
-        Stages.of(1.0, 2.0, stages=4, microbatches=8, schedule="1f1")  # type: ignore[arg-type]
+        Stages.of(1.0, 2.0, stages=4, microbatches=8, schedule="1f1")
     with pytest.raises(InputError, match="forward_s of the pipeline holds a time that is negative"):
         Stages.of(-1.0, 2.0, stages=4, microbatches=8)
     with pytest.raises(InputError, match=r"backward_input_s of the pipeline has shape \(3,\), but there are 4 stages"):
