@@ -21,7 +21,8 @@ LONG_SEQUENCE = 32768
 MICROBATCHES = (1, 2, 4, 8, 16, 32, 64)
 INTERLEAVES = (1, 2, 3, 4, 6, 8, 12)
 RECOMPUTE_CHOICES: tuple[Recompute, ...] = ("none", "selective", "operators", "full")
-CHIP_COUNTS = (64, 256, 1024, 2048)
+CHIP_COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+TRAINING_COUNTS = (256, 1024, 2048)
 """What is tried where a field is open. The best of what fits is taken: who publishes a run has tuned it."""
 MOST_PLANS = 4000
 
@@ -129,12 +130,13 @@ def _degrees(run: Run, software: Software, chips: int, model: Transformer) -> tu
 
 
 def chip_counts(run: Run) -> tuple[int, ...]:
-    """The chips of the run; where it does not say, the product of its degrees, or those to choose from."""
+    """The chips of the run; where it does not say, the product of its degrees, or those to choose from: a throughput per chip was measured
+    on few, a whole training was done on many."""
     if run.num_chips:
         return (run.num_chips,)
     if run.dp and run.tp and run.pp:
         return (run.dp * run.tp * run.pp * (run.cp or 1),)
-    return CHIP_COUNTS if (run.params_b or 0) > 5 else (8, *CHIP_COUNTS[:2])
+    return TRAINING_COUNTS if run.tokens_b else CHIP_COUNTS
 
 
 def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> Choices:
@@ -174,6 +176,7 @@ def choices_of(run: Run, model: Transformer, chips: int, dtype: str | None) -> C
                 attention=software.attention,
                 fused=software.fused,
                 host=software.host,
+                context_parallel=software.context_parallel,
                 offload=software.offload,
                 gradient_bytes=software.gradient_bytes,
                 overlap_dp=software.overlap_dp,

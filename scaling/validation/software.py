@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from chipassay.scaling.plan import Attention, Host, Offload, Recompute, Schedule
+from chipassay.scaling.plan import Attention, ContextParallel, Host, Offload, Recompute, Schedule
 
 from .rows import Run
 from .tables import table
 
 COLUMNS = (
-    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "schedule", "zero",
-    "recompute", "gradient_bytes", "microbatches", "source",
+    "pattern", "from", "to", "kind", "flash", "unstated", "fused", "host", "overlap_dp", "overlap_tp", "overlap_pp", "cp", "schedule",
+    "zero", "recompute", "gradient_bytes", "microbatches", "source",
 )  # fmt: skip
 Kind = Literal["3d", "fsdp", "ddp"]
 """How it splits work where the row does not say: TP, PP and DP; weights sharded over DP; copies alone."""
@@ -30,6 +30,7 @@ class Software:
     overlap_dp: bool
     overlap_tp: bool
     overlap_pp: bool
+    context_parallel: ContextParallel
     schedule: Schedule
     zero_stage: int
     """Where the row does not say."""
@@ -65,6 +66,7 @@ def software_of(run: Run) -> Software:
         if first <= year <= last and pattern.search(run.framework):
             break
     notes = f"{run.notes} {run.framework} {run.recompute}"
+    compiled = re.search(r"\bcompile\b", notes) is not None
     eager = re.search(r"\beager\b", notes) is not None
     offload = "optimizer" if re.search(r"CPU AdamW|optimizer offload|full optim cpu offload", notes, re.IGNORECASE) else "none"
     if re.search(r"ZeRO-3 Offload|parameters offloaded|full cpu offload", notes, re.IGNORECASE):
@@ -72,11 +74,12 @@ def software_of(run: Run) -> Software:
     return Software(
         kind=line.text("kind"),  # type: ignore[arg-type]  # this and the next: words of a shipped table, held by a test
         attention=_attention(run, line.text("flash"), line.text("unstated")),  # type: ignore[arg-type]
-        fused=line.text("fused") == "y" and not eager,
+        fused=(line.text("fused") == "y" or compiled) and not eager,
         host=line.text("host"),  # type: ignore[arg-type]
         overlap_dp=line.text("overlap_dp") == "y" and "not overlapped" not in notes,
         overlap_tp=(line.text("overlap_tp") == "y" or "async" in notes.lower() or "mc2" in run.framework) and "vanillaTP" not in notes,
         overlap_pp=line.text("overlap_pp") == "y",
+        context_parallel=line.text("cp"),  # type: ignore[arg-type]
         schedule=line.text("schedule"),  # type: ignore[arg-type]
         zero_stage=line.whole_or_none("zero") or 0,
         recompute=line.text("recompute") or None,  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -148,10 +148,21 @@ def case_of(run: Run) -> Case:
     return Case(run, model, tuple(tries), dtype, (*weak, *filter(None, [rounded])), len(weak))
 
 
+Try = tuple[float, Predicted, float, Group, Choices]
+"""(predicted over measured, the best plan, measured seconds, the chips, all plans) for one number of chips."""
+
+
+def _chosen(run: Run, found: Sequence[Try]) -> Try:
+    """Of several numbers of chips: for a throughput the fewest on which a plan fits, for a whole training the one in the middle."""
+    if run.tokens_b:
+        return sorted(found, key=lambda one: one[0])[len(found) // 2]
+    return next((one for one in found if one[1].fits), found[-1])
+
+
 def outcome_of(case: Case) -> Outcome:
     """The case predicted. Raises Unusable where no plan is legal, or the measured value tells no step time."""
     run, model = case.run, case.model
-    found: list[tuple[float, Predicted, float, Group, Choices]] = []
+    found: list[Try] = []
     refused: Unusable | None = None
     for group, choices in case.tries:
         machine = machine_of(group, case.dtype)
@@ -164,8 +175,7 @@ def outcome_of(case: Case) -> Outcome:
         found.append((one.step_s / measured, one, measured, group, choices))
     if not found:
         raise refused or Unusable("no plan to try")
-    found.sort(key=lambda one: one[0])
-    _, predicted, measured, group, choices = found[len(found) // 2]
+    _, predicted, measured, group, choices = _chosen(run, found)
     opened = (*choices.open_fields, *(("num_chips",) if len(case.tries) > 1 else ()))
     words = [*case.weak]
     words += [f"open: {', '.join(opened)} (best of {predicted.tried} plans)"] if opened else []

@@ -7,7 +7,7 @@ import pytest
 from chipassay.results.catalogue import load_chips
 from chipassay.results.shipped import find_profile
 from chipassay.scaling.models import preset_names
-from chipassay.scaling.plan import ATTENTIONS, HOSTS, RECOMPUTES, SCHEDULES
+from chipassay.scaling.plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, RECOMPUTES, SCHEDULES
 from chipassay.scaling.validation import clusters, models, software
 from chipassay.scaling.validation.clusters import fabric_name, group_of
 from chipassay.scaling.validation.models import model_of, padded
@@ -90,6 +90,7 @@ def test_the_tables_name_chips_presets_and_choices_that_exist() -> None:
         assert line.text("kind") in ("3d", "fsdp", "ddp")
         assert {line.text("flash"), line.text("unstated")} <= set(ATTENTIONS)
         assert line.text("schedule") in SCHEDULES
+        assert line.text("cp") in CONTEXT_PARALLELS
         assert line.text("host") in HOSTS
         assert line.text("recompute") in {"", *RECOMPUTES}
         assert {line.text(name) for name in ("fused", "overlap_dp", "overlap_tp", "overlap_pp")} <= {"y", "n"}

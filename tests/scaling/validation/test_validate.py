@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
+from random import Random
 
 import pytest
 
@@ -10,7 +11,7 @@ from chipassay.scaling import constants
 from chipassay.scaling.validation.core import predicted_step_s
 from chipassay.scaling.validation.fit import calibrated, errors_of, fit, set_to
 from chipassay.scaling.validation.left_out import ALL, leave_one_source_out, read_left_out
-from chipassay.scaling.validation.rows import read_runs
+from chipassay.scaling.validation.rows import Run, read_runs
 from chipassay.scaling.validation.summary import by_regime, by_source, chip_ratios, headline, plan_rankings, spearman, summarise
 from chipassay.scaling.validation.validate import Outcome, case_of, machine_of, validate_run
 
@@ -177,3 +178,14 @@ def test_the_shipped_table_is_predicted_as_well_as_it_was() -> None:
     assert {one.name for one in by_regime(outcomes)} >= {"compute", "network", "host"}
     ranks = sorted(one.rank for one in plan_rankings(outcomes) if one.rank is not None)
     assert ranks[len(ranks) // 2] > 0.9
+
+
+def test_rows_with_anything_left_out_are_predicted_or_refused_with_a_reason() -> None:
+    names = [field.name for field in fields(Run) if field.default is not MISSING and field.name != "score"]
+    defaults = {field.name: field.default for field in fields(Run)}
+    runs, chance = read_runs()[::29], Random(7)
+    for run in runs:
+        emptied = {name: defaults[name] for name in chance.sample(names, chance.choice((1, 3, 8, 15)))}
+        odd = {chance.choice(("tp", "pp", "dp", "heads", "vpp_interleave", "ep", "microbatch", "num_chips")): chance.choice((1, 3, 7, 64))}
+        found = validate_run(replace(run, **emptied, **odd))
+        assert found.usable or found.reason
