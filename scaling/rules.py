@@ -77,8 +77,8 @@ def rules(p: Plans, model: Transformer, chips: int) -> Iterator[Rule]:
         lambda plan: f"zero_stage is {plan.zero_stage}; give 0, 1, 2 or 3",
         IllegalPlan,
     )
-    yield p.chips == chips, partial(_wrong_chips, chips), IllegalPlan
     yield from _tensor_rules(p, model)
+    yield p.chips == chips, partial(_wrong_chips, chips), IllegalPlan
     yield from _sequence_rules(p, model)
     yield from _expert_rules(p, model)
     yield (

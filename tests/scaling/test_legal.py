@@ -117,6 +117,11 @@ def test_a_refused_plan_is_told_the_nearest_that_may_run(
         check_plan(better, model, better.chips)
 
 
+def test_a_degree_that_cannot_be_is_named_before_the_number_of_chips() -> None:
+    with pytest.raises(IllegalPlan, match="tp 3 does not divide the 32 heads"):
+        check_plan(Plan(global_batch=64, tp=3, dp=2), DENSE, 8)
+
+
 @pytest.mark.parametrize(
     ("plan", "chips", "mend"),
     [
