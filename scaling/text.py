@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 def seconds(value_s: float) -> str:
     """A duration in the unit a reader expects.
 
-    >>> seconds(0.0123), seconds(4.5), seconds(90000)
-    ('12.3 ms', '4.5 s', '25 h')
+    >>> seconds(0.000704), seconds(0.0123), seconds(4.5), seconds(90000)
+    ('704 us', '12.3 ms', '4.5 s', '25 h')
     """
+    if value_s < 1e-3:
+        return f"{value_s * 1e6:.3g} us"
     if value_s < 1:
         return f"{value_s * 1e3:.3g} ms"
     if value_s < 600:
@@ -39,15 +41,39 @@ def amount(value: float) -> str:
     return f"{value:.3g}"
 
 
+SOURCE_WIDTH = 100
+"""Characters of a source in text: as much as says which one it is. JSON and pages have all of it."""
+
+
+def shortened(text: str, width: int = SOURCE_WIDTH) -> str:
+    """A text of one line, cut behind a word where it is longer (within one, if that word is long).
+
+    >>> shortened("The datasheet of 2020, table 1", 20), shortened("short", 20)
+    ('The datasheet of ...', 'short')
+    """
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    kept = text[: width - 4]
+    words = kept if text[width - 4] == " " else kept.rpartition(" ")[0]
+    return f"{(words if len(words) > 0.8 * len(kept) else kept).rstrip(' ,;:(')} ..."
+
+
+def ranked(inputs: Sequence[Input]) -> list[Input]:
+    """Weakest evidence first; what is told twice, once."""
+    order = ("assumed", "derived", "published", "measured")
+    return sorted(dict.fromkeys(inputs), key=lambda found: order.index(found.evidence.level))
+
+
 def describe_inputs(inputs: Sequence[Input]) -> str:
     """One line per input, weakest evidence first."""
-    order = ("assumed", "derived", "published", "measured")
-    ranked = sorted(inputs, key=lambda found: order.index(found.evidence.level))
-    return "\n".join(f"  {found.evidence.level:<9}  {found.what}: {found.value} ({found.evidence.source})" for found in ranked)
+    return "\n".join(
+        f"  {found.evidence.level:<9}  {found.what}: {found.value} ({shortened(found.evidence.source)})" for found in ranked(inputs)
+    )
 
 
-def describe_prediction(prediction: Prediction) -> str:
-    """Time, speed, memory and what the prediction rests on."""
+def describe_prediction(prediction: Prediction, why_not: str = "") -> str:
+    """Time, speed, memory and what the prediction rests on. ``why_not``: what ``fits.fits_report`` says of a plan that does not fit."""
     p = prediction
     lines = [
         f"{p.model} on {p.cluster}, {p.dtype}: {p.plan.describe()}",
@@ -61,10 +87,11 @@ def describe_prediction(prediction: Prediction) -> str:
     for kind, value_s in sorted(p.breakdown_s.items(), key=lambda item: -item[1]):
         if value_s > 0:
             lines.append(f"  {kind:<16} {value_s / p.step_time_s:6.1%}  {seconds(value_s)}")
-    verdict = "fits" if p.fits else f"does NOT fit, most of it {p.largest_memory}"
+    verdict = "fits" if p.fits else f"does NOT fit: {why_not or f'most of it {p.largest_memory}'}"
     lines.append(f"memory per chip {p.memory_total_bytes / 1e9:.1f} of {p.memory_limit_bytes / 1e9:.1f} GB: {verdict}")
     for kind, value in sorted(p.memory_bytes.items(), key=lambda item: -item[1]):
-        lines.append(f"  {kind:<16} {value / 1e9:8.2f} GB")
+        if value > 0:
+            lines.append(f"  {kind:<16} {value / 1e9:8.3g} GB")
     lines += ["what this rests on:", describe_inputs(p.inputs)]
     return "\n".join(lines)
 
