@@ -1,0 +1,115 @@
+"""One direction through one layer for one microbatch: the passes, what is recomputed, and the traffic that compute does not hide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import constants
+from .cluster import Group
+from .communication import collective_s, send_s
+from .layer import LayerTimes, Work
+from .machine import Machine
+from .models import Transformer
+from .overlap import exposed_s
+from .plan import RECOMPUTES
+from .plans import Plans
+
+OPERATORS_PRODUCT_SHARE = 0.5
+"""``operators`` keeps every second product's result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One direction through one layer for one microbatch, per plan: seconds on the rank by kind."""
+
+    work: Work
+    recompute_s: Any
+    tp_s: Any
+    cp_s: Any
+    ep_s: Any
+    launches: Any
+    """Kernels and collectives that the host launches."""
+
+    @property
+    def total_s(self) -> Any:
+        return self.work.total_s + self.recompute_s + self.tp_s + self.cp_s + self.ep_s
+
+
+def sides(
+    model: Transformer, plans: Plans, machine: Machine, group: Group, layer: LayerTimes, places: Mapping[str, Any]
+) -> tuple[Side, Side, Side]:
+    """Forward, gradients of activations (with what is recomputed), gradients of weights, of the mean layer."""
+    settings, element = plans.settings, machine.element_bytes
+    tokens = plans.microbatch * model.seq_len / plans.cp
+    size = tokens * model.hidden * float(element)
+
+    pair = np.zeros(len(plans))
+    gather_once = np.zeros(len(plans))
+    if np.any(plans.tp > 1):
+        reduce_s = collective_s("all_reduce", size, places["tp"], machine, group.fabric)
+        gather_once = collective_s("all_gather", size, places["tp"], machine, group.fabric)
+        split = gather_once + collective_s("reduce_scatter", size, places["tp"], machine, group.fabric)
+        pair = np.where(plans.tp > 1, np.where(plans.sequence_parallel > 0, split, reduce_s), 0.0)
+    tp_once = pair * layer.tp_exchanges
+    ep_once: Any = 0.0
+    if model.experts is not None and np.any(plans.ep > 1):
+        sent = layer.dispatched_tokens * model.hidden * float(element)
+        ep_once = 2 * np.where(plans.ep > 1, collective_s("all_to_all", sent, places["ep"], machine, group.fabric), 0.0)
+    cp_once: Any = 0.0
+    if np.any(plans.cp > 1):
+        cp_once = _context_s(model, plans, machine, group, places, layer)
+
+    code = plans.recompute
+    repeats = np.where(code == RECOMPUTES.index("none"), 0.0, settings.recompute_share)
+    full, selective, operators = (repeats * (code == RECOMPUTES.index(kind)) for kind in ("full", "selective", "operators"))
+    unfused = settings.attention == "unfused"
+    again = full * layer.forward.total_s + operators * (layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
+    if unfused:
+        again = again + (selective + operators) * layer.core_forward.total_s
+    again_launches = (full + 0.8 * operators) * layer.forward.launches + (selective * layer.core_forward.launches if unfused else 0.0)
+    tp_back = tp_once * (1 + full)
+    ep_back = ep_once * (1 + full)
+    cp_back = cp_once * (2 + full) if settings.context_parallel == "ring" else cp_once * (1 + full)
+
+    if settings.overlap_tp:
+        tp_forward = exposed_s(tp_once, layer.forward.matmul_s, constants.TP_HIDDEN_SHARE.value)
+        tp_backward = exposed_s(tp_back, layer.backward_input.matmul_s + again, constants.TP_HIDDEN_SHARE.value)
+    else:
+        tp_forward, tp_backward = tp_once, tp_back
+    # A collective is launched from the host like a kernel.
+    exchanges = np.where(plans.tp > 1, layer.tp_exchanges * np.where(plans.sequence_parallel > 0, 2, 1), 0) + 0.0
+    forward = Side(layer.forward, 0.0, tp_forward, cp_once, ep_once, layer.forward.launches + exchanges)
+    launches = layer.backward_input.launches + again_launches + exchanges * (1 + full)
+    backward = Side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches)
+    return forward, backward, Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, layer.backward_weight.launches)
+
+
+def _context_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], layer: LayerTimes) -> Any:
+    """What of one passage of keys and values over the CP group the attention does not hide (ring: Liu et al. 2023, arXiv 2310.01889;
+    all-gather: Llama 3, arXiv 2407.21783, section 3.3.2: exposed)."""
+    width = 2.0 * np.maximum(model.kv_width / plans.tp, model.head_dim)
+    own = plans.microbatch * model.seq_len / plans.cp * width * machine.element_bytes
+    gathered = np.where(plans.cp > 1, collective_s("all_gather", own * plans.cp, places["cp"], machine, group.fabric), 0.0)
+    if plans.settings.context_parallel == "ring":
+        return np.maximum(0.0, gathered - layer.core_forward.attention_s * (plans.cp - 1) / plans.cp)
+    return gathered
+
+
+def message_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any]) -> Any:
+    """One send of a microbatch's activations to the next stage."""
+    if not np.any(plans.pp > 1):
+        return np.zeros(len(plans))
+    size = np.where(plans.pp > 1, plans.microbatch * model.seq_len / plans.cp * model.hidden * float(machine.element_bytes), 0.0)
+    place = places["pp"]
+    split = plans.tp if plans.settings.scatter_gather else np.where(plans.sequence_parallel > 0, plans.tp, 1)
+    time_s = send_s(
+        size / split, place.members_per_node < place.members, place.groups_per_node, machine, group.fabric, group.chips_per_node
+    )
+    if plans.settings.scatter_gather and np.any(plans.tp > 1):
+        gather = collective_s("all_gather", size, places["tp"], machine, group.fabric)
+        time_s = time_s + np.where((plans.tp > 1) & (plans.sequence_parallel == 0), gather, 0.0)
+    return np.where(plans.pp > 1, time_s, 0.0)
