@@ -1,8 +1,18 @@
-"""Chips with round numbers, so that answers can be worked out by hand."""
+"""Chips and clusters with round numbers, so that answers can be worked out by hand."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from chipassay.results.fabrics import Fabric
 from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
+from chipassay.scaling.cluster import Group
+from chipassay.scaling.machine import Machine, prepare
+from chipassay.scaling.models import Transformer
+from chipassay.scaling.plan import Plan
+from chipassay.scaling.plans import Plans
+from chipassay.scaling.step import Step, step
 
 MEASURED = Evidence("measured", "a toy")
 
@@ -32,3 +42,40 @@ def toy_profile(
 
 def toy_link(group_size: int = 8, busbw: float = 1e11, latency_s: float = 1e-5) -> Link:
     return Link("all_reduce", "nvlink", group_size, latency_s, busbw, MEASURED)
+
+
+def toy_fabric(*, nics: int = 8, nic: float = 10e9, latency_s: float = 0.0) -> Fabric:
+    """NICs of ``nic`` bytes/s one way, all of which a collective reaches."""
+    return Fabric("toy", nics, nic, 1.0, latency_s, MEASURED)
+
+
+def toy_group(
+    count: int = 1, *, per_node: int = 8, busbw: float = 1e11, latency_s: float = 0.0, fabric: Fabric | None = None, **chip: Any
+) -> Group:
+    """Chips of ``toy_profile(**chip)``, joined by links of ``busbw`` in a node and by ``toy_fabric()`` between nodes."""
+    profile = toy_profile(links=(toy_link(8, busbw, latency_s),), **chip)
+    return Group(count, profile, per_node, fabric or toy_fabric(), ())
+
+
+def only_products(count: int = 1, **group: Any) -> Group:
+    """Chips whose kernels start at once and whose memory takes no time."""
+    return toy_group(count, overhead_s=0.0, bandwidth=1e30, **group)
+
+
+def with_profile(group: Group, **fields: Any) -> Group:
+    """The group with some fields of its profile replaced."""
+    return replace(group, profile=replace(group.profile, **fields))
+
+
+def machine_of(group: Group, dtype: str | None = None) -> Machine:
+    return prepare(group.profile, dtype)
+
+
+def step_of(model: Transformer, plan: Plan, group: Group) -> Step:
+    """The step of one plan, which the group must have the chips for."""
+    return step(model, Plans.of([plan]), machine_of(group, plan.dtype), group)
+
+
+def parts_of(model: Transformer, plan: Plan, group: Group) -> dict[str, float]:
+    """Seconds of one plan's step by kind."""
+    return {kind: float(seconds[0]) for kind, seconds in step_of(model, plan, group).parts_s.items()}
