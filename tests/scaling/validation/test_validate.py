@@ -64,8 +64,8 @@ def test_what_a_source_leaves_open_widens_the_interval(tmp_path) -> None:
     case = case_of(run_of(tmp_path))
     group, choices = case.tries[0]
     widths = []
-    for fields in (0, 4):
-        one = predicted_step_s(case.model, group, machine_of(group, "fp16"), choices.plans, fields)
+    for count in (0, 4):
+        one = predicted_step_s(case.model, group, machine_of(group, "fp16"), choices.plans, count)
         widths.append(one.high_s / one.low_s)
     assert widths[1] > widths[0]
 
@@ -187,5 +187,5 @@ def test_rows_with_anything_left_out_are_predicted_or_refused_with_a_reason() ->
     for run in runs:
         emptied = {name: defaults[name] for name in chance.sample(names, chance.choice((1, 3, 8, 15)))}
         odd = {chance.choice(("tp", "pp", "dp", "heads", "vpp_interleave", "ep", "microbatch", "num_chips")): chance.choice((1, 3, 7, 64))}
-        found = validate_run(replace(run, **emptied, **odd))
+        found = validate_run(replace(run, **{**emptied, **odd}))
         assert found.usable or found.reason
