@@ -86,12 +86,14 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     most, least = -(-model.layers // pp), model.layers // pp
     layer_s = forward.total_s + backward_input.total_s + backward_weight.total_s
     head_s = head_f.total_s + head_bi.total_s + head_bw.total_s
-    last_s = head_s * (1 + extra) + extra * layer_s
     alone = pp == 1
-    full = most * layer_s >= least * layer_s + last_s
-    layers = np.where(alone, most + extra, np.where(full, most, least + extra)).astype(float)
-    heads = np.where(alone | ~full, 1.0 + extra, 0.0)
-    embeds = np.where(alone, 1.0, 0.0)
+    # A chip of DualPipe holds a stage and its mirror image, and half of the microbatches pass each of them.
+    own = np.where((plans.settings.schedule == "dualpipe") & ~alone, 0.5, 1.0)
+    last = own * (least + extra) + (1 - own) * most
+    full = most * layer_s >= last * layer_s + own * (1 + extra) * head_s + (1 - own) * (emb_f.total_s + emb_b.total_s)
+    layers = np.where(alone, most + extra, np.where(full, most, last)).astype(float)
+    heads = np.where(alone, 1.0 + extra, np.where(full, 0.0, own * (1.0 + extra)))
+    embeds = np.where(alone, 1.0, np.where(full, 0.0, 1.0 - own))
 
     def stage(side: Side, head: Work, embedding: Work | None) -> tuple[Any, Any]:
         """(seconds of the chip, launches) of one pass of one microbatch through the slowest stage."""
