@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, fields, replace
 from random import Random
 
 import pytest
 
-from chipassay.scaling import constants
+from chipassay.scaling import constants, uncertainty
 from chipassay.scaling.validation.core import predicted_step_s
-from chipassay.scaling.validation.fit import calibrated, errors_of, fit, set_to
+from chipassay.scaling.validation.fit import calibrated, errors_of, fit, model_sigmas, set_to
 from chipassay.scaling.validation.left_out import ALL, leave_one_source_out, read_left_out
 from chipassay.scaling.validation.rows import Run, read_runs
 from chipassay.scaling.validation.summary import by_regime, by_source, chip_ratios, headline, plan_rankings, spearman, summarise
@@ -159,6 +160,20 @@ def test_a_fit_finds_the_constant_that_made_the_times(tmp_path) -> None:
     made = replace(case, run=replace(case.run, measured_value=case.run.measured_value * (1 + error)))
     found = fit({"made": [made]}, {"STRAGGLER_SIGMA": 0.1})
     assert found["STRAGGLER_SIGMA"] == pytest.approx(0.2, rel=0.05)
+
+
+def test_the_spread_of_the_model_is_what_intervals_need_to_hold_four_fifths(tmp_path) -> None:
+    # 100 runs whose logs are off by 1 to 100 %: 82 of them lie within 1.2816 x 0.64 = 0.82, inputs being certain.
+    before = uncertainty.MODEL_SIGMA["compute"]
+    spread = math.exp(uncertainty.Z80 * before)
+    many = [
+        replace(
+            outcome(tmp_path, 1.0, math.exp(n / 100), math.exp(n / 100) / spread, math.exp(n / 100) * spread, source=f"source {n // 10}"),
+            regime="compute",
+        )
+        for n in range(1, 101)
+    ]
+    assert model_sigmas(many)["compute"] == pytest.approx(0.82 / 1.2816, abs=0.01)
 
 
 def test_left_out_errors_were_made_with_the_constants_of_the_model() -> None:
