@@ -242,14 +242,6 @@ def _pipeline_rules(p: Plans, model: Transformer) -> Iterator[Rule]:
 
 def _sharding_rules(p: Plans) -> Iterator[Rule]:
     yield (
-        (p.zero_stage < 2) | (p.pp == 1),
-        lambda plan: (
-            f"ZeRO-{plan.zero_stage} with a pipeline of {plan.pp} is not modelled (gradients or weights would move for every microbatch of "
-            f"every stage); the nearest is zero_stage 1, or pp 1"
-        ),
-        NotModelled,
-    )
-    yield (
         p.dp * p.cp % p.shard == 0,
         lambda plan: (
             f"shard {plan.shard} does not divide the {plan.dp * plan.cp} chips of dp x cp; the nearest that does is "
