@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,10 @@ from chipassay.scaling.machine import Machine, prepare
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.plans import Plans
-from chipassay.scaling.step import Step, step
+from chipassay.scaling.step import KINDS, Step, step
 
 MEASURED = Evidence("measured", "a toy")
+TRAFFIC = ("tensor_parallel", "context_parallel", "expert_parallel", "pipeline_send", "data_parallel")
 
 
 def toy_profile(
@@ -79,3 +81,19 @@ def step_of(model: Transformer, plan: Plan, group: Group) -> Step:
 def parts_of(model: Transformer, plan: Plan, group: Group) -> dict[str, float]:
     """Seconds of one plan's step by kind."""
     return {kind: float(seconds[0]) for kind, seconds in step_of(model, plan, group).parts_s.items()}
+
+
+def plain(**fields: Any) -> Plan:
+    """A plan with nothing hidden behind anything, and no host to wait for."""
+    return replace(Plan(global_batch=8, overlap_dp=False, host="graph"), **fields)
+
+
+def changed(model: Transformer, before: Plan, after: Plan, group: Group) -> set[str]:
+    """The kinds that differ between two plans, but for the stragglers, who follow the sum."""
+    a, b = parts_of(model, before, group), parts_of(model, after, group)
+    return {kind for kind in KINDS if kind != "stragglers" and not math.isclose(a[kind], b[kind], rel_tol=1e-12, abs_tol=1e-15)}
+
+
+def link_s(pattern: str, size: float, members: int = 8, busbw: float = 1e11) -> float:
+    """Bytes on the busiest link over its bandwidth: 2 (n - 1) / n of an all-reduced message, (n - 1) / n of the others'."""
+    return size * (2 if pattern == "all_reduce" else 1) * (members - 1) / members / busbw
