@@ -142,7 +142,7 @@ def plan_rankings(outcomes: Iterable[Outcome]) -> list[Summary]:
             key = (run.source, outcome.chip_id, run.num_chips, run.layers, run.hidden, run.heads, run.seq_len)
             found.setdefault(key, []).append(outcome)
     return [
-        summarise(f"{key[0]}: {key[2]} x {key[1]}, {key[3]} layers of {key[4]}", some)
+        summarise(f"{key[2]} x {key[1]}, {key[3]} layers of {key[4]}, {key[5]} heads: {key[0]}", some)
         for key, some in found.items()
         if len({outcome.plan for outcome in some}) >= FEWEST_PLANS
     ]
