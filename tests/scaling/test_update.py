@@ -1,4 +1,4 @@
-"""The end of a step, by hand: gradients reduced, weights gathered, the optimizer, offloading. 8 chips of one node at a bus bandwidth of 100 GB/s."""
+"""The end of a step, by hand: gradients, weights, the optimizer, offloading. 8 chips of one node at a bus bandwidth of 100 GB/s."""
 
 from __future__ import annotations
 
@@ -60,12 +60,10 @@ def test_hybrid_sharding_scatters_in_its_group_and_reduces_the_shards_between_gr
     assert parts["data_parallel"] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("stage", "kinds"), [(1, {"optimizer", "data_parallel"}), (2, {"optimizer", "data_parallel"}), (3, {"optimizer", "data_parallel"})]
-)
-def test_sharding_moves_the_optimizer_and_the_traffic_and_no_other_part(stage: int, kinds: set[str]) -> None:
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_sharding_moves_the_optimizer_and_the_traffic_and_no_other_part(stage: int) -> None:
     group = toy_group(8)
-    assert changed(GPT, plain(dp=8), plain(dp=8, zero_stage=stage), group) == kinds
+    assert changed(GPT, plain(dp=8), plain(dp=8, zero_stage=stage), group) == {"optimizer", "data_parallel"}
     sharded, whole = (parts_of(GPT, plain(dp=8, zero_stage=zero), toy_group(8, overhead_s=0.0)) for zero in (stage, 0))
     assert whole["optimizer"] / sharded["optimizer"] == pytest.approx(8)
 
@@ -149,5 +147,5 @@ def test_weights_on_the_host_come_for_every_pass() -> None:
 
 
 def test_a_chip_whose_host_link_is_unknown_is_not_offloaded() -> None:
-    with pytest.raises(MissingCell, match="profile toy: the link to its host is unknown.*measure host copies"):
+    with pytest.raises(MissingCell, match=r"profile toy: the link to its host is unknown.*measure host copies"):
         step_of(GPT, plain(dp=8, offload="optimizer"), toy_group(8))
