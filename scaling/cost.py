@@ -12,6 +12,7 @@ from chipassay.results.prices import Price, price_of
 
 from .exchange import Exchange
 from .predict import Prediction
+from .text import amount
 
 DAY_S = 86400.0
 
@@ -61,11 +62,11 @@ class RunCost:
     def describe(self) -> str:
         """Days, then money with the price behind it."""
         lost = "without restarts" if self.goodput == 1 else f"at a goodput of {self.goodput:.1%}"
-        days = f"{self.tokens:.4g} tokens: {self.days:.3g} days ({self.days_low:.3g} to {self.days_high:.3g}), {lost}"
-        if self.usd is None or self.price is None:
+        days = f"{self.tokens:.4g} tokens: {amount(self.days)} days ({amount(self.days_low)} to {amount(self.days_high)}), {lost}"
+        if self.usd is None or self.usd_low is None or self.usd_high is None or self.price is None:
             return days
-        spread = f"{self.usd_low:,.4g} to {self.usd_high:,.4g} by time and price"
-        return f"{days}\n  that is {self.usd:,.4g} USD ({spread}) at {self.price.describe()}"
+        spread = f"{amount(self.usd_low)} to {amount(self.usd_high)} by time and price"
+        return f"{days}\n  that is {amount(self.usd)} USD ({spread}) at {self.price.describe()}"
 
 
 def check_price(price: Price) -> None:

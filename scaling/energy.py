@@ -20,6 +20,7 @@ from chipassay.results.profile import Profile, Quantity
 from .errors import MissingCell
 from .machine import Input
 from .predict import Prediction
+from .text import amount
 
 KWH_J = 3.6e6
 
@@ -111,9 +112,9 @@ class Energy:
         each = f"{self.joules_per_token:.3g} J per token, {self.chip_w:.0f} W per chip"
         lines = [f"energy: {self.step_joules / KWH_J:.4g} kWh a step{spread}, {each}"]
         if self.run_kwh is not None:
-            parts = [f"{self.run_kwh:,.4g} kWh"]
-            parts += [] if self.run_usd is None else [f"{self.run_usd:,.4g} USD of electricity"]
-            parts += [] if self.run_kg_co2 is None else [f"{self.run_kg_co2 / 1000:,.4g} t of CO2"]
+            parts = [f"{amount(self.run_kwh)} kWh"]
+            parts += [] if self.run_usd is None else [f"{amount(self.run_usd)} USD of electricity"]
+            parts += [] if self.run_kg_co2 is None else [f"{amount(self.run_kg_co2 / 1000)} t of CO2"]
             lines.append(f"  the run: {', '.join(parts)}")
         return "\n".join(lines)
 

@@ -45,6 +45,10 @@ SOURCE_WIDTH = 100
 """Characters of a source in text: as much as says which one it is. JSON and pages have all of it."""
 
 
+LEAST_BYTES = 5e6
+"""Less than that would be told as 0.00 GB."""
+
+
 def shortened(text: str, width: int = SOURCE_WIDTH) -> str:
     """A text of one line, cut behind a word where it is longer (within one, if that word is long).
 
@@ -90,8 +94,8 @@ def describe_prediction(prediction: Prediction, why_not: str = "") -> str:
     verdict = "fits" if p.fits else f"does NOT fit: {why_not or f'most of it {p.largest_memory}'}"
     lines.append(f"memory per chip {p.memory_total_bytes / 1e9:.1f} of {p.memory_limit_bytes / 1e9:.1f} GB: {verdict}")
     for kind, value in sorted(p.memory_bytes.items(), key=lambda item: -item[1]):
-        if value > 0:
-            lines.append(f"  {kind:<16} {value / 1e9:8.3g} GB")
+        if value >= LEAST_BYTES:
+            lines.append(f"  {kind:<16} {value / 1e9:8.2f} GB")
     lines += ["what this rests on:", describe_inputs(p.inputs)]
     return "\n".join(lines)
 

@@ -1,65 +1,139 @@
-"""Predict a training step: time, tokens per second, MFU, memory, the breakdown, and what it all rests on.
+"""Predict a training step: time, tokens per second, MFU, memory, the breakdown, cost, energy, and what it all rests on.
 
 Without --plan the best plan is searched for. A measured profile .json may stand in the place of a chip id: 64xresults/mine.json
-The cost is chips times the median of dated quotes (results/data/prices.csv), or times the price that --price gives.
+The cost is chips times the median of dated quotes (results/data/prices.csv), or times the price that --price or a cluster's file gives.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-
-from chipassay.results.errors import InputError
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..say import say
 from .price_argument import add_price_argument
 
+if TYPE_CHECKING:
+    from chipassay.scaling.energy import Site
+    from chipassay.scaling.goodput import Operation
+
+    from ..prediction.answer import Question
+
 HELP = "how long a training step takes on a cluster"
+FAILURE_FLAGS = ("failures_per_chip_hour", "restart", "checkpoint_bandwidth")
+"""Each of them asks for the goodput too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="M", help="a preset (llama3-8b, gpt3-175b, ...) or a Hugging Face config.json")
-    parser.add_argument("--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8")
-    parser.add_argument("--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,microbatch=1 (default: the best)")
-    parser.add_argument("--batch", type=int, metavar="N", help="sequences per step over the whole cluster (default: the model's usual)")
-    parser.add_argument("--tokens", type=float, metavar="N", help="also: days for this many tokens, for example 300e9")
+    parser.add_argument(
+        "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
+    )
+    parser.add_argument("--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best)")
+    parser.add_argument("--batch", metavar="N", help="sequences per step over the whole cluster (default: about four million tokens)")
+    parser.add_argument("--tokens", metavar="N", help="also: days, money and energy for this many tokens, for example 300e9")
     add_price_argument(parser)
+    show = parser.add_argument_group("also show")
+    show.add_argument("--explain", action="store_true", help="every term: its formula, the numbers put in, its seconds and its source")
+    show.add_argument("--sensitivity", action="store_true", help="which input would move the step most")
+    show.add_argument(
+        "--curve",
+        nargs="?",
+        const="",
+        metavar="N,N,...",
+        help="the step over numbers of chips (default: the cluster's, halved down to a node)",
+    )
+    show.add_argument("--weak", action="store_true", help="with --curve: the batch grows with the chips")
+    show.add_argument("--picture", type=Path, metavar="FILE.png", help="draw where the step's time goes (.png or .svg)")
+    show.add_argument("--trace", type=Path, metavar="FILE.json", help="write one step as a trace for ui.perfetto.dev or chrome://tracing")
+    show.add_argument("--html", type=Path, metavar="FILE.html", help="write one page with all of this, which opens offline")
+    run = parser.add_argument_group("long runs: failures, checkpoints, energy (defaults are published ones, and told)")
+    run.add_argument("--goodput", action="store_true", help="the share of wall time that trains; days and money of --tokens with it")
+    run.add_argument("--failures-per-chip-hour", metavar="R", help="unplanned interruptions, for example 2e-5")
+    run.add_argument("--restart", metavar="S", help="seconds from a failure until training goes on, beside reading the checkpoint")
+    run.add_argument("--checkpoint-bandwidth", metavar="GB/S", help="what all chips together write to storage")
+    run.add_argument("--pue", metavar="X", help="power of the building over that of the machines")
+    run.add_argument("--usd-per-kwh", metavar="USD", help="price of electricity")
+    run.add_argument("--kg-co2-per-kwh", metavar="KG", help="emissions of the grid")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from chipassay.results.prices import price_of, read_overrides
+    from ..prediction.answer import answer
+    from ..prediction.files import check_names, write_files
+    from ..prediction.words import told
+
+    check_names(arguments.picture, arguments.trace, arguments.html)  # a mistake in a name is told before the work is done
+    found = answer(_question(arguments))
+    write_files(found, arguments.picture, arguments.trace, arguments.html)
+    if arguments.json:
+        print(json.dumps(found.to_dict(), allow_nan=False, default=str))
+    else:
+        for paragraph in told(found):
+            say(paragraph)
+        for path in (arguments.picture, arguments.trace, arguments.html):
+            if path is not None:
+                say(f"written: {path}")
+    return 0 if found.prediction.fits else 1
+
+
+def _question(arguments: argparse.Namespace) -> Question:
+    """What the flags ask for; numbers are read before any work is done."""
+    from chipassay.results.prices import read_overrides
     from chipassay.scaling.cluster import parse_cluster
-    from chipassay.scaling.cost import cost_of, describe_cost, describe_no_price
     from chipassay.scaling.models import load_model
     from chipassay.scaling.plan_text import parse_plan
-    from chipassay.scaling.predict import predict
-    from chipassay.scaling.search import best_plan, default_global_batch
-    from chipassay.scaling.text import describe_prediction
+    from chipassay.scaling.predict import single_group
 
-    if arguments.tokens is not None and not 0 < arguments.tokens < float("inf"):
-        raise InputError(f"--tokens {arguments.tokens:g}: give a number of tokens above 0, for example 300e9")
-    model, cluster = load_model(arguments.model), parse_cluster(arguments.cluster)
-    chip_ids = [group.profile.chip_id for group in cluster.groups]
-    overrides = read_overrides(arguments.price, chip_ids)
-    batch = arguments.batch or default_global_batch(model, cluster.count)
-    if arguments.plan is None:
-        prediction = best_plan(model, cluster, batch)
-    else:
-        prediction = predict(model, cluster, parse_plan(arguments.plan, batch))
-    days = None if arguments.tokens is None else arguments.tokens / prediction.tokens_per_s / 86400
-    price = price_of(chip_ids[0], overrides)
-    cost = None if price is None else cost_of(prediction, price)
-    if arguments.json:
-        costs = None if cost is None else cost.to_dict()
-        print(json.dumps({**prediction.to_dict(), "tokens": arguments.tokens, "days": days, "cost": costs}, default=str))
-        return 0 if prediction.fits else 1
-    say(describe_prediction(prediction))
-    say(describe_no_price(chip_ids[0]) if cost is None else describe_cost(cost))
-    if days is not None:
-        low, high = (days * bound / prediction.step_time_s for bound in (prediction.low_s, prediction.high_s))
-        say(f"{arguments.tokens:.4g} tokens: {days:.3g} days ({low:.3g} to {high:.3g}), without restarts")
-    if days is not None and cost is not None:
-        rates = (cost.usd_per_million_tokens, cost.usd_per_million_tokens_low, cost.usd_per_million_tokens_high)
-        total, low, high = (arguments.tokens / 1e6 * usd for usd in rates)
-        say(f"  that is {total:,.4g} USD" + (f" ({low:,.4g} to {high:,.4g} by quote)" if low < high else ""))
-    return 0 if prediction.fits else 1
+    from ..prediction.answer import Question, batch_of
+    from ..prediction.numbers import counts, number, whole
+
+    batch, tokens = whole("--batch", arguments.batch, "512"), number("--tokens", arguments.tokens, "300e9")
+    curve = counts("--curve", arguments.curve) if arguments.curve else None
+    operation, site = _operation(arguments), _site(arguments)
+    model = load_model(arguments.model)
+    group = single_group(parse_cluster(arguments.cluster))
+    overrides = read_overrides(arguments.price, [group.profile.chip_id])
+    page = arguments.html is not None
+    return Question(
+        model=model,
+        group=group,
+        plan=None if arguments.plan is None else parse_plan(arguments.plan, batch_of(model, group, batch)),
+        batch=batch,
+        tokens=tokens,
+        price=overrides.get(group.profile.chip_id),
+        operation=operation,
+        site=site,
+        terms=arguments.explain or page,
+        sensitivity=arguments.sensitivity or page,
+        curve=arguments.curve is not None or page,
+        curve_counts=curve,
+        weak=arguments.weak,
+    )
+
+
+def _operation(arguments: argparse.Namespace) -> Operation | None:
+    from chipassay.scaling.goodput import Operation
+
+    from ..prediction.numbers import number
+
+    asked = arguments.goodput or arguments.html is not None or any(getattr(arguments, name) is not None for name in FAILURE_FLAGS)
+    rate = number("--failures-per-chip-hour", arguments.failures_per_chip_hour, "2e-5", least=0)
+    restart_s = number("--restart", arguments.restart, "600", least=0)
+    gigabytes_per_s = number("--checkpoint-bandwidth", arguments.checkpoint_bandwidth, "100")
+    if not asked:
+        return None
+    storage = None if gigabytes_per_s is None else gigabytes_per_s * 1e9
+    return Operation(failures_per_chip_hour=rate, restart_s=restart_s, storage_bytes_per_s=storage)
+
+
+def _site(arguments: argparse.Namespace) -> Site:
+    from chipassay.scaling.energy import Site
+
+    from ..prediction.numbers import number
+
+    return Site(
+        pue=number("--pue", arguments.pue, "1.2", least=1),
+        usd_per_kwh=number("--usd-per-kwh", arguments.usd_per_kwh, "0.10", least=0),
+        kg_co2_per_kwh=number("--kg-co2-per-kwh", arguments.kg_co2_per_kwh, "0.35", least=0),
+    )

@@ -15,7 +15,8 @@ from ..placement import Placement, placements
 from ..plan import Plan
 from ..plans import Plans
 from ..predict import Prediction, predict_ready
-from ..step import Side, Step, _sides, step
+from ..sides import Side, sides
+from ..step import Step, step
 from .term import one
 
 
@@ -61,7 +62,7 @@ class Case:
 
     @cached_property
     def sides(self) -> tuple[Side, Side, Side]:
-        return _sides(self.model, self.plans, self.machine, self.group, self.layer, self.places)
+        return sides(self.model, self.plans, self.machine, self.group, self.layer, self.places)
 
     @property
     def microbatches(self) -> int:
@@ -73,19 +74,28 @@ class Case:
         return one(self.step.passes.slowest_layers)
 
     @cached_property
-    def heads(self) -> float:
-        """How often the slowest stage works out logits for each microbatch: not at all where one of the fullest stages is the slowest."""
+    def ends_on_slowest(self) -> tuple[float, float]:
+        """(how often the slowest stage works out logits for each microbatch, how often it looks up tokens): neither where one of the
+        fullest stages is the slowest. A chip of DualPipe holds both ends, and half of the microbatches pass each."""
+        logits = 1.0 + self.model.mtp_depth
         if self.plan.pp == 1:
-            return 1.0 + self.model.mtp_depth
+            return logits, 1.0
         passes = self.step.passes
         layer_s, head_s = (sum(one(part) for part in parts) for parts in (passes.layer_s, passes.head_s))
         rest_s = one(passes.slowest_s) - self.layers * layer_s - sum(one(part) for part in passes.waiting_s)
-        return 1.0 + self.model.mtp_depth if rest_s > 0.5 * head_s else 0.0
+        if rest_s < 0.1 * head_s:
+            return 0.0, 0.0
+        return (logits / 2, 0.5) if self.plan.schedule == "dualpipe" else (logits, 0.0)
+
+    @property
+    def heads(self) -> float:
+        """Logits of the slowest stage for each microbatch."""
+        return self.ends_on_slowest[0]
 
     @property
     def embeddings(self) -> float:
-        """How often it looks up tokens: a first stage of several is never the slowest."""
-        return 1.0 if self.plan.pp == 1 else 0.0
+        """Look-ups of tokens of the slowest stage for each microbatch."""
+        return self.ends_on_slowest[1]
 
     def stage_s(self, direction: int) -> float:
         """Seconds of the slowest stage forward (0) or backward (1), the waiting for the host not included."""

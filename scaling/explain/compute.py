@@ -108,7 +108,7 @@ def _ends(case: Case) -> Iterator[Term]:
     model, memory = case.model, case.machine.memory.evidence
     columns = model.padded_vocab(case.plan.tp) / case.plan.tp
     tokens = one(case.cut.tokens) * model.predicted_share
-    often = f"x {case.heads:.0f} x {case.microbatches}"
+    often = f"x {case.heads:g} x {case.microbatches}"
     if case.heads:
         flops = FLOPS_PER_MULTIPLY * tokens * columns * model.hidden
         source = case.machine.products.evidence
@@ -135,8 +135,8 @@ def _ends(case: Case) -> Iterator[Term]:
             "memory_bound",
             "embedding",
             "one row for each token, read and written each way / bandwidth",
-            f"{whole(one(case.cut.rows))} rows of {model.hidden}, {seconds(time_s)} x {case.microbatches}",
-            case.microbatches * time_s,
+            f"{whole(one(case.cut.rows))} rows of {model.hidden}, {seconds(time_s)} x {case.embeddings:g} x {case.microbatches}",
+            case.microbatches * case.embeddings * time_s,
             f"{memory.level}: {memory.source}",
         )
 

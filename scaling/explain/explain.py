@@ -10,8 +10,9 @@ from ..machine import Machine
 from ..models import Transformer
 from ..pipelined import stages_of
 from ..plan import Plan
-from ..step import KINDS, OPTIMIZER_BYTES, straggler_share
+from ..step import KINDS, straggler_share
 from ..text import seconds
+from ..update import OPTIMIZER_BYTES
 from ..weights import fullest_stage
 from .case import Case
 from .compute import compute_terms

@@ -9,8 +9,8 @@ from chipassay.results.link import bus_factor
 from .. import constants
 from ..communication import collective_s
 from ..placement import Placement
-from ..step import reduced_bytes
 from ..text import seconds
+from ..update import reduced_bytes
 from ..weights import fullest_stage
 from .case import Case
 from .term import Term, one, size_words, whole

@@ -1,0 +1,48 @@
+"""The answer as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from chipassay.scaling.cost import describe_cost, describe_no_price
+from chipassay.scaling.text import describe_prediction, ranked
+
+if TYPE_CHECKING:
+    from chipassay.scaling.machine import Input
+
+    from .answer import Answer
+
+WIDTH = 120
+
+
+def told(answer: Answer) -> Iterator[str]:
+    """Paragraphs: the prediction, then what it costs and draws, then what else was asked for."""
+    yield describe_prediction(answer.prediction, answer.why_not)
+    chip_id = answer.question.group.profile.chip_id
+    yield describe_no_price(chip_id) if answer.cost is None else describe_cost(answer.cost)
+    yield f"energy: unknown, {answer.energy_unknown}" if answer.energy is None else answer.energy.describe()
+    if answer.energy is not None:
+        yield _resting(answer.energy.inputs)
+    if answer.goodput is not None:
+        yield answer.goodput.describe()
+        yield _resting(answer.goodput.inputs)
+    if answer.run is not None:
+        yield answer.run.describe()
+    elif answer.question.tokens is not None:
+        yield f"{answer.question.tokens:.4g} tokens: never, at a goodput of 0"
+    if answer.terms is not None:
+        from chipassay.scaling.explain.text import describe_terms
+
+        yield describe_terms(answer.terms)
+    if answer.sensitivity is not None:
+        yield answer.sensitivity.describe()
+    if answer.curve is not None:
+        yield answer.curve.describe()
+
+
+def _resting(inputs: Sequence[Input]) -> str:
+    """What a figure rests on, in a line or two: each number with its evidence, weakest first. JSON and pages have the sources."""
+    text = "by " + "; ".join(f"{found.what} {found.value} ({found.evidence.level})" for found in ranked(inputs))
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
