@@ -161,19 +161,24 @@ def chip_ratios(outcomes: Iterable[Outcome]) -> list[ChipRatio]:
         if outcome.scored and run.layers and run.hidden:
             shape = (run.layers, run.hidden, run.seq_len, run.num_chips, run.tp, run.pp, run.recompute, run.zero_stage)
             found.setdefault((_code_base(run.source), *shape), []).append(outcome)
-    pairs: dict[str, list[tuple[float, float]]] = {}
+    pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for key, some in found.items():
         for position, one in enumerate(some):
             for other in some[position + 1 :]:
                 if other.chip_id == one.chip_id:
                     continue
-                fast, slow = sorted((one, other), key=lambda outcome: outcome.chip_id)
-                ratio = [_per_token(slow, getattr(slow, name)) / _per_token(fast, getattr(fast, name)) for name in STEPS]
-                pairs.setdefault(f"{fast.chip_id} : {slow.chip_id}, {key[0]}", []).append((ratio[0], ratio[1]))
-    return [
-        ChipRatio(name, len(ratios), float(np.median([one for one, _ in ratios])), float(np.median([two for _, two in ratios])))
-        for name, ratios in pairs.items()
-    ]
+                first, second = sorted((one, other), key=lambda outcome: outcome.chip_id)
+                ratio = [_per_token(second, getattr(second, name)) / _per_token(first, getattr(first, name)) for name in STEPS]
+                pairs.setdefault((first.chip_id, second.chip_id, str(key[0])), []).append((ratio[0], ratio[1]))
+    return [_ratio(first, second, code, ratios) for (first, second, code), ratios in pairs.items()]
+
+
+def _ratio(first: str, second: str, code: str, ratios: Sequence[tuple[float, float]]) -> ChipRatio:
+    """The medians of pairs of (measured, predicted) throughput of the first chip over the second, the faster one named first."""
+    measured, predicted = (float(np.median(some)) for some in zip(*ratios, strict=True))
+    if measured < 1:
+        return ChipRatio(f"{second} : {first}, {code}", len(ratios), 1 / measured, 1 / predicted)
+    return ChipRatio(f"{first} : {second}, {code}", len(ratios), measured, predicted)
 
 
 STEPS = ("measured_step_s", "predicted_step_s")
