@@ -25,7 +25,7 @@ from .left_out import ALL, COLUMNS, LEFT_OUT_CSV, LeftOut, leave_one_source_out,
 from .rows import read_runs
 from .validate import LOOSE_METRICS, Case, Outcome, case_of, forget_machines, outcome_of, validate
 
-MOST_OF_A_SOURCE = 60
+MOST_OF_A_SOURCE = 30
 """Runs of one source that the fit looks at, evenly spaced: a median needs no thousand."""
 FACTORS = (1.6, 1.25, 1.1, 1.04)
 """Steps of the search, one round of all constants with each: a value is multiplied or divided by so much while that helps."""
@@ -104,8 +104,8 @@ def loss(cases: Mapping[str, Sequence[Case]], values: Mapping[str, float]) -> fl
 
 
 def fit(cases: Mapping[str, Sequence[Case]], start: Mapping[str, float]) -> dict[str, float]:
-    """The constants with the least loss, one after the other, in ever smaller steps (coordinate descent): a few numbers, and a loss with
-    kinks, on which a gradient would be of no use."""
+    """The constants with the least loss near a start, one after the other, in ever smaller steps (coordinate descent): a few numbers, and a
+    loss with kinks, on which a gradient would be of no use."""
     values = dict(start)
     least = loss(cases, values)
     for factor in FACTORS:
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"loss of the fit: {loss(cases, fitted):.4f}")
     found = leave_one_source_out(
         cases,
-        lambda others: fit({source: cases[source] for source in others}, start),
+        lambda others: fit({source: cases[source] for source in others}, fitted),
         lambda source, values: errors_of(cases[source], values),
     )
     for one in found:
