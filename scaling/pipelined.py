@@ -34,11 +34,15 @@ def stages_of(model: Transformer, plan: Plan, step: Step, index: int = 0) -> Sta
 
     passes = step.passes
     layer, head, embedding = (np.array([one(part) for part in parts]) for parts in (passes.layer_s, passes.head_s, passes.embedding_s))
-    waiting = np.array([*(one(part) for part in passes.waiting_s), 0.0]) / max(one(passes.slowest_layers), 1.0)
     layers = np.array(stage_layers(model, plan, head.sum() / max(layer.sum(), 1e-30)), float)
-    rows = np.outer(layers, layer + waiting)
+    rows = np.outer(layers, layer)
     rows[0] += embedding
     rows[-1] += head + model.mtp_depth * (head + layer)
+    # Hosts: the slowest stage's (of DualPipe's chips, which hold two stages, also the mirrored one's) and the others'.
+    slowest = plan.pp - 1 - int(np.argmax(rows.sum(axis=1)[::-1]))
+    waiting = np.outer(np.ones(plan.pp), [*(one(part) for part in passes.others_wait_s), 0.0])
+    waiting[[slowest, plan.pp - 1 - slowest] if plan.schedule == "dualpipe" else slowest] = [*(one(part) for part in passes.waiting_s), 0.0]
+    rows += waiting
     settings = "1f1b" if plan.schedule == "interleaved" and plan.interleave == 1 else plan.schedule
     if plan.interleave > 1 and settings == "1f1b":
         settings = "interleaved"

@@ -60,8 +60,9 @@ def sides(
         sent = layer.dispatched_tokens * model.hidden * float(element)
         ep_once = 2 * np.where(plans.ep > 1, collective_s("all_to_all", sent, places["ep"], machine, group.fabric), 0.0)
     cp_once: Any = 0.0
+    cp_again: Any = 0.0
     if np.any(plans.cp > 1):
-        cp_once = _context_s(model, plans, machine, group, places, layer)
+        cp_once, cp_again = _context_s(model, plans, machine, group, places, layer)
 
     code = plans.recompute
     repeats = np.where(code == RECOMPUTES.index("none"), 0.0, settings.recompute_share)
@@ -73,11 +74,12 @@ def sides(
     again_launches = (full + 0.8 * operators) * layer.forward.launches + (selective * layer.core_forward.launches if unfused else 0.0)
     tp_back = tp_once * (1 + full)
     ep_back = ep_once * (1 + full)
-    cp_back = cp_once * (2 + full) if settings.context_parallel == "ring" else cp_once * (1 + full)
+    cp_back = cp_again + full * cp_once
 
     if settings.overlap_tp:
         tp_forward = exposed_s(tp_once, layer.forward.matmul_s, constants.TP_HIDDEN_SHARE.value)
-        tp_backward = exposed_s(tp_back, layer.backward_input.matmul_s + again, constants.TP_HIDDEN_SHARE.value)
+        products_s = layer.backward_input.matmul_s + (full + OPERATORS_PRODUCT_SHARE * operators) * layer.forward.matmul_s
+        tp_backward = exposed_s(tp_back, products_s, constants.TP_HIDDEN_SHARE.value)
     else:
         tp_forward, tp_backward = tp_once, tp_back
     # A collective is launched from the host like a kernel.
@@ -88,15 +90,20 @@ def sides(
     return forward, backward, Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, layer.backward_weight.launches)
 
 
-def _context_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], layer: LayerTimes) -> Any:
-    """What of one passage of keys and values over the CP group the attention does not hide (ring: Liu et al. 2023, arXiv 2310.01889;
-    all-gather: Llama 3, arXiv 2407.21783, section 3.3.2: exposed)."""
+def _context_s(
+    model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any], layer: LayerTimes
+) -> tuple[Any, Any]:
+    """What the attention does not hide of the passage of keys and values over the CP group (forward), and of their second passage and that
+    of their gradients (backward). Ring: each block's way runs beside the scores of another (Liu et al. 2023, arXiv 2310.01889). All-gather:
+    exposed, keys and values once and their gradients once (Llama 3, arXiv 2407.21783, section 3.3.2)."""
     width = 2.0 * np.maximum(model.kv_width / plans.tp, model.head_dim)
     own = plans.microbatch * model.seq_len / plans.cp * width * machine.element_bytes
     gathered = np.where(plans.cp > 1, collective_s("all_gather", own * plans.cp, places["cp"], machine, group.fabric), 0.0)
     if plans.settings.context_parallel == "ring":
-        return np.maximum(0.0, gathered - layer.core_forward.attention_s * (plans.cp - 1) / plans.cp)
-    return gathered
+        others = (plans.cp - 1) / plans.cp
+        ahead, back = layer.core_forward.attention_s * others, layer.backward_input.attention_s * others
+        return np.maximum(0.0, gathered - ahead), np.maximum(0.0, 2 * gathered - back)
+    return gathered, gathered
 
 
 def message_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any]) -> Any:

@@ -44,6 +44,8 @@ class Passes:
     embedding_s: tuple[Any, Any, Any]
     waiting_s: tuple[Any, Any]
     """What the chip waits for the host in the slowest stage, forward and backward."""
+    others_wait_s: tuple[Any, Any]
+    """The same, of the mean of the other stages."""
     slowest_layers: Any
     """Layers of the slowest stage."""
     slowest_s: Any
@@ -112,12 +114,14 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     host_f = _waiting(chip_f, per_launch * (launches_f + around))
     host_b = _waiting(chip_bi + chip_bw, per_launch * (launches_bi + launches_bw + around))
     stage_f, stage_bi, stage_bw = chip_f + host_f, chip_bi + host_b, chip_bw
-    # All other stages wait as much as this one, each by its share of the layers.
-    others = model.layers / np.maximum(1.0, layers)
+    # The other stages have layers alone to launch and to wait for.
     all_layers = model.layers + extra
-    all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s + others * host_f
-    all_b = all_layers * (backward_input.total_s + backward_weight.total_s) + (1 + extra) * (head_bi.total_s + head_bw.total_s)
-    all_b = all_b + emb_b.total_s + others * host_b
+    layer_b, launches_b = backward_input.total_s + backward_weight.total_s, backward_input.launches + backward_weight.launches
+    each = (all_layers - layers) / np.maximum(1, pp - 1)
+    others_f = _waiting(each * forward.total_s, per_launch * (each * forward.launches + around))
+    others_b = _waiting(each * layer_b, per_launch * (each * launches_b + around))
+    all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s + host_f + (pp - 1) * others_f
+    all_b = all_layers * layer_b + (1 + extra) * (head_bi.total_s + head_bw.total_s) + emb_b.total_s + host_b + (pp - 1) * others_b
     m = plans.microbatches.astype(float)
     # What does not divide goes to the first stages: so many stages lie behind the last of the fullest.
     behind = np.where(full & ~alone, (pp - model.layers % pp) % pp, 0)
@@ -153,6 +157,7 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
         (head_f.total_s, head_bi.total_s, head_bw.total_s),
         (emb_f.total_s, emb_b.total_s, 0.0),
         (host_f, host_b),
+        (others_f, others_b),
         layers,
         stage_f + stage_bi + stage_bw,
         send,
@@ -166,7 +171,7 @@ def _waiting(chip_s: Any, host_s: Any) -> Any:
     Neither the larger of the two nor their sum: large kernels give the host a lead, which small ones and each synchronisation use up.
     """
     sharpness = constants.HOST_SHARPNESS.value
-    larger = np.maximum(chip_s, host_s)
+    larger = np.maximum(np.maximum(chip_s, host_s), np.finfo(float).tiny)
     return larger * (1 + (np.minimum(chip_s, host_s) / larger) ** sharpness) ** (1 / sharpness) - chip_s
 
 
