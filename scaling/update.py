@@ -50,7 +50,7 @@ def update_s(
         )
     traffic = 0.0
     if np.any((plans.dp * plans.cp > 1) | ((expert > 0) & (experts_over > 1))):
-        traffic = _traffic_s(plans, machine, group, places, dense, expert, forward_s, backward_s, m)
+        traffic = _traffic_s(model, plans, machine, group, places, dense, expert, forward_s, backward_s, m)
     ends = np.zeros(len(plans))
     if model.tied_embeddings and np.any(plans.pp > 1):
         # The first and the last stage both hold the token table and add up its gradients (Narayanan et al. 2021).
@@ -74,6 +74,7 @@ def _offloaded_s(plans: Plans, machine: Machine, group: Group, owned: Any, weigh
 
 
 def _traffic_s(
+    model: Transformer,
     plans: Plans,
     machine: Machine,
     group: Group,
@@ -93,10 +94,13 @@ def _traffic_s(
     def collective(pattern: str, place: str, size: Any) -> Any:
         return collective_s(pattern, size, places[place], machine, group.fabric)
 
+    # Sharded weights are gathered, and their gradients scattered, layer by layer: each is a collective of its own.
+    pieces = np.where(zero >= 3, np.ceil(model.layers / plans.pp), 1.0)
+
     def both(pattern: str, place: str, each: Any) -> Any:
         """Of the weights that all ranks hold, and of the experts that fewer do."""
-        time_s = collective(pattern, place, each * dense)
-        return time_s + collective(pattern, "expert_dp", each * expert) if np.any(expert > 0) else time_s
+        time_s = pieces * collective(pattern, place, each * dense / pieces)
+        return time_s + pieces * collective(pattern, "expert_dp", each * expert / pieces) if np.any(expert > 0) else time_s
 
     unsharded: Any = 0.0
     if np.any(zero == 0):
@@ -105,7 +109,7 @@ def _traffic_s(
             return unsharded
     scatter_s, gather_s = both("reduce_scatter", "shard", bytes_each), both("all_gather", "shard", element)
     if np.any(plans.shard < plans.dp * plans.cp):
-        scatter_s = scatter_s + collective("all_reduce", "replica", bytes_each * dense / plans.shard)
+        scatter_s = scatter_s + pieces * collective("all_reduce", "replica", bytes_each * dense / plans.shard / pieces)
     back_s, ahead_s = exposed_s(scatter_s, backward_s, share), exposed_s(gather_s, forward_s, share)
     # Gradients are scattered after the last microbatch (ZeRO-1) or after each (2); ZeRO-3 gathers the weights for each pass as well.
     often = np.where(zero >= 2, m, 1.0)
