@@ -96,6 +96,14 @@ def default_fabric(profile: Profile) -> tuple[Fabric, Evidence]:
     return replace(assumed, evidence=Evidence("assumed", reason)), Evidence("assumed", reason)
 
 
+def network_input(fabric: Fabric, evidence: Evidence) -> Input:
+    """The network as predictions name it among their inputs."""
+    value = f"{fabric.name}: {fabric.node_bytes_per_s / 1e9:.4g} GB/s per node, {fabric.latency_s * 1e6:.3g} us a hop"
+    if fabric.oversubscription > 1:
+        value += f", {fabric.oversubscription:g}:1 beyond {fabric.pod_nodes} node{'s' if fabric.pod_nodes > 1 else ''}"
+    return Input("network between nodes", value, evidence)
+
+
 def make_group(count: int, profile: Profile, fabric: str | Fabric | None = None, chips_per_node: int | None = None) -> Group:
     """``count`` chips of a profile, in the nodes and on the network that its catalogue row implies unless given."""
     if count < 1:
@@ -112,10 +120,7 @@ def make_group(count: int, profile: Profile, fabric: str | Fabric | None = None,
     if count > per_node:
         if found.node_bytes_per_s <= 0:
             raise InputError(f"{count} chips in nodes of {per_node} need a network, but the fabric is none; name one such as hdr200x8")
-        value = f"{found.name}: {found.node_bytes_per_s / 1e9:.4g} GB/s per node, {found.latency_s * 1e6:.3g} us a hop"
-        if found.oversubscription > 1:
-            value += f", {found.oversubscription:g}:1 beyond {found.pod_nodes} node{'s' if found.pod_nodes > 1 else ''}"
-        inputs.append(Input("network between nodes", value, evidence))
+        inputs.append(network_input(found, evidence))
     return Group(count, profile, per_node, found, tuple(inputs))
 
 
