@@ -10,7 +10,9 @@ from chipassay.results.errors import InputError, UnknownName
 from .legal import CHOICES
 from .plan import Plan
 
-SHORT = {"zero": "zero_stage", "sp": "sequence_parallel", "mbs": "microbatch", "vpp": "interleave", "etp": "expert_tp"}
+SHORT = {
+    "zero": "zero_stage", "sp": "sequence_parallel", "mbs": "microbatch", "vpp": "interleave", "etp": "expert_tp", "hsdp": "shard",
+}  # fmt: skip
 """The field's usual abbreviations."""
 FLAGS = tuple(field.name for field in fields(Plan) if field.type == "bool")
 WORDS = ("dtype", "order")

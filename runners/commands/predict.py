@@ -69,7 +69,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.to_dict(), allow_nan=False, default=str))
     else:
-        for paragraph in told(found):
+        asked = {"terms": arguments.explain, "sensitivity": arguments.sensitivity, "curve": arguments.curve is not None}
+        for paragraph in told(found, **asked):
             say(paragraph)
         for path in (arguments.picture, arguments.trace, arguments.html):
             if path is not None:

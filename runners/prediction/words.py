@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 WIDTH = 120
 
 
-def told(answer: Answer) -> Iterator[str]:
-    """Paragraphs: the prediction, then what it costs and draws, then what else was asked for."""
+def told(answer: Answer, *, terms: bool, sensitivity: bool, curve: bool) -> Iterator[str]:
+    """Paragraphs: the prediction, then what it costs and draws, then what else is wanted in text (a page may have asked for more)."""
     yield describe_prediction(answer.prediction, answer.why_not)
     chip_id = answer.question.group.profile.chip_id
     yield describe_no_price(chip_id) if answer.cost is None else describe_cost(answer.cost)
@@ -32,13 +32,13 @@ def told(answer: Answer) -> Iterator[str]:
         yield answer.run.describe()
     elif answer.question.tokens is not None:
         yield f"{answer.question.tokens:.4g} tokens: never, at a goodput of 0"
-    if answer.terms is not None:
+    if terms and answer.terms is not None:
         from chipassay.scaling.explain.text import describe_terms
 
         yield describe_terms(answer.terms)
-    if answer.sensitivity is not None:
+    if sensitivity and answer.sensitivity is not None:
         yield answer.sensitivity.describe()
-    if answer.curve is not None:
+    if curve and answer.curve is not None:
         yield answer.curve.describe()
 
 

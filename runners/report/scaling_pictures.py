@@ -121,7 +121,7 @@ def draw_breakdown(predictions: Sequence[Prediction], names: Sequence[str] | Non
     axes.set_yticks(range(len(predictions)), [_wrapped(label) for label in labels], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, max(max(p.step_time_s, p.high_s) for p in predictions) * 1.14)
-    axes.set_xlabel("seconds of one step (line: 90 % interval)")
+    axes.set_xlabel("seconds of one step (line: 80 % interval)")
     axes.grid(axis="y", visible=False)
     models = ", ".join(dict.fromkeys(p.model for p in predictions))
     figure.suptitle(printable(f"Where the time of a step of {models} goes", 80), x=0.01, ha="left", fontweight="bold")
@@ -143,7 +143,7 @@ def _label(axes: Axes, x: float, y: float, text: str, colour: str, hatched: bool
 @_styled
 def draw_curve(curve: ScalingCurve) -> Figure:
     """Tokens per second over numbers of chips beside ideal scaling; below, efficiency and MFU."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
     points = [point for point in curve.points if point.runs]
     figure = _figure(WIDTH_IN * 0.8, 5.6)
@@ -159,11 +159,12 @@ def draw_curve(curve: ScalingCurve) -> Figure:
     ideal = [speeds[0] / chips[0] * count for count in chips]
     above.plot(chips, ideal, color="#222222", linewidth=1.0, linestyle=(0, (5, 3)), label="ideal", zorder=2)
     low, high = ([p.tokens_per_s * p.step_time_s / end for p, end in zip(found, ends, strict=True)] for ends in _ends(found))
-    above.fill_between(chips, low, high, color=PALETTE["blue"], alpha=0.18, linewidth=0, label="90 % interval", zorder=1.5)
+    above.fill_between(chips, low, high, color=PALETTE["blue"], alpha=0.18, linewidth=0, label="80 % interval", zorder=1.5)
     above.plot(chips, speeds, color=PALETTE["blue"], marker="o", markersize=5, label="predicted", zorder=3)
     for scale in (above.set_xscale, above.set_yscale):
         scale("log")
     above.set_ylabel("tokens per second")
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     above.yaxis.set_minor_formatter(NullFormatter())
     above.legend(frameon=False, fontsize=9)

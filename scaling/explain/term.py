@@ -26,6 +26,12 @@ class Term:
     source: str
     """Where the formula, or the number that rules it, comes from, with its evidence."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The citation of the formula, then the evidence of the number in it."""
+        formula, semicolon, evidence = self.source.partition("; ")
+        return (formula, evidence) if semicolon else (formula,)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         return asdict(self)

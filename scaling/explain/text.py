@@ -43,14 +43,8 @@ def _kind(terms: Sequence[Term], total_s: float) -> list[str]:
     if small:
         names = ", ".join(dict.fromkeys(term.what for term in small))
         lines += _wrapped(f"{len(small)} smaller ones: {names}", f"    {_time(sum(term.seconds for term in small)):>8}  ", " " * 14)
-    sources = dict.fromkeys(part for term in told for part in _parts(term.source))
+    sources = dict.fromkeys(part for term in told for part in term.sources)
     return [*lines, *(f"{SOURCE}{shortened(part, WIDTH - len(SOURCE))}" for part in sources)]
-
-
-def _parts(source: str) -> list[str]:
-    """The citation of the formula, then the evidence of the number in it."""
-    formula, semicolon, evidence = source.partition("; ")
-    return [formula, evidence] if semicolon else [formula]
 
 
 def _wrapped(text: str, first: str, further: str) -> list[str]:
