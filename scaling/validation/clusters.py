@@ -18,7 +18,18 @@ from chipassay.scaling.cluster import Group, make_group
 from .rows import Run
 from .tables import Unusable, first_match
 
-COLUMNS = ("pattern", "chip_id", "memory_gb", "compute_share", "bandwidth_share", "power_w", "chips_per_node", "fabric", "reason")
+COLUMNS = (
+    "pattern",
+    "chip_id",
+    "memory_gb",
+    "compute_share",
+    "bandwidth_share",
+    "power_w",
+    "links_of",
+    "chips_per_node",
+    "fabric",
+    "reason",
+)
 
 KINDS = (
     ("EFA", ("efa",)),
@@ -86,10 +97,12 @@ def _scaled(curve: Curve, share: float) -> Curve:
 
 
 @lru_cache(maxsize=64)
-def _variant(chip_id: str, memory_gb: float | None, compute: float, bandwidth: float, power_w: float | None, reason: str) -> Profile:
+def _variant(
+    chip_id: str, memory_gb: float | None, compute: float, bandwidth: float, power_w: float | None, links_of: str, reason: str
+) -> Profile:
     """The chip's profile, with the memory and the shares of its rates that this part has."""
     profile = find_profile(chip_id)
-    if memory_gb is None and power_w is None and compute == bandwidth == 1.0:
+    if memory_gb is None and power_w is None and not links_of and compute == bandwidth == 1.0:
         return profile
     evidence = Evidence("derived", reason)
     memory = Quantity(memory_gb * 1e9, evidence) if memory_gb is not None else profile.memory_bytes
@@ -122,15 +135,16 @@ def _variant(chip_id: str, memory_gb: float | None, compute: float, bandwidth: f
         },
         peak_bandwidth_bytes_per_s=None if peak is None else Quantity(peak.value * bandwidth, evidence),
         memory_bytes=memory,
+        links=tuple(link for link in find_profile(links_of).links if link.group_size <= 4) if links_of else profile.links,
         power_w=profile.power_w if power_w is None else Quantity(power_w, evidence),
     )
 
 
 def chip_line(run: Run) -> Line | None:
     """The line of chips.csv that the chip's words mean; None where they are a chip's id. Unusable where they mean none."""
-    if run.chip.lower() in load_chips():
-        return None
     line = first_match("chips.csv", COLUMNS, run.chip)
+    if run.chip.lower() in load_chips():
+        return line if line is not None and line.text("chip_id") == run.chip.lower() else None
     if line is None:
         raise Unusable(f"the chip {run.chip!r} is not known")
     if not line.text("chip_id"):
@@ -149,6 +163,7 @@ def profile_of(run: Run) -> Profile:
         line.number_or_none("compute_share") or 1.0,
         line.number_or_none("bandwidth_share") or 1.0,
         line.number_or_none("power_w"),
+        line.text("links_of"),
         line.text("reason"),
     )
 
