@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..layer import core_times, pass_times, product_times
 from ..operations import Pass, Product, layer_operations
-from ..step import Side
+from ..sides import Side
 from .case import Case
 from .term import one
 
@@ -20,19 +20,23 @@ def operations_of(case: Case) -> dict[str, Parts]:
     """
     operations = layer_operations(case.cut, case.model.blocks[0])
     products = _products(operations.products, case)
-    forward, back, weights = ([(name, times[i]) for name, times in products] for i in range(3))
     memory = [(each.name, *_pass(each, case)) for each in operations.passes]
+    core: list[tuple[str, float, float]]
     if operations.cores:
-        core = [("attention", *(one(time) for time in core_times(operations.cores, case.machine, case.cut)))]
+        forward_s, backward_s = core_times(operations.cores, case.machine, case.cut)
+        core = [("attention", one(forward_s), one(backward_s))]
     else:
-        scores = _products(operations.score_products, case)
-        core = [(name, times[0], times[1] + times[2]) for name, times in scores]
+        core = [(name, times[0], times[1] + times[2]) for name, times in _products(operations.score_products, case)]
         core += [(each.name, *_pass(each, case)) for each in operations.scores]
     sides = case.sides
+    ahead: Parts = [(name, times[0]) for name, times in products]
+    ahead += [(name, time) for name, time, _ in (*core, *memory)]
+    back: Parts = [(name, time) for name, _, time in (*memory, *core)]
+    back += [(name, times[1]) for name, times in products]
     found = {
-        "F": [*forward, *((name, time) for name, time, _ in core), *((name, time) for name, time, _ in memory), *_said(sides[0])],
-        "B": [*_said(sides[1]), *((name, time) for name, _, time in memory), *((name, time) for name, _, time in core), *back],
-        "W": [(f"{name} weights", time) for name, time in weights],
+        "F": ahead + _said(sides[0]),
+        "B": _said(sides[1]) + back,
+        "W": [(f"{name} weights", times[2]) for name, times in products],
     }
     if case.plan.schedule not in ("zero-bubble", "dualpipe"):
         found["B"] += found.pop("W")
