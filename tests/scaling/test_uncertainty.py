@@ -137,5 +137,5 @@ def test_traffic_beyond_a_node_is_as_sure_as_the_network() -> None:
     machine, group = made()
     group = replace(group, inputs=(Input("network between nodes", "some", Evidence("assumed", "a guess")),))
     inside, beyond = (input_sigmas(machine, group, Plan(global_batch=64, tp=tp, dp=8)) for tp in (8, 16))
-    assert inside["tensor_parallel"] == LEVEL_SIGMA["measured"]
+    assert inside["tensor_parallel"] == LEVEL_SIGMA["derived"]  # one line without points
     assert beyond["tensor_parallel"] == inside["data_parallel"] == LEVEL_SIGMA["assumed"]
