@@ -1,0 +1,204 @@
+"""What the stages of a mixed plan say to each other: activations along a pipeline, and gradients between the copies of each layer.
+
+Where two kinds meet, each side's own network is asked how long it takes, as if the other were like it, and the slower one counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import constants
+from ..communication import collective_s, send_s, tensor_placement
+from ..overlap import exposed_s
+from ..placement import Placement
+from .records import MixedPipeline, MixedPlan, MixedStage
+from .stage_costs import FIRST, LAST
+from .tables import Tables
+
+Array = npt.NDArray[Any]
+
+
+def sends_s(tables: Tables, pipeline: MixedPipeline) -> list[float]:
+    """Seconds of one message over each border between stages, either way."""
+    used: dict[int, int] = {}
+    found = []
+    first_chip = []
+    for stage in pipeline.stages:
+        first_chip.append(used.get(stage.kind, 0))
+        used[stage.kind] = first_chip[-1] + pipeline.replicas * stage.tp
+    for index, (here, there) in enumerate(zip(pipeline.stages[:-1], pipeline.stages[1:], strict=True)):
+        found.append(border_s(tables, here, there, pipeline.microbatch, pipeline.replicas, first_chip[index]))
+    return found
+
+
+def border_s(tables: Tables, here: MixedStage, there: MixedStage, microbatch: int, replicas: int, first_chip: int) -> float:
+    """One message from a stage to the next.
+
+    ``first_chip``: the number of the first chip of ``here`` among those of its kind; the chips of its other replicas follow, then
+    ``there``, if it is of the same kind.
+    """
+    settings = tables.settings
+    split = min(here.tp, there.tp) if settings.scatter_gather or settings.sequence_parallel else 1
+    costs, row = tables.of_stage(here, microbatch)
+    size = float(costs.message_bytes[row])
+    if there.kind != here.kind:
+        other, row = tables.of_stage(there, microbatch)
+        size = max(size, float(other.message_bytes[row]))
+        time_s = max(_send_s(tables, stage, size / split, replicas, True) for stage in (here, there))
+    else:
+        per_node = tables.kinds[here.kind].group.chips_per_node
+        following = first_chip + replicas * here.tp
+        moves = ((0, 0), ((replicas - 1) * here.tp, (replicas - 1) * there.tp))
+        crosses = any((first_chip + a) // per_node != (following + b) // per_node for a, b in moves)
+        time_s = _send_s(tables, here, size / split, replicas, crosses)
+    sequence_parallel = settings.sequence_parallel and tables.model.seq_len % there.tp == 0
+    if settings.scatter_gather and there.tp > 1 and not sequence_parallel:
+        kind = tables.kinds[there.kind]
+        place = tensor_placement(there.tp, kind.group.chips_per_node)
+        time_s += float(collective_s("all_gather", size, place, kind.machine, kind.group.fabric))
+    return time_s
+
+
+def _send_s(tables: Tables, stage: MixedStage, size_bytes: float, replicas: int, crosses: bool) -> float:
+    kind = tables.kinds[stage.kind]
+    per_node = kind.group.chips_per_node
+    sharing = max(1, min(per_node, replicas * stage.tp))
+    return float(send_s(size_bytes, crosses, sharing, kind.machine, kind.group.fabric, per_node))
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The gradients of one stage, once a step."""
+
+    all_s: float
+    """With what is hidden beside the passes."""
+    exposed_s: float
+
+
+def units_of(pipeline: MixedPipeline) -> list[int]:
+    """Where the stages begin and end, in units of the model: the embedding, its layers, the logits."""
+    ends = np.cumsum([stage.layers for stage in pipeline.stages]) + 1
+    ends[-1] += 1
+    return [0, *ends.tolist()]
+
+
+def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
+    """Per pipeline and stage: the gradients summed over all that hold the same layers.
+
+    Pipelines are cut at different layers. Between two neighbouring cuts all layers have the same owners, one stage of each pipeline, and
+    are reduced as one message through a ring over them all.
+    """
+    cuts = np.unique(np.concatenate([units_of(pipeline) for pipeline in plan.pipelines]))
+    members = plan.replicas
+    per_gradient = tables.gradient_bytes(plan.kinds)
+    zero = plan.settings.zero_stage >= 1
+    scatter = np.zeros((len(plan.pipelines), len(cuts) - 1))
+    gather = np.zeros_like(scatter)
+    if members > 1:
+        owners = [_Owner.of(tables, plan, pipeline, cuts) for pipeline in plan.pipelines]
+        spanned = sum(owner.nodes for owner in owners)
+        for index, owner in enumerate(owners):
+            pattern = "reduce_scatter" if zero else "all_reduce"
+            scatter[index] = owner.collective_s(tables, pattern, per_gradient, members, spanned)
+            if zero:
+                gather[index] = owner.collective_s(tables, "all_gather", 0.0, members, spanned)
+    # A ring through unequal links runs at the pace of the slowest.
+    scatter_s, gather_s = scatter.max(axis=0), gather.max(axis=0)
+    share = constants.DP_HIDDEN_SHARE.value if plan.settings.overlap_dp else 0.0
+    found = []
+    for pipeline in plan.pipelines:
+        edges = np.searchsorted(cuts, units_of(pipeline))
+        tied = _tied_s(tables, pipeline, per_gradient)
+        rows = []
+        for index, stage in enumerate(pipeline.stages):
+            own = slice(edges[index], edges[index + 1])
+            back, ahead = float(scatter_s[own].sum()), float(gather_s[own].sum())
+            costs, row = tables.of_stage(stage, pipeline.microbatch)
+            at = (row, FIRST * (index == 0) + LAST * (index == len(pipeline.stages) - 1), stage.layers)
+            backward_s = float(costs.backward_input_s[at] + costs.backward_weight_s[at])
+            exposed = float(exposed_s(back, backward_s, share) + exposed_s(ahead, float(costs.forward_s[at]), share))
+            table = tied if index in (0, len(pipeline.stages) - 1) else 0.0
+            rows.append(Reduction(back + ahead + table, exposed + table))
+        found.append(rows)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Owner:
+    """What one pipeline holds between the cuts. Arrays by segment."""
+
+    kind: Array
+    weights: Array
+    """On one chip."""
+    element_bytes: Array
+    inside: Array
+    """Replicas of the pipeline that share a node."""
+    crossing: Array
+    """Rings that cross a node's border at once."""
+    nodes: Array
+
+    @classmethod
+    def of(cls, tables: Tables, plan: MixedPlan, pipeline: MixedPipeline, cuts: Array) -> _Owner:
+        edges = np.searchsorted(cuts, units_of(pipeline))
+        count, last = len(cuts) - 1, len(pipeline.stages) - 1
+        layers = np.clip(cuts[1:], 1, tables.model.layers + 1) - np.clip(cuts[:-1], 1, tables.model.layers + 1)
+        columns = {name: np.zeros(count) for name in ("kind", "weights", "element_bytes", "inside", "crossing", "nodes")}
+        for index, stage in enumerate(pipeline.stages):
+            own = slice(edges[index], edges[index + 1])
+            costs, row = tables.of_stage(stage, pipeline.microbatch)
+            held = costs.weights[row]
+            weights = layers[own] * (held[0, 1] - held[0, 0])
+            if index == 0:
+                weights[0] += held[FIRST, 0]
+            if index == last:
+                weights[-1] += held[LAST, 0] if last else held[FIRST + LAST, 0] - held[FIRST, 0]
+            per_node = tables.kinds[stage.kind].group.chips_per_node
+            inside = max(1, min(pipeline.replicas, per_node // stage.tp))
+            columns["kind"][own] = stage.kind
+            columns["weights"][own] = weights
+            columns["element_bytes"][own] = costs.kind.machine.element_bytes
+            columns["inside"][own] = inside
+            columns["crossing"][own] = max(1, min(per_node, plan.chips(stage.kind)) // inside)
+            columns["nodes"][own] = -(-pipeline.replicas // inside)
+        return cls(**columns)
+
+    def collective_s(self, tables: Tables, pattern: str, bytes_each: float, members: int, spanned: Array) -> Array:
+        """Seconds of the collective over all owners, as if all were like this one. ``bytes_each`` 0: those of a weight."""
+        done = np.zeros(len(self.kind))
+        for kind in np.unique(self.kind).astype(int):
+            here = self.kind == kind
+            group, machine = tables.kinds[kind].group, tables.kinds[kind].machine
+            inside = np.minimum(members, self.inside[here]).astype(np.int64)
+            place = Placement(
+                np.full(here.sum(), members), inside, self.crossing[here].astype(np.int64), spanned[here].astype(np.int64),
+                group.chips_per_node,
+            )  # fmt: skip
+            size = self.weights[here] * (bytes_each or self.element_bytes[here])
+            done[here] = collective_s(pattern, size, place, machine, group.fabric)
+        return done
+
+
+def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float) -> float:
+    """First and last stage both hold a tied token table and add up its gradients (Narayanan et al. 2021, arXiv 2104.04473)."""
+    model = tables.model
+    if not model.tied_embeddings or len(pipeline.stages) == 1:
+        return 0.0
+    ends = (pipeline.stages[0], pipeline.stages[-1])
+    times = []
+    for stage in ends:
+        kind = tables.kinds[stage.kind]
+        per_node = kind.group.chips_per_node
+        chips = pipeline.replicas * sum(other.tp for other in pipeline.stages if other.kind == stage.kind)
+        together = ends[0].kind == ends[1].kind and chips <= per_node
+        crossing = max(1, min(per_node, pipeline.replicas * stage.tp))
+        one = np.ones(1, np.int64)
+        place = Placement(
+            2 * one, (2 if together else 1) * one, (1 if together else crossing) * one, (1 if together else 2) * one, per_node
+        )
+        size = float(model.vocab) * model.hidden / stage.tp * per_gradient
+        times.append(float(collective_s("all_reduce", size, place, kind.machine, kind.group.fabric)[0]))
+    return max(times)
