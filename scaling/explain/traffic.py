@@ -140,6 +140,7 @@ def _data(case: Case, said: _Collectives) -> Iterator[Term]:
     each, element = one(reduced_bytes(case.plans, case.machine)), float(case.machine.element_bytes)
     m = case.microbatches
     often = m if zero >= 2 else 1
+    pieces = plan.layers_per_stage(case.model) if zero >= 3 else 1  # sharded weights move layer by layer
     wanted: list[tuple[str, str, str, float, float]] = []
 
     def add(what: str, pattern: str, place: str, bytes_each: float, count: float) -> None:
@@ -154,7 +155,9 @@ def _data(case: Case, said: _Collectives) -> Iterator[Term]:
         if one(case.plans.shard) < plan.dp * plan.cp:
             wanted.append(("gradients of replicas", "all_reduce", "replica", each * dense / one(case.plans.shard), often))
         add("weights", "all_gather", "shard", element, 2 * m if zero >= 3 else 1)
-    terms = [said.term("data_parallel", what, pattern, place, size, count) for what, pattern, place, size, count in wanted]
+    terms = [
+        said.term("data_parallel", what, pattern, place, size / pieces, count * pieces) for what, pattern, place, size, count in wanted
+    ]
     terms = [term for term in terms if term.seconds > 0]
     yield from terms
     table_s = 0.0
