@@ -139,7 +139,7 @@ def energy_of(
         raise InputError(f"a run over {tokens:g} tokens draws nothing; give a number above 0")
     if not 0 < goodput <= 1:
         raise InputError(f"goodput is {goodput:g}; give a share of wall time above 0, at most 1")
-    kinds = {kind: _chip_w(profile, kind, prediction.dtype) for kind in prediction.breakdown_s}
+    kinds = {kind: chip_w_in(profile, kind, prediction.dtype) for kind in prediction.breakdown_s}
     chips, step_s = prediction.chips, prediction.step_time_s
     rated_w = None if profile.power_w is None else profile.power_w.value
     host = Quantity(HOST_SHARE * rated_w, HOST) if rated_w is not None and site.host_w_per_chip is None else _given(site.host_w_per_chip)
@@ -183,7 +183,7 @@ def _given(value: float | None) -> Quantity | None:
     return None if value is None else Quantity(value, Evidence("assumed", "given by the user"))
 
 
-def _chip_w(profile: Profile, kind: str, dtype: str) -> Quantity:
+def chip_w_in(profile: Profile, kind: str, dtype: str) -> Quantity:
     """Watts of one chip in a kind of work: measured in the dtype, then in any, else a share of the rated power."""
     for op in KINDS.get(kind, ()):
         measured = {name: found for name, found in profile.sustained_power_w.items() if name.split()[0] == op}

@@ -20,6 +20,8 @@ MOST_TENSOR = 32
 """Largest TP degree worth trying: the part of a product left to each chip grows too small, even within one large node."""
 CONTEXT_TOKENS = 2048
 """Sequences are cut over chips where this many tokens or more stay on each (assumed; Llama 3, arXiv 2407.21783, table 4, left 8,192)."""
+WIDE_CONTEXT_TOKENS = 512
+"""The same of the wide grid."""
 
 
 def tensor_axis(model: Transformer, chips_per_node: int) -> tuple[int, ...]:
@@ -35,9 +37,9 @@ def pipeline_axis(model: Transformer) -> tuple[int, ...]:
     return tuple(sorted({*divisors(model.layers), *_powers_of_two(model.layers)}))
 
 
-def context_axis(model: Transformer) -> tuple[int, ...]:
-    """CP degrees worth trying: powers of two that leave each chip CONTEXT_TOKENS."""
-    return _powers_of_two(max(1, model.seq_len // CONTEXT_TOKENS))
+def context_axis(model: Transformer, tokens: int = CONTEXT_TOKENS) -> tuple[int, ...]:
+    """CP degrees worth trying: powers of two that leave each chip so many tokens."""
+    return _powers_of_two(max(1, model.seq_len // tokens))
 
 
 def recompute_axis(attention: str) -> tuple[Recompute, ...]:
@@ -64,18 +66,21 @@ def grid(
     *,
     batch_tolerance: float = 0.0,
     full: bool = False,
+    wide: bool = False,
+    recomputes: Sequence[Recompute] | None = None,
 ) -> Plans:
     """The legal plans worth trying, fields outside the columns as in ``settings``; whether they fit in memory is not looked at.
 
     ``batch_tolerance`` lets the batch move by that share, so that numbers of chips that are no power of two divide it. ``full`` tries
-    every divisor and every combination, those that cannot pay included. May be empty.
+    every divisor and every combination, those that cannot pay included; ``wide`` cuts sequences down to WIDE_CONTEXT_TOKENS and shards
+    gradients and weights beside a pipeline too. ``recomputes``: instead of the kinds that are worth trying. May be empty.
 
     >>> from chipassay.scaling.models import load_model
     >>> len(grid(load_model("llama3-8b"), 8, 8, 64)) > 100
     True
     """
     shared = settings or Plan(global_batch=global_batch)
-    rows = _layouts(model, chips, chips_per_node, full)
+    rows = _layouts(model, chips, chips_per_node, full, wide)
     rows["global_batch"] = fitted_batch(global_batch, rows["dp"], batch_tolerance)
     rows = _where(rows, rows["global_batch"] > 0)
 
@@ -88,8 +93,8 @@ def grid(
     if model.experts is not None:
         rows = _times(rows, ep=divisors(model.experts.count), expert_tp=(0, *tensor_degrees(model)) if full else (0, 1))
         rows = _where(rows, (rows["dp"] * rows["cp"] % rows["ep"] == 0) & (rows["expert_tp"] < rows["tp"]))
-    rows = _sharded(rows, chips_per_node, shared, full)
-    kinds = RECOMPUTES if full else recompute_axis(shared.attention)
+    rows = _sharded(rows, chips_per_node, shared, full, wide)
+    kinds = recomputes or (RECOMPUTES if full else recompute_axis(shared.attention))
     rows = _times(rows, recompute=[RECOMPUTES.index(kind) for kind in kinds])
     splits = (rows["tp"] > 1) & (model.seq_len % (rows["tp"] * rows["cp"]) == 0)
     if full:
@@ -125,18 +130,18 @@ def _where(rows: Rows, kept: Array) -> Rows:
     return {name: column[kept] for name, column in rows.items()}
 
 
-def _layouts(model: Transformer, chips: int, chips_per_node: int, full: bool) -> Rows:
+def _layouts(model: Transformer, chips: int, chips_per_node: int, full: bool, wide: bool = False) -> Rows:
     """tp, pp, cp and dp whose product is the number of chips."""
     tensor = tensor_degrees(model) if full else tensor_axis(model, chips_per_node)
     pipeline = range(1, model.layers + 1) if full else pipeline_axis(model)
-    context = divisors(model.seq_len) if full else context_axis(model)
+    context = divisors(model.seq_len) if full else context_axis(model, WIDE_CONTEXT_TOKENS if wide else CONTEXT_TOKENS)
     rows = _times({"tp": np.asarray(tensor, np.int64)}, pp=pipeline, cp=context)
     model_parallel = rows["tp"] * rows["pp"] * rows["cp"]
     rows["dp"] = chips // model_parallel
     return _where(rows, chips % model_parallel == 0)
 
 
-def _sharded(rows: Rows, chips_per_node: int, shared: Plan, full: bool) -> Rows:
+def _sharded(rows: Rows, chips_per_node: int, shared: Plan, full: bool, wide: bool) -> Rows:
     """Stages of ZeRO, over all replicas or over those of one node (hybrid sharding).
 
     Where there is a replica, stage 1 moves what stage 0 moves and needs less memory. Hybrid sharding saves what stage 3 moves between
@@ -147,7 +152,8 @@ def _sharded(rows: Rows, chips_per_node: int, shared: Plan, full: bool) -> Rows:
     in_node = np.maximum(1, chips_per_node // rows["tp"])
     rows["shard"] = np.where(hybrid == 1, in_node, replicas)
     kept = (hybrid == 0) | ((zero >= (1 if full else 3)) & (in_node > 1) & (in_node < replicas) & (replicas % in_node == 0))
-    kept &= (zero < 2) | (rows["pp"] == 1)
+    if not (full or wide):
+        kept &= (zero < 2) | (rows["pp"] == 1)
     if not full:
         kept &= zero == 3 if shared.offload == "all" else (zero == 0) == (replicas == 1)
     return _where(rows, kept)

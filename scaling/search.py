@@ -116,11 +116,12 @@ def price_all(
         )
     priced = price(model, plans, machine, group)
     if not priced.fitting:
-        raise _no_plan_fits(model, group, priced)
+        raise no_plan_fits(model, group, priced)
     return priced
 
 
-def _no_plan_fits(model: Transformer, group: Group, priced: Priced) -> NoPlanFits:
+def no_plan_fits(model: Transformer, group: Group, priced: Priced) -> NoPlanFits:
+    """What to say where nothing fits: the leanest plan, what it needs and what takes most of that."""
     leanest, capacity = int(np.argmin(priced.needed_bytes)), priced.machine.memory_bytes
     plan, needed = priced.plans.plan(leanest), float(priced.needed_bytes[leanest])
     kinds = memory_by_kind(model, plan, priced.machine)
