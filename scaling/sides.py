@@ -75,6 +75,11 @@ def sides(
     tp_back = tp_once * (1 + full)
     ep_back = ep_once * (1 + full)
     cp_back = cp_again + full * cp_once
+    if settings.schedule == "dualpipe":
+        hidden = _paired_share(plans)
+        compute_s = layer.forward.total_s + layer.backward_input.total_s + layer.backward_weight.total_s + again
+        left = exposed_s(ep_once + ep_back, compute_s, hidden) / np.maximum(ep_once + ep_back, np.finfo(float).tiny)
+        ep_once, ep_back = ep_once * left, ep_back * left
 
     if settings.overlap_tp:
         tp_forward = exposed_s(tp_once, layer.forward.matmul_s, constants.TP_HIDDEN_SHARE.value)
@@ -88,6 +93,12 @@ def sides(
     launches = layer.backward_input.launches + again_launches + exchanges * (1 + full)
     backward = Side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches)
     return forward, backward, Side(layer.backward_weight, 0.0, 0.0, 0.0, 0.0, layer.backward_weight.launches)
+
+
+def _paired_share(plans: Plans) -> Any:
+    """Share of the microbatches whose forward pass DualPipe runs beside another's backward pass, the exchanges of each beside the compute
+    of the other (DeepSeek-V3, arXiv 2412.19437, section 3.2.1): all but p / 2 + 2 of them (its published code, deepseek-ai/DualPipe)."""
+    return np.where(plans.pp > 1, np.maximum(0.0, 1 - (plans.pp / 2 + 2) / plans.microbatches), 0.0)
 
 
 def _context_s(

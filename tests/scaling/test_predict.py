@@ -207,7 +207,7 @@ def test_llama_3_405b_is_used_as_its_makers_print(dp: int, published: float) -> 
 
 
 def test_the_memory_of_a_step_that_ran_fits() -> None:
-    """The same run kept all activations of 16 microbatches in 80 GB: its FSDP shards optimizer and gradients, not weights (section 3.3.2)."""
+    """The same run kept all activations of 16 microbatches in 80 GB: FSDP shards optimizer and gradients, not weights (section 3.3.2)."""
     plan = Plan(global_batch=2048, tp=8, pp=16, dp=128, sequence_parallel=True, zero_stage=2)
     assert predict("llama3-405b", "16384xh100-sxm-80gb", plan).fits
 
