@@ -99,6 +99,25 @@ def test_spreading_experts_leaves_the_products_of_balanced_ones_alone() -> None:
     assert changed(model, plain(dp=8), plain(dp=8, ep=8), group) == {"expert_parallel", "data_parallel"}
 
 
+def test_dualpipe_hides_the_exchanges_of_paired_passes_behind_each_other() -> None:
+    """DeepSeek-V3 (arXiv 2412.19437), section 3.2.1: of 16 microbatches on 4 stages all but 4 forward passes run beside a backward pass."""
+    model = replace(MODELS["experts"], vocab=1)
+    slow, cost = toy_group(8, rate=1e11), constants.OVERLAP_COST.value
+    in_turn, paired = (plain(global_batch=32, dp=2, pp=4, ep=2, schedule=schedule) for schedule in ("1f1b", "dualpipe"))
+    exposed, hidden = (parts_of(model, plan, slow)["expert_parallel"] for plan in (in_turn, paired))
+    assert hidden / exposed == pytest.approx(4 / 16 + cost * 12 / 16, rel=1e-6)
+    few = replace(paired, global_batch=16)
+    assert parts_of(model, few, slow)["expert_parallel"] / exposed == pytest.approx((4 / 8 + cost * 4 / 8) / 2, rel=1e-6)
+
+
+def test_exchanges_longer_than_the_compute_stay_exposed_beyond_it() -> None:
+    model = replace(MODELS["experts"], vocab=1)
+    fast = toy_group(8, rate=1e30, bandwidth=1e30, overhead_s=0.0)
+    in_turn, paired = (plain(global_batch=32, dp=2, pp=4, ep=2, schedule=schedule) for schedule in ("1f1b", "dualpipe"))
+    exposed, hidden = (parts_of(model, plan, fast)["expert_parallel"] for plan in (in_turn, paired))
+    assert hidden == pytest.approx(exposed, rel=1e-6)
+
+
 # Sends
 
 
