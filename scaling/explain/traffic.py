@@ -116,7 +116,19 @@ def _experts(case: Case, said: _Collectives) -> Iterator[Term]:
     size = one(case.layer.dispatched_tokens) * case.model.hidden * case.machine.element_bytes
     again = plan.recompute_share if plan.recompute == "full" else 0.0
     count = case.microbatches * case.layers * 2 * (2 + again)
-    yield said.term("expert_parallel", "dispatch and combine", "all_to_all", "ep", size, count)
+    term = said.term("expert_parallel", "dispatch and combine", "all_to_all", "ep", size, count)
+    yield term
+    if plan.schedule == "dualpipe" and plan.pp > 1:
+        exposed_s = case.microbatches * case.layers * (one(case.sides[0].ep_s) + one(case.sides[1].ep_s))
+        cost = constants.OVERLAP_COST
+        yield Term(
+            "expert_parallel",
+            "hidden beside the paired pass",
+            f"-(1 - {cost.value:g}) x the traffic of all but p / 2 + 2 microbatches, at most their compute",
+            f"{seconds(exposed_s)} of {seconds(term.seconds)} stay exposed",
+            exposed_s - term.seconds,
+            f"DeepSeek-V3 (arXiv 2412.19437), section 3.2.1; cost of overlap {cost.evidence.level}: {cost.evidence.source}",
+        )
 
 
 def _hidden(kind: str, exposed_s: float, terms: list[Term], share: constants.Constant, beside: str) -> Term:
