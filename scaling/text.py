@@ -30,12 +30,12 @@ def seconds(value_s: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A ratio or a count with three digits that matter, without an exponent.
+    """A ratio or a count with three digits that matter, up to 10^15 without an exponent.
 
     >>> amount(2.618), amount(10384.4), amount(0.0042)
     ('2.62', '10,400', '0.0042')
     """
-    if value >= 1000:
+    if 1000 <= value < 1e15:
         digits = len(str(int(value))) - 3
         return f"{round(value, -digits):,.0f}"
     return f"{value:.3g}"

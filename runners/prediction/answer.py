@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from chipassay.scaling.models import Transformer
     from chipassay.scaling.sensitivity import Sensitivity
 
+LEAST_GOODPUT = 1e-6
+"""A run that trains for less than a millionth of the time does not end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -99,9 +102,10 @@ def answer(question: Question) -> Answer:
     price = q.price or default_price(q.group)
     alive = None if q.operation is None else goodput(prediction.chips, checkpoint_bytes(q.model, plan), q.operation)
     share = 1.0 if alive is None else alive.share
+    trains = share >= LEAST_GOODPUT
     energy, unknown = None, ""
     try:
-        energy = energy_of(prediction, q.group.profile, q.site, tokens=q.tokens, goodput=share or 1.0)
+        energy = energy_of(prediction, q.group.profile, q.site, tokens=q.tokens if trains else None, goodput=share if trains else 1.0)
     except MissingCell as error:
         unknown = str(error)
     return Answer(
@@ -110,7 +114,7 @@ def answer(question: Question) -> Answer:
         why_not="" if prediction.fits else fits_report(q.model, plan, machine, q.group),
         cost=None if price is None else cost_of(prediction, price),
         goodput=alive,
-        run=None if q.tokens is None or share <= 0 else run_cost(prediction, q.tokens, price, goodput=share),
+        run=None if q.tokens is None or not trains else run_cost(prediction, q.tokens, price, goodput=share),
         energy=energy,
         energy_unknown=unknown,
         terms=_terms(q, plan) if q.terms else None,

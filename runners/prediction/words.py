@@ -31,7 +31,7 @@ def told(answer: Answer, *, terms: bool, sensitivity: bool, curve: bool) -> Iter
     if answer.run is not None:
         yield answer.run.describe()
     elif answer.question.tokens is not None:
-        yield f"{answer.question.tokens:.4g} tokens: never, at a goodput of 0"
+        yield f"{answer.question.tokens:.4g} tokens: never, failures come faster than training goes on after them"
     if terms and answer.terms is not None:
         from chipassay.scaling.explain.text import describe_terms
 

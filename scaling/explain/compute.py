@@ -119,7 +119,7 @@ def _ends(case: Case) -> Iterator[Term]:
             f"{whole(tokens)} x {whole(columns)} x {model.hidden}: {_rated(3 * flops, one(work.matmul_s))} TFLOP/s, "
             f"{seconds(one(work.matmul_s))} {often}",
             case.microbatches * case.heads * one(work.matmul_s),
-            f"on the last stage; {source.level}: {source.source}",
+            f"logits lie on the last stage, as in Megatron-LM; {source.level}: {source.source}",
         )
         yield Term(
             "memory_bound",

@@ -122,7 +122,7 @@ def _update(case: Case) -> Iterator[Term]:
         time_s = one(case.machine.memory_s(each * owned, "adam"))
         formula = "bytes per weight x own weights / bandwidth"
         numbers = f"{each:.0f} bytes x {owned:.4g} weights at {each * owned / time_s / 1e9:.0f} GB/s"
-        source = f"bytes as counted in step.py; {memory.level}: {memory.source}"
+        source = f"bytes as counted in update.py; {memory.level}: {memory.source}"
     else:
         found, time_s = constants.HOST_ADAM_S_PER_WEIGHT, parts["optimizer"]
         formula, numbers = "time per weight x chips of the node x own weights", f"{found.value * 1e9:.3g} ns per weight, on the host"

@@ -38,7 +38,8 @@ class _Collectives:
             kind,
             what,
             "latency + bytes x bus factor / bus bandwidth",
-            f"{pattern} of {size_words(size_bytes)}, {place_words(where)}: {seconds(time_s)} each{rate}, x {whole(count)}",
+            f"{pattern} of {size_words(size_bytes)}, {place_words(where)}: {seconds(time_s)} each{rate}"
+            + ("" if count == 1 else f", x {whole(count)}"),
             count * time_s,
             f"{NCCL}; {self.evidence(where)}",
         )

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from chipassay.runners.cli import main
+from tests.scaling.toys import toy_link, toy_profile
 
 MODEL = ("--model", "llama3-8b")
 CLUSTER = ("--cluster", "16xh100-sxm-80gb")
@@ -66,6 +67,24 @@ def test_a_flag_of_long_runs_asks_for_the_goodput(capsys, flags) -> None:
 def test_what_is_infinite_is_null_in_json(capsys) -> None:
     _, found = as_json(capsys, *KNOWN, "--failures-per-chip-hour", "0")
     assert found["goodput"]["mean_between_failures_s"] is None
+
+
+def test_a_run_that_fails_all_the_time_never_ends(capsys) -> None:
+    hopeless = (*KNOWN, "--tokens", "1e12", "--failures-per-chip-hour", "50")
+    assert "1e+12 tokens: never" in run(capsys, *hopeless)[1]
+    _, found = as_json(capsys, *hopeless)
+    assert found["run"] is found["days"] is found["energy"]["run_kwh"] is None
+
+
+def test_a_measured_chip_whose_power_is_unknown_is_predicted_without_energy_and_cost(capsys, tmp_path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(toy_profile(links=(toy_link(),)).to_json())
+    told = (*MODEL, "--cluster", f"8x{path}", "--plan", "tp=8", "--batch", "8", "--explain", "--sensitivity")
+    code, out, _ = run(capsys, *told)
+    assert code in (0, 1)
+    assert "energy: unknown, profile toy: " in out
+    assert "cost: unknown" in out
+    assert as_json(capsys, *told)[1]["energy"] is None
 
 
 def test_checkpoints_at_a_given_bandwidth_take_their_bytes_over_it(capsys) -> None:
