@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
+from chipassay.results.errors import InputError
 from chipassay.scaling.cluster import Group, parse_cluster
 from chipassay.scaling.errors import IllegalPlan
 from chipassay.scaling.explain import Term, explain
 from chipassay.scaling.explain.text import WIDTH, describe_terms
+from chipassay.scaling.legal import check_plan
 from chipassay.scaling.machine import prepare
-from chipassay.scaling.models import load_model
-from chipassay.scaling.plan import Plan
+from chipassay.scaling.models import Transformer, load_model
+from chipassay.scaling.plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, OFFLOADS, OPTIMIZERS, RECOMPUTES, SCHEDULES, Plan
 from chipassay.scaling.plan_text import parse_plan
 from chipassay.scaling.predict import predict_ready
 from chipassay.scaling.ready import ready
@@ -44,6 +48,40 @@ def test_the_terms_of_every_kind_sum_to_the_breakdown(case) -> None:
     for kind, value_s in breakdown_s.items():
         assert sum(term.seconds for term in terms if term.kind == kind) == pytest.approx(value_s, abs=1e-9 * step_s), kind
     assert {term.kind for term in terms} <= set(breakdown_s)
+
+
+@st.composite
+def plans(draw) -> tuple[Transformer, Plan]:
+    """Plans on 32 chips, legal or not, with every field that a term depends on."""
+    model = load_model(draw(st.sampled_from(["gpt2", "llama3-8b", "mixtral-8x7b", "bert-large"])))
+    tp, pp, cp = (draw(st.sampled_from(degrees)) for degrees in ((1, 2, 4, 16), (1, 2, 4), (1, 2)))
+    dp = max(1, 32 // (tp * pp * cp))
+    flags = {
+        name: draw(st.booleans()) for name in ("sequence_parallel", "fused", "overlap_dp", "overlap_tp", "overlap_pp", "scatter_gather")
+    }
+    choices = {
+        "recompute": RECOMPUTES, "schedule": SCHEDULES, "attention": ATTENTIONS, "context_parallel": CONTEXT_PARALLELS, "host": HOSTS,
+        "optimizer": OPTIMIZERS, "offload": OFFLOADS, "zero_stage": (0, 1, 2, 3), "microbatch": (1, 2), "recompute_share": (0.5, 1.0),
+        "shard": (0, max(1, dp // 2)), "ep": (1, 4) if model.experts else (1,), "expert_tp": (0, 1) if model.experts else (0,),
+        "interleave": (1, 2),
+    }  # fmt: skip
+    chosen = {name: draw(st.sampled_from(values)) for name, values in choices.items()}
+    return model, Plan(global_batch=dp * 16, dp=dp, tp=tp, pp=pp, cp=cp, **flags, **chosen)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(plans())
+def test_the_terms_sum_to_the_breakdown_of_any_legal_plan(found: tuple[Transformer, Plan]) -> None:
+    model, plan = found
+    group = parse_cluster("32xh100-sxm-80gb").groups[0]
+    try:
+        check_plan(plan, model, 32)
+    except InputError:
+        assume(False)
+    case = model, plan, ready(group), group
+    terms, p = explain(*case), predict_ready(*case)
+    for kind, value_s in p.breakdown_s.items():
+        assert sum(term.seconds for term in terms if term.kind == kind) == pytest.approx(value_s, abs=1e-9 * p.step_time_s), kind
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[2]}")
