@@ -10,7 +10,7 @@ from .models import Transformer
 from .pipeline.simulate import makespan_s
 from .pipeline.stages import Stages
 from .plan import Plan
-from .step import Step
+from .step import Step, launch_s, waiting_s
 
 
 def stage_layers(model: Transformer, plan: Plan, head_layers: float) -> list[int]:
@@ -38,11 +38,13 @@ def stages_of(model: Transformer, plan: Plan, step: Step, index: int = 0) -> Sta
     rows = np.outer(layers, layer)
     rows[0] += embedding
     rows[-1] += head + model.mtp_depth * (head + layer)
-    # Hosts: the slowest stage's (of DualPipe's chips, which hold two stages, also the mirrored one's) and the others'.
-    slowest = plan.pp - 1 - int(np.argmax(rows.sum(axis=1)[::-1]))
-    waiting = np.outer(np.ones(plan.pp), [*(one(part) for part in passes.others_wait_s), 0.0])
-    waiting[[slowest, plan.pp - 1 - slowest] if plan.schedule == "dualpipe" else slowest] = [*(one(part) for part in passes.waiting_s), 0.0]
-    rows += waiting
+    by_layer, by_head, by_embedding = (np.array([one(part) for part in parts]) for parts in passes.launches)
+    launches = np.outer(layers, by_layer)
+    launches[0] += by_embedding
+    launches[-1] += by_head + model.mtp_depth * (by_head + by_layer)
+    ahead_s = waiting_s(rows[:, 0], launches[:, 0], launch_s(plan))
+    back_s = waiting_s(rows[:, 1] + rows[:, 2], launches[:, 1], launch_s(plan))
+    rows += np.stack([ahead_s, back_s, 0.0 * back_s], axis=1)
     settings = "1f1b" if plan.schedule == "interleaved" and plan.interleave == 1 else plan.schedule
     if plan.interleave > 1 and settings == "1f1b":
         settings = "interleaved"

@@ -22,6 +22,7 @@ from .machine import Machine
 from .models import Transformer
 from .pipeline.closed_form import pipeline_s
 from .placement import placements
+from .plan import Plan
 from .plans import Plans
 from .sides import Side, message_s, sides
 from .update import update_s
@@ -44,12 +45,16 @@ class Passes:
     embedding_s: tuple[Any, Any, Any]
     waiting_s: tuple[Any, Any]
     """What the chip waits for the host in the slowest stage, forward and backward."""
-    others_wait_s: tuple[Any, Any]
-    """The same, of the mean of the other stages."""
     slowest_layers: Any
     """Layers of the slowest stage."""
+    slowest_heads: Any
+    """How often it works out logits for each microbatch."""
+    slowest_embeddings: Any
+    """How often it looks up tokens for each microbatch."""
     slowest_s: Any
     """The slowest stage, all passes."""
+    launches: tuple[tuple[Any, Any], ...]
+    """Kernels launched forward and backward by a layer, by the head, by the embedding."""
     send_s: Any
     """One message between stages."""
 
@@ -89,12 +94,18 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     layer_s = forward.total_s + backward_input.total_s + backward_weight.total_s
     head_s = head_f.total_s + head_bi.total_s + head_bw.total_s
     alone = pp == 1
+    # The host launches kernels while the chip runs; where it is slower, the chip waits for it.
+    per_launch = launch_s(plans.settings)
     # A chip of DualPipe holds a stage and its mirror image, and half of the microbatches pass each of them.
     own = np.where((plans.settings.schedule == "dualpipe") & ~alone, 0.5, 1.0)
     last = own * (least + extra) + (1 - own) * most
-    full = most * layer_s >= last * layer_s + own * (1 + extra) * head_s + (1 - own) * (emb_f.total_s + emb_b.total_s)
+    logits = own * (1 + extra)
+    last_s = last * layer_s + logits * head_s + (1 - own) * (emb_f.total_s + emb_b.total_s)
+    layer_n = forward.launches + backward_input.launches + backward_weight.launches
+    last_n = last * layer_n + logits * (head_f.launches + head_bi.launches + head_bw.launches)
+    full = np.maximum(most * layer_s, per_launch * most * layer_n) >= np.maximum(last_s, per_launch * last_n)
     layers = np.where(alone, most + extra, np.where(full, most, last)).astype(float)
-    heads = np.where(alone, 1.0 + extra, np.where(full, 0.0, own * (1.0 + extra)))
+    heads = np.where(alone, 1.0 + extra, np.where(full, 0.0, logits))
     embeds = np.where(alone, 1.0, np.where(full, 0.0, 1.0 - own))
 
     def stage(side: Side, head: Work, embedding: Work | None) -> tuple[Any, Any]:
@@ -108,18 +119,15 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
     chip_f, launches_f = stage(forward, head_f, emb_f)
     chip_bi, launches_bi = stage(backward_input, head_bi, emb_b)
     chip_bw, launches_bw = stage(backward_weight, head_bw, None)
-    # The host runs ahead of the chip within a pass; where it is slower, the chip waits for it.
-    per_launch = constants.HOST_S_PER_KERNEL.value if plans.settings.host == "eager" else 0.0
-    around = constants.HOST_KERNELS_PER_PASS.value
-    host_f = _waiting(chip_f, per_launch * (launches_f + around))
-    host_b = _waiting(chip_bi + chip_bw, per_launch * (launches_bi + launches_bw + around))
+    host_f = waiting_s(chip_f, launches_f, per_launch)
+    host_b = waiting_s(chip_bi + chip_bw, launches_bi + launches_bw, per_launch)
     stage_f, stage_bi, stage_bw = chip_f + host_f, chip_bi + host_b, chip_bw
     # The other stages have layers alone to launch and to wait for.
     all_layers = model.layers + extra
     layer_b, launches_b = backward_input.total_s + backward_weight.total_s, backward_input.launches + backward_weight.launches
     each = (all_layers - layers) / np.maximum(1, pp - 1)
-    others_f = _waiting(each * forward.total_s, per_launch * (each * forward.launches + around))
-    others_b = _waiting(each * layer_b, per_launch * (each * launches_b + around))
+    others_f = waiting_s(each * forward.total_s, each * forward.launches, per_launch)
+    others_b = waiting_s(each * layer_b, each * launches_b, per_launch)
     all_f = all_layers * forward.total_s + (1 + extra) * head_f.total_s + emb_f.total_s + host_f + (pp - 1) * others_f
     all_b = all_layers * layer_b + (1 + extra) * (head_bi.total_s + head_bw.total_s) + emb_b.total_s + host_b + (pp - 1) * others_b
     m = plans.microbatches.astype(float)
@@ -157,12 +165,28 @@ def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> St
         (head_f.total_s, head_bi.total_s, head_bw.total_s),
         (emb_f.total_s, emb_b.total_s, 0.0),
         (host_f, host_b),
-        (others_f, others_b),
         layers,
+        heads,
+        embeds,
         stage_f + stage_bi + stage_bw,
+        (
+            (forward.launches, launches_b),
+            (head_f.launches, head_bi.launches + head_bw.launches),
+            (emb_f.launches, emb_b.launches),
+        ),
         send,
     )
     return Step({kind: np.broadcast_to(np.asarray(parts[kind], float), len(plans)) for kind in KINDS}, passes_of)
+
+
+def launch_s(settings: Plan) -> float:
+    """What the host takes to launch one kernel; captured graphs launch at no cost."""
+    return constants.HOST_S_PER_KERNEL.value if settings.host == "eager" else 0.0
+
+
+def waiting_s(chip_s: Any, launches: Any, per_launch_s: float) -> Any:
+    """How long the chip waits, in one pass of so many kernels, for the host that launches them."""
+    return _waiting(chip_s, per_launch_s * (launches + constants.HOST_KERNELS_PER_PASS.value))
 
 
 def _waiting(chip_s: Any, host_s: Any) -> Any:
