@@ -18,6 +18,8 @@ class Constant:
     evidence: Evidence
     fitted_on: tuple[str, ...] = ()
     """Sources of published runs (as the ``source`` column begins) on which it was calibrated; empty: on none."""
+    prior: float | None = None
+    """What was taken before any run was looked at: where a fit begins that leaves a source out."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,24 @@ HOST_S_PER_KERNEL = Constant(
     50e-6,
     "seconds of Python and driver per kernel of an eager framework, while the chip runs ahead or waits",
     Evidence("assumed", "3.4 ms for a layer of eager Megatron-DeepSpeed, forward, recomputed and backward"),
+    ("vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, single node",),
+    prior=16e-6,
 )
 HOST_KERNELS_PER_PASS = Constant(
     "host work around a pass",
     25.0,
     "what the host does for each pass of a microbatch beside its layers (data, loss, schedule), in kernels",
     Evidence("assumed", "1 ms a pass"),
+    ("vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, single node",),
+    prior=10.0,
 )
 HOST_SHARPNESS = Constant(
     "host beside chip",
     3.0,
     "exponent of the norm that joins the time of the host and that of the chip within a pass",
     Evidence("assumed", "between their sum (1) and the larger of them"),
+    ("vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, single node",),
+    prior=16.0,
 )
 DP_HIDDEN_SHARE = Constant(
     "hidden share of data-parallel traffic",
@@ -86,6 +94,8 @@ STRAGGLER_SIGMA = Constant(
     0.015,
     "standard deviation of the log speed of chips of one kind; every step waits for the slowest of them",
     Evidence("published", "Sinha et al. 2022 (arXiv 2208.11035): products on chips of one cluster differ by 8 % on average"),
+    ("Megatron-LM SC21", "Korthikanti et al. 2022", "vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, multi-node"),
+    prior=0.02,
 )
 
 FULL_CLOCK_W_PER_TFLOPS = Constant(
@@ -93,6 +103,8 @@ FULL_CLOCK_W_PER_TFLOPS = Constant(
     1.75,
     "watts that tensor cores would take for each TFLOP/s of 16-bit products at the clocks of short runs",
     Evidence("derived", "share of short-run rates in published runs on A100 (0.95), H100 (0.80) and B200 (0.72)"),
+    ("MosaicML llm-foundry MPT training benchmarks: H100 80GB BF16", "SimuMax v1.2 B200 formal summary", "Megatron-LM SC21"),
+    prior=1.0,
 )
 
 HOST_ADAM_S_PER_WEIGHT = Constant(

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .model_parts import Block
+from .models import Transformer
 from .plan import Plan
 from .plans import Plans
-from .transformer import Block, Transformer
 
 Array = npt.NDArray[Any]
 

@@ -73,29 +73,15 @@ class Case:
         """Layers of the slowest stage, further-token layers included."""
         return one(self.step.passes.slowest_layers)
 
-    @cached_property
-    def ends_on_slowest(self) -> tuple[float, float]:
-        """(how often the slowest stage works out logits for each microbatch, how often it looks up tokens): neither where one of the
-        fullest stages is the slowest. A chip of DualPipe holds both ends, and half of the microbatches pass each."""
-        logits = 1.0 + self.model.mtp_depth
-        if self.plan.pp == 1:
-            return logits, 1.0
-        passes = self.step.passes
-        layer_s, head_s = (sum(one(part) for part in parts) for parts in (passes.layer_s, passes.head_s))
-        rest_s = one(passes.slowest_s) - self.layers * layer_s - sum(one(part) for part in passes.waiting_s)
-        if rest_s < 0.1 * head_s:
-            return 0.0, 0.0
-        return (logits / 2, 0.5) if self.plan.schedule == "dualpipe" else (logits, 0.0)
-
     @property
     def heads(self) -> float:
         """Logits of the slowest stage for each microbatch."""
-        return self.ends_on_slowest[0]
+        return one(self.step.passes.slowest_heads)
 
     @property
     def embeddings(self) -> float:
         """Look-ups of tokens of the slowest stage for each microbatch."""
-        return self.ends_on_slowest[1]
+        return one(self.step.passes.slowest_embeddings)
 
     def stage_s(self, direction: int) -> float:
         """Seconds of the slowest stage forward (0) or backward (1), the waiting for the host not included."""

@@ -114,7 +114,7 @@ def regime_of(run: Run, predicted: Predicted, model: Transformer) -> str:
     """Kind of run, by what its step waits for (uncertainty.py): intervals are judged by these."""
     if run.measured_metric in LOOSE_METRICS:
         return "whole trainings"
-    return "mixture of experts" if model.experts is not None else regime(predicted.parts_s)
+    return "experts" if model.experts is not None else regime(predicted.parts_s)
 
 
 @dataclass(frozen=True, eq=False)
