@@ -19,6 +19,8 @@ class Tables:
     model: Transformer
     kinds: tuple[Kind, ...]
     settings: Plan
+    known_sends: dict[tuple[int, float, int, bool], float] = field(default_factory=dict, repr=False)
+    """Messages timed before, by kind, size, chips that send at once, and whether they cross nodes."""
     _known: dict[tuple[int, Option], StageCosts] = field(default_factory=dict, repr=False)
 
     def prepare(self, kind: int, options: Sequence[Option]) -> StageCosts:

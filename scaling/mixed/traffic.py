@@ -67,7 +67,10 @@ def _send_s(tables: Tables, stage: MixedStage, size_bytes: float, replicas: int,
     kind = tables.kinds[stage.kind]
     per_node = kind.group.chips_per_node
     sharing = max(1, min(per_node, replicas * stage.tp))
-    return float(send_s(size_bytes, crosses, sharing, kind.machine, kind.group.fabric, per_node))
+    key = (stage.kind, size_bytes, sharing, crosses)
+    if key not in tables.known_sends:
+        tables.known_sends[key] = float(send_s(size_bytes, crosses, sharing, kind.machine, kind.group.fabric, per_node))
+    return tables.known_sends[key]
 
 
 @dataclass(frozen=True)
