@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chipassay.scaling.models import Transformer
+from chipassay.scaling.models import Transformer, load_model
 from chipassay.scaling.pipeline.simulate import makespan_s
 from chipassay.scaling.pipelined import played, stage_layers, stages_of
 from chipassay.scaling.plan import Plan
-from chipassay.scaling.step import Step
+from chipassay.scaling.predict import predict_ready
+from chipassay.scaling.step import Step, step
 
+from .random_plans import group_of_64, random_plans
 from .toy_models import DENSE
 from .toys import only_products, plain, step_of, toy_fabric, toy_group
 
@@ -136,3 +138,18 @@ def test_a_host_that_is_waited_for_slows_every_stage() -> None:
     result = step_of(EQUAL, plan, toy_group(4, rate=1e25, bandwidth=1e25, overhead_s=0.0, busbw=1e25))
     forward = stages_of(EQUAL, plan, result).forward_s.sum(axis=1)
     assert forward.min() > 0.5 * forward.max() > 0
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["gpt3-125m", "opt-125m", "bert-large", "llama3-8b", "mixtral-8x7b", "deepseek-v2-lite", "gpt3-175b"])
+def test_shipped_models_play_within_a_tenth_of_the_closed_form(name: str, schedule: Any) -> None:
+    """Small models whose hosts are waited for and large ones, stages of two layers beside stages of one, logits, experts."""
+    model = load_model(name)
+    group, machine = group_of_64()
+    plans = random_plans(model, Plan(global_batch=64, schedule=schedule), 12, seed=41)
+    with np.errstate(all="raise", under="ignore"):
+        batch = step(model, plans, machine, group).step_time_s
+        for index in range(len(plans)):
+            plan = plans.plan(index)
+            assert predict_ready(model, plan, machine, group).step_time_s == pytest.approx(batch[index], rel=0.1), plan

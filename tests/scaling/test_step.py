@@ -204,3 +204,24 @@ def test_stragglers_lengthen_all_other_parts_alike(monkeypatch: pytest.MonkeyPat
     parts = parts_of(GPT, plain(dp=8), toy_group(8))
     late = parts.pop("stragglers")
     assert late / sum(parts.values()) == pytest.approx(0.02 * 1.4236, rel=0.02)
+
+
+# Further tokens and windows
+
+
+def test_a_layer_for_further_tokens_adds_a_layer_and_its_logits() -> None:
+    """DeepSeek-V3 (arXiv 2412.19437), section 2.2; its projection of 2h to h, an eighth of a layer at most, is left out."""
+    without, with_one = (replace(DENSE, mtp_depth=depth) for depth in (0, 1))
+    before, after = (parts_of(model, plain(), only_products())["matmul"] for model in (without, with_one))
+    flops = 6 * 8 * TOKENS * (DENSE.layer_matmul_parameters + 1024 * 32000)
+    assert after - before == pytest.approx(flops / RATE, rel=1e-9)
+    whole = with_one.training_flops_per_token(causal=False) - without.training_flops_per_token(causal=False)
+    assert flops / (8 * TOKENS) < whole < 1.25 * flops / (8 * TOKENS)
+
+
+def test_windows_shorten_the_attention_of_their_layers_alone() -> None:
+    """A window of 256 of 2,048 positions: w - w^2 / 2s = 240 of 1,024 on average, and less than two tiles of 128 more."""
+    full, some = (parts_of(MODELS[name], plain(), only_products()) for name in ("dense", "windows in most layers"))
+    assert some["matmul"] == full["matmul"]
+    in_window = (some["attention"] - full["attention"] / 4) / (full["attention"] * 3 / 4)
+    assert 240 / 1024 <= in_window < (240 + 256) / 1024

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chipassay.results.profile import Quantity
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.plan import RECOMPUTES, Plan
 from chipassay.scaling.plans import Plans
@@ -17,7 +18,7 @@ from chipassay.scaling.step import step
 
 from .random_plans import CHIPS, SHARED, group_of_64, random_plans
 from .toy_models import GPT, MODELS
-from .toys import machine_of, toy_fabric, toy_group
+from .toys import MEASURED, machine_of, toy_fabric, toy_group, with_profile
 
 KNOBS = {
     "products": ("rate", 1e13, 1e16),
@@ -122,3 +123,14 @@ def test_sequence_parallelism_never_adds_memory_bound_work() -> None:
     off, on = (step(MODEL, replace(plans, sequence_parallel=np.full(len(plans), how)), machine, group).parts_s for how in (0, 1))
     assert np.all(on["memory_bound"] <= off["memory_bound"] * (1 + 1e-12))
     assert np.all((on["memory_bound"] < off["memory_bound"]) | (plans.tp == 1))
+
+
+def test_a_faster_link_to_the_host_never_slows_a_step() -> None:
+    shared = Plan(global_batch=64, offload="optimizer")
+    plans = random_plans(GPT, shared, 100, seed=37)
+    times = []
+    for rate in (10e9, 20e9, 40e9):
+        group = with_profile(toy_group(CHIPS), host_link_bytes_per_s={"host_to_device pinned": Quantity(rate, MEASURED)})
+        times.append(step(GPT, plans, machine_of(group), group).step_time_s)
+    assert np.all(times[0] > times[1])
+    assert np.all(times[1] > times[2])
