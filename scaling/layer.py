@@ -148,8 +148,8 @@ def _block_times(cut: Cut, block: Any, machine: Machine) -> dict[str, Any]:
     memory_f, memory_b, kernels_f, kernels_b = pass_times(ops.passes, machine)
     if ops.cores:
         core_f, core_b = core_times(ops.cores, machine, cut)
-        core_kernels = len(ops.cores)
-        core_backward_kernels = 3 * len(ops.cores)  # the sum of output times gradient, the core, the conversion of dQ
+        core_kernels = float(len(ops.cores))
+        core_backward_kernels = 3.0 * len(ops.cores)  # the sum of output times gradient, the core, the conversion of dQ
     else:
         score_f, score_dgrad, score_wgrad = (x.sum(axis=0) for x in product_times(ops.score_products, machine, cut))
         pass_f, pass_b, core_kernels, core_backward_kernels = pass_times(ops.scores, machine)

@@ -103,7 +103,7 @@ class Operations:
     """The passes of an unfused attention core, which selective recomputation repeats."""
     score_products: tuple[Product, ...]
     """The products of an unfused attention core."""
-    tp_exchanges: float
+    tp_exchanges: Any
     """Pairs of TP collectives of the forward pass (all-gather and reduce-scatter, or one all-reduce)."""
     dispatched_tokens: Any
     """Tokens times experts that one rank sends to experts elsewhere and gets back; 0 without experts."""
@@ -125,7 +125,7 @@ def layer_operations(cut: Cut, block: Block) -> Operations:
         cores = (Core(model.heads / cut.tp, cut.kv_heads, _core_dim(model), window),)
     dispatched: Any = 0.0
     # Attention and MLP side by side end in one sum (GPT-J, Falcon).
-    exchanges = 1.0 if model.parallel else 2.0
+    exchanges: Any = 1.0 if model.parallel else 2.0
     if block.has_experts:
         mlp, mlp_passes, dispatched = _experts(cut)
         products += mlp
