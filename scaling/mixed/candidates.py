@@ -114,8 +114,9 @@ def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, eve
     count, limit = known.count, known.machine.memory_bytes
     again = recompute_axis(tables.settings.attention)
     degrees = [tp for tp in tensor_axis(tables.model, known.group.chips_per_node) if tp <= count]
+    sizes = microbatch_axis(tables.settings.global_batch)
+    costs = tables.all_of(kind, tuple((tp, size, kind_of) for size in sizes for tp in degrees for kind_of in again))
     options = [(tp, microbatch, kind_of) for tp in degrees for kind_of in again]
-    costs = tables.prepare(kind, options)
     numbers = range(1, most_stages + 1) if every or count <= FEW_CHIPS else STAGES
     rows = [
         (costs.row[option], option[0], again.index(option[2]), stages)  # type: ignore[arg-type]
@@ -144,7 +145,8 @@ def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, eve
     kept = costs.fixed_bytes[row, 0, 1] <= limit
     found = Choices(
         kind, tp, stages, again, recompute_index, layer_s, empty_s, extra(FIRST), extra(LAST), costs.fixed_bytes[row, 0, 0],
-        each(costs.fixed_bytes), each(costs.flight_bytes), each(costs.optimizer_bytes), each(costs.weights), float(costs.message_bytes[0]),
+        each(costs.fixed_bytes), each(costs.flight_bytes), each(costs.optimizer_bytes), each(costs.weights),
+        float(costs.message_bytes[row[0]]),
     )  # fmt: skip
     columns = {name: value[kept] for name, value in vars(found).items() if isinstance(value, np.ndarray)}
     return Choices(**{**vars(found), **columns})

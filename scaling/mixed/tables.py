@@ -29,6 +29,13 @@ class Tables:
         self._known.update({(kind, option): costs for option in options})
         return costs
 
+    def all_of(self, kind: int, options: tuple[Option, ...]) -> StageCosts:
+        """The same, made once."""
+        found = self._known.get((kind, options[0]))
+        if found is None or any(option not in found.row for option in options):
+            found = self.prepare(kind, options)
+        return found
+
     def of(self, kind: int, option: Option) -> tuple[StageCosts, int]:
         """The table that has an option, and its row there."""
         found = self._known.get((kind, option))

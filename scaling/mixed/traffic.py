@@ -96,21 +96,15 @@ def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
     are reduced as one message through a ring over them all.
     """
     cuts = np.unique(np.concatenate([units_of(pipeline) for pipeline in plan.pipelines]))
-    members = plan.replicas
     per_gradient = tables.gradient_bytes(plan.kinds)
-    zero = plan.settings.zero_stage >= 1
-    scatter = np.zeros((len(plan.pipelines), len(cuts) - 1))
-    gather = np.zeros_like(scatter)
-    if members > 1:
-        owners = [_Owner.of(tables, plan, pipeline, cuts) for pipeline in plan.pipelines]
-        spanned = sum(owner.nodes for owner in owners)
-        for index, owner in enumerate(owners):
-            pattern = "reduce_scatter" if zero else "all_reduce"
-            scatter[index] = owner.collective_s(tables, pattern, per_gradient, members, spanned)
-            if zero:
-                gather[index] = owner.collective_s(tables, "all_gather", 0.0, members, spanned)
-    # A ring through unequal links runs at the pace of the slowest.
-    scatter_s, gather_s = scatter.max(axis=0), gather.max(axis=0)
+    scatter_s = gather_s = np.zeros(len(cuts) - 1)
+    if plan.replicas > 1:
+        owners = _owners(tables, plan, cuts)
+        if plan.settings.zero_stage >= 1:
+            scatter_s = owners.ring_s(tables, "reduce_scatter", per_gradient)
+            gather_s = owners.ring_s(tables, "all_gather", 0.0)
+        else:
+            scatter_s = owners.ring_s(tables, "all_reduce", per_gradient)
     share = constants.DP_HIDDEN_SHARE.value if plan.settings.overlap_dp else 0.0
     found = []
     for pipeline in plan.pipelines:
@@ -131,9 +125,10 @@ def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Owner:
-    """What one pipeline holds between the cuts. Arrays by segment."""
+class _Owners:
+    """What the pipelines hold between the cuts. Arrays of shape (pipelines, segments)."""
 
+    members: int
     kind: Array
     weights: Array
     """On one chip."""
@@ -144,45 +139,46 @@ class _Owner:
     """Rings that cross a node's border at once."""
     nodes: Array
 
-    @classmethod
-    def of(cls, tables: Tables, plan: MixedPlan, pipeline: MixedPipeline, cuts: Array) -> _Owner:
-        edges = np.searchsorted(cuts, units_of(pipeline))
-        count, last = len(cuts) - 1, len(pipeline.stages) - 1
-        layers = np.clip(cuts[1:], 1, tables.model.layers + 1) - np.clip(cuts[:-1], 1, tables.model.layers + 1)
-        columns = {name: np.zeros(count) for name in ("kind", "weights", "element_bytes", "inside", "crossing", "nodes")}
+    def ring_s(self, tables: Tables, pattern: str, bytes_each: float) -> Array:
+        """Seconds of a collective over all owners of each segment: the longest that it would take if all were like one of them, for a ring
+        through unequal links runs at the pace of the slowest. ``bytes_each`` 0: those of a weight."""
+        done = np.zeros(self.kind.shape)
+        spanned = np.broadcast_to(self.nodes.sum(axis=0), self.kind.shape)
+        for kind in np.unique(self.kind):
+            here = self.kind == kind
+            group, machine = tables.kinds[kind].group, tables.kinds[kind].machine
+            inside = self.inside[here]
+            place = Placement(np.full(inside.shape, self.members), inside, self.crossing[here], spanned[here], group.chips_per_node)
+            size = self.weights[here] * (bytes_each or self.element_bytes[here])
+            done[here] = collective_s(pattern, size, place, machine, group.fabric)
+        slowest: Array = done.max(axis=0)
+        return slowest
+
+
+def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
+    shape = (len(plan.pipelines), len(cuts) - 1)
+    kind, inside, crossing, nodes = (np.zeros(shape, np.int64) for _ in range(4))
+    weights, element = np.zeros(shape), np.zeros(shape)
+    layers = np.diff(np.clip(cuts, 1, tables.model.layers + 1))
+    for p, pipeline in enumerate(plan.pipelines):
+        edges, last = np.searchsorted(cuts, units_of(pipeline)), len(pipeline.stages) - 1
         for index, stage in enumerate(pipeline.stages):
             own = slice(edges[index], edges[index + 1])
             costs, row = tables.of_stage(stage, pipeline.microbatch)
             held = costs.weights[row]
-            weights = layers[own] * (held[0, 1] - held[0, 0])
+            weights[p, own] = layers[own] * (held[0, 1] - held[0, 0])
             if index == 0:
-                weights[0] += held[FIRST, 0]
+                weights[p, edges[0]] += held[FIRST, 0]
             if index == last:
-                weights[-1] += held[LAST, 0] if last else held[FIRST + LAST, 0] - held[FIRST, 0]
+                weights[p, edges[-1] - 1] += held[LAST, 0] if last else held[FIRST + LAST, 0] - held[FIRST, 0]
             per_node = tables.kinds[stage.kind].group.chips_per_node
-            inside = max(1, min(pipeline.replicas, per_node // stage.tp))
-            columns["kind"][own] = stage.kind
-            columns["weights"][own] = weights
-            columns["element_bytes"][own] = costs.kind.machine.element_bytes
-            columns["inside"][own] = inside
-            columns["crossing"][own] = max(1, min(per_node, plan.chips(stage.kind)) // inside)
-            columns["nodes"][own] = -(-pipeline.replicas // inside)
-        return cls(**columns)
-
-    def collective_s(self, tables: Tables, pattern: str, bytes_each: float, members: int, spanned: Array) -> Array:
-        """Seconds of the collective over all owners, as if all were like this one. ``bytes_each`` 0: those of a weight."""
-        done = np.zeros(len(self.kind))
-        for kind in np.unique(self.kind).astype(int):
-            here = self.kind == kind
-            group, machine = tables.kinds[kind].group, tables.kinds[kind].machine
-            inside = np.minimum(members, self.inside[here]).astype(np.int64)
-            place = Placement(
-                np.full(here.sum(), members), inside, self.crossing[here].astype(np.int64), spanned[here].astype(np.int64),
-                group.chips_per_node,
-            )  # fmt: skip
-            size = self.weights[here] * (bytes_each or self.element_bytes[here])
-            done[here] = collective_s(pattern, size, place, machine, group.fabric)
-        return done
+            together = max(1, min(pipeline.replicas, per_node // stage.tp))
+            kind[p, own] = stage.kind
+            element[p, own] = costs.kind.machine.element_bytes
+            inside[p, own] = together
+            crossing[p, own] = max(1, min(per_node, plan.chips(stage.kind)) // together)
+            nodes[p, own] = -(-pipeline.replicas // together)
+    return _Owners(plan.replicas, kind, weights, element, inside, crossing, nodes)
 
 
 def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float) -> float:

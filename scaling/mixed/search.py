@@ -1,0 +1,218 @@
+"""The best plan for a cluster of several kinds of chips, beside what its parts would do alone and what an even split does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chipassay.results.profile import Profile
+
+from ..cluster import Cluster, parse_cluster
+from ..errors import IllegalPlan, MissingCell, NoPlanFits
+from ..models import Transformer, load_model
+from ..plan import Plan
+from ..predict import Prediction
+from ..search import default_global_batch, search
+from .enumerate import Candidate, Enumeration
+from .evaluate import Costed, predict_mixed
+from .even import even_split
+from .kinds import Kind, kinds_of
+from .pools import Solver
+from .records import MixedPlan, MixedPrediction
+from .tables import Tables
+
+MOST_SOLVED = 160
+"""Plans on one choice of kinds whose splits are solved, the best by estimate."""
+PLAYED = 6
+"""Of these, those played through pass by pass."""
+EVERY_COUNT = 8
+"""Up to so many chips of a kind each smaller number of them is tried alone, too."""
+
+
+@dataclass(frozen=True)
+class MixedOption:
+    """A plan on some of a cluster's kinds."""
+
+    kinds: tuple[str, ...]
+    """Those that work in it."""
+    prediction: MixedPrediction | Prediction
+    """A Prediction where one kind works by a plan of ``search``."""
+
+    @property
+    def step_time_s(self) -> float:
+        return self.prediction.step_time_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.prediction.tokens_per_s
+
+    @property
+    def text(self) -> str:
+        """The plan in one line."""
+        if isinstance(self.prediction, MixedPrediction):
+            return self.prediction.text
+        return f"{self.prediction.cluster}: {self.prediction.plan.describe()}"
+
+
+@dataclass(frozen=True)
+class MixedAnswer:
+    """What a cluster of several kinds does best, and what else it could."""
+
+    best: MixedOption
+    all_kinds: MixedOption | None
+    """The best plan in which every kind works; None: none fits."""
+    even_split: MixedOption | None
+    """The best plan that treats all chips alike; None: none fits."""
+    without: tuple[MixedOption, ...]
+    """The best plan of each smaller choice of kinds, the fastest first."""
+    separate_tokens_per_s: float
+    """What the kinds train together as whole separate jobs, each with the same batch. They make one model each."""
+    tried: int
+    """Plans that were priced."""
+    solved: int
+    """Of these, plans whose splits were solved."""
+    bound_s: float
+    """No plan of those that can be formed takes less by the common cost (of what was priced and not solved, the least)."""
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+
+        def one(option: MixedOption | None) -> dict[str, Any] | None:
+            return None if option is None else {"kinds": option.kinds, "text": option.text, **option.prediction.to_dict()}
+
+        return {
+            "best": one(self.best), "all_kinds": one(self.all_kinds), "even_split": one(self.even_split),
+            "without": [one(option) for option in self.without], "separate_tokens_per_s": self.separate_tokens_per_s,
+            "tried": self.tried, "solved": self.solved, "bound_s": self.bound_s, "notes": self.notes,
+        }  # fmt: skip
+
+
+def plan_mixed(
+    model: Transformer | str,
+    cluster: Cluster | str,
+    global_batch: int | None = None,
+    *,
+    dtype: str | None = None,
+    settings: Plan | None = None,
+    profiles: Mapping[str, Profile] | None = None,
+    every: bool = False,
+) -> MixedAnswer:
+    """The fastest plan of a model on a cluster of one or more kinds of chips at a global batch (about four million tokens if None).
+
+    ``settings``: what all plans share (attention, optimizer, overlap, ...). ``every`` drops nothing by its estimate: exact, and for small
+    clusters alone. Raises NoPlanFits where nothing fits.
+
+    >>> answer = plan_mixed("gpt3-1.3b", "8xa100-sxm-80gb+8xv100-sxm2-32gb", 64)
+    >>> answer.best.step_time_s <= min(option.step_time_s for option in answer.without)
+    True
+    """
+    transformer = load_model(model) if isinstance(model, str) else model
+    if isinstance(cluster, str):
+        cluster = parse_cluster(cluster, profiles)
+    batch = global_batch or default_global_batch(transformer, cluster.count)
+    kinds, notes = kinds_of(cluster, dtype)
+    shared = replace(settings or Plan(global_batch=batch, sequence_parallel=True), global_batch=batch, zero_stage=1)
+    return _Search(transformer, kinds, shared, cluster.name, notes, every).answer()
+
+
+@dataclass(eq=False)
+class _Search:
+    model: Transformer
+    kinds: tuple[Kind, ...]
+    settings: Plan
+    cluster: str
+    notes: tuple[str, ...]
+    every: bool
+
+    def answer(self) -> MixedAnswer:
+        tables = Tables(self.model, self.kinds, self.settings)
+        batch = self.settings.global_batch
+        alone = {frozenset({index}): self._alone(index) for index in range(len(self.kinds))}
+        enumeration = Enumeration(tables, batch, self.every)
+        fastest = min((one.step_time_s for one in alone.values() if one is not None), default=float("inf"))
+        candidates = enumeration.candidates(fastest if fastest < float("inf") else 1e9)
+        solver = Solver(tables, batch)
+        options: dict[frozenset[int], MixedOption] = {}
+        solved, bounds = 0, []
+        for some, plans in candidates.items():
+            limit = min((option.step_time_s for kinds, option in options.items() if kinds <= some), default=float("inf"))
+            found, count, bound = self._solve(solver, plans, alone.get(some), limit if len(some) < len(self.kinds) else float("inf"))
+            solved += count
+            bounds.append(bound)
+            option = self._played(tables, some, found, alone.get(some))
+            if option is not None:
+                options[some] = option
+        if not options:
+            raise NoPlanFits(f"{self.model.name} does not fit on {self.cluster}, by any split over its kinds of chips; use more chips", 0.0)
+        return self._told(tables, options, enumeration.seen, solved, min(bounds))
+
+    def _alone(self, kind: int) -> Prediction | None:
+        """The best plan of one kind alone, of fewer of its chips too: a number that divides well may beat a larger one."""
+        known = self.kinds[kind]
+        count = known.count
+        counts = range(1, count + 1) if count <= EVERY_COUNT else sorted({count >> power << power for power in range(count.bit_length())})
+        best: Prediction | None = None
+        for some in counts:
+            try:
+                settings = replace(self.settings, sequence_parallel=False, zero_stage=0)
+                ranked = search(self.model, known.group.with_count(some), known.machine, self.settings.global_batch, settings=settings)
+            except (IllegalPlan, NoPlanFits, MissingCell):
+                continue
+            if best is None or ranked.best.step_time_s < best.step_time_s:
+                best = ranked.best
+        return best
+
+    def _solve(
+        self, solver: Solver, plans: list[Candidate], alone: Prediction | None, limit_s: float
+    ) -> tuple[list[tuple[MixedPlan, Costed]], int, float]:
+        """The best plans of one choice of kinds by the common cost, how many were solved, and the least bound of the others."""
+        best = min(limit_s, float("inf") if alone is None else alone.step_time_s * 1.02)
+        found: list[tuple[MixedPlan, Costed]] = []
+        solved, left = 0, float("inf")
+        for plan in plans:
+            if plan.bound_s >= best:
+                continue
+            if solved >= MOST_SOLVED and not self.every:
+                left = min(left, plan.bound_s)
+                continue
+            one = solver.plan(plan.pools())
+            solved += 1
+            if one is not None:
+                found.append(one)
+                best = min(best, one[1].step_time_s)
+        found.sort(key=lambda pair: pair[1].step_time_s)
+        return found[:PLAYED], solved, min(left, best)
+
+    def _played(
+        self, tables: Tables, some: frozenset[int], found: list[tuple[MixedPlan, Costed]], alone: Prediction | None
+    ) -> MixedOption | None:
+        names = tuple(self.kinds[index].name for index in sorted(some))
+        predictions: list[MixedPrediction | Prediction] = [predict_mixed(tables, plan, self.cluster) for plan, _ in found]
+        predictions += [alone] if alone is not None else []
+        return MixedOption(names, min(predictions, key=lambda one: one.step_time_s)) if predictions else None
+
+    def _told(self, tables: Tables, options: Mapping[frozenset[int], MixedOption], tried: int, solved: int, bound_s: float) -> MixedAnswer:
+        whole = frozenset(range(len(self.kinds)))
+        best_kinds = min(options, key=lambda some: (options[some].step_time_s, len(some)))
+        best, together = options[best_kinds], options.get(whole)
+        notes = list(self.notes if len(best_kinds) > 1 else ())
+        smaller = sorted((option for some, option in options.items() if some != whole), key=lambda option: option.step_time_s)
+        if best_kinds != whole:
+            unused = ", ".join(self.kinds[index].name for index in sorted(whole - best_kinds))
+            if together is None:
+                notes.append(f"leave out {unused}: no plan in which it works, too, fits")
+            else:
+                slower = together.step_time_s / best.step_time_s - 1
+                notes.append(f"leave out {unused}: with it the step takes {slower:.1%} longer, even by the best plan found")
+        elif smaller:
+            gain = smaller[0].step_time_s / best.step_time_s - 1
+            notes.append(f"{gain:.1%} faster than the best of fewer kinds ({', '.join(smaller[0].kinds)})")
+        if self.model.experts is not None:
+            notes.append("experts are not spread over chips of several kinds (ep 1) in mixed plans")
+        separate = sum(options[frozenset({i})].tokens_per_s for i in whole if frozenset({i}) in options)
+        evened = even_split(tables)
+        names = tuple(kind.name for kind in self.kinds)
+        even = None if evened is None else MixedOption(names, predict_mixed(tables, evened, self.cluster))
+        return MixedAnswer(best, together, even, tuple(smaller), separate, tried, solved, bound_s, tuple(notes))
