@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,9 @@ from .toys import MEASURED, toy_link, toy_profile
 
 def without(profile: Profile, *fields: str) -> Profile:
     """The profile with fields of it unknown."""
-    empty = {name: None if name in ("memory", "power_w", "peak_bandwidth_bytes_per_s", "memory_bytes") else {} for name in fields}
+    empty: dict[str, Any] = {
+        name: None if name in ("memory", "power_w", "peak_bandwidth_bytes_per_s", "memory_bytes") else {} for name in fields
+    }
     return replace(profile, **empty)
 
 

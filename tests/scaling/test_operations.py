@@ -93,7 +93,7 @@ def test_the_operations_of_all_layers_have_the_flops_of_the_closed_form(model: T
     microbatch=st.integers(1, 4),
 )
 def test_no_way_of_spreading_experts_loses_or_adds_flops(tp: int, cp: int, expert_tp: int, ep: int, microbatch: int) -> None:
-    degrees = {"tp": tp, "cp": cp, "ep": ep, "expert_tp": min(tp, expert_tp)}
+    degrees: dict[str, Any] = {"tp": tp, "cp": cp, "ep": ep, "expert_tp": min(tp, expert_tp)}
     plan = Plan(global_batch=64, dp=8, microbatch=microbatch, sequence_parallel=True, **degrees)
     model = MODELS["experts and shared ones"]
     assert whole_flops(model, plan) == pytest.approx(closed_form(model, plan), rel=1e-12)

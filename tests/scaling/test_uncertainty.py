@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chipassay.results.link import Segment
-from chipassay.results.profile import Curve, Evidence
+from chipassay.results.profile import Curve, Evidence, Level
 from chipassay.scaling.cluster import Group
 from chipassay.scaling.machine import Input, Machine
 from chipassay.scaling.plan import Plan
@@ -61,7 +61,7 @@ def test_every_kind_of_the_breakdown_rests_on_one_group_of_inputs() -> None:
 
 
 def test_weaker_evidence_is_less_sure() -> None:
-    levels = ("measured", "published", "derived", "assumed")
+    levels: tuple[Level, ...] = ("measured", "published", "derived", "assumed")
     assert [LEVEL_SIGMA[level] for level in levels] == sorted(LEVEL_SIGMA.values())
 
 
