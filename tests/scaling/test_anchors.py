@@ -1,4 +1,4 @@
-"""Honesty: published training runs against predictions from published profiles, five constants of the model excepted (scaling/constants.py)."""
+"""Honesty: published training runs against predictions from published profiles and the model's few constants (scaling/constants.py)."""
 
 from __future__ import annotations
 
