@@ -19,6 +19,10 @@ Array = npt.NDArray[Any]
 
 LOGIT_BYTES = 20
 """Per logit, forward and backward: read 2, kept in fp32 4, softmax and loss read twice 8, gradient written 4 and converted 2."""
+ALIGNED = 8
+"""Elements of 16 bit that rows must be a multiple of for batched products to run on tensor cores (NVIDIA, "Matrix Multiplication
+Background User's Guide", section "Requirements to use Tensor Cores"). Unfused attention with heads of another size is left with vector
+units: BLOOM's trials with heads of 150 and 108 ran a third slower (chronicles-prequel)."""
 GRADIENT_SUM_BYTES = 8
 """Adding a weight's gradient to an fp32 sum: read and written. The fused product does it as it writes its result."""
 
@@ -83,9 +87,12 @@ def product_times(products: Sequence[Product], machine: Machine, cut: Cut) -> tu
     m, n, k, g = (np.stack([np.broadcast_to(getattr(p, name), shape) for p in products]) for name in ("m", "n", "k", "groups"))
     linear = np.array([p.weights for p in products])
     model = machine.linear_products if linear[0] else machine.products
+    sustained = machine.sustained
+    if not linear[0] and cut.model.head_dim % ALIGNED and machine.element_bytes == 2:
+        model, sustained = machine.vector_products, 1.0
     # One call for all three passes: C is m x n, m x k (layout nn), n x k (layout tn).
     times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([g, g, g]))
-    times = times / machine.sustained
+    times = times / sustained
     forward, dgrad, wgrad = times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
     if linear[0]:
         wgrad = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))

@@ -64,6 +64,8 @@ class Machine:
     """Matrix products of activations, the logits and, but for fp8, of the linear layers."""
     linear_products: ProductModel
     """Matrix products of the linear layers."""
+    vector_products: ProductModel
+    """Matrix products without tensor cores: what rows of no multiple of 8 elements are left with."""
     attentions: AttentionModel
     memory_ops: Mapping[str, Curve]
     later_than_ampere: bool
@@ -292,6 +294,7 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         dtype=chosen,
         products=products,
         linear_products=linear,
+        vector_products=profile.products.get("fp32", products),
         attentions=attentions,
         memory_ops=profile.memory_ops,
         host_link=_host_link(profile),
