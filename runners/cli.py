@@ -10,7 +10,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("doctor", "bench", "run", "gpu", "profile", "profiles", "predict", "equate", "validate", "report", "compare", "check", "import")
+COMMANDS = (
+    "doctor",
+    "bench",
+    "run",
+    "gpu",
+    "profile",
+    "profiles",
+    "predict",
+    "equate",
+    "sweep",
+    "validate",
+    "report",
+    "compare",
+    "check",
+    "import",
+)
 
 EXIT_CODES = """exit codes: 0 fine, 1 the asked-for check failed, 2 bad input,
 3 nothing could be measured (or the chip went away), 130 interrupted"""

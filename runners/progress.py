@@ -94,13 +94,17 @@ class Progress:
 
     def report(self, done: int, total: int, task: Task, row: Row | None) -> None:
         """Called before a task (no row) and after it."""
+        self.advance(done, total, task.title, "" if row is None else outcome(row))
+
+    def advance(self, done: int, total: int, title: str, result: str) -> None:
+        """``done`` of ``total``: what it is that goes on, or is done where there is a result in a few words."""
         if self._quiet:
             return
-        line = "" if row is None else f"[{done:>{len(str(total))}}/{total}] {task.title}: {outcome(row)}"
+        line = f"[{done:>{len(str(total))}}/{total}] {title}: {result}" if result else ""
         if self._bar is None:
             if line:
                 say(line, to=self._stream)
             return
-        self._bar.update(self._task_id, total=total, completed=done, description=printable(task.title))
+        self._bar.update(self._task_id, total=total, completed=done, description=printable(title))
         if line:
             self._bar.console.print(printable(line), markup=False, highlight=False, overflow="ellipsis", no_wrap=True)

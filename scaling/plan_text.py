@@ -39,6 +39,22 @@ def parse_plan(text: str, global_batch: int) -> Plan:
     return Plan(global_batch=global_batch, **given)
 
 
+def write_plan(plan: Plan) -> str:
+    """The text that ``parse_plan`` reads as this plan; what is at its default is left out, but for the three usual degrees.
+
+    >>> write_plan(Plan(global_batch=64, tp=8, zero_stage=1, sequence_parallel=True))
+    'dp=1,tp=8,pp=1,zero=1,sp=yes'
+    """
+    short = {name: abbreviation for abbreviation, name in SHORT.items()}
+    told = []
+    for field in fields(Plan):
+        value = getattr(plan, field.name)
+        if field.name != "global_batch" and (field.name in ("dp", "tp", "pp") or value != field.default):
+            text = {True: "yes", False: "no"}[value] if field.name in FLAGS else str(value)
+            told.append(f"{short.get(field.name, field.name)}={text}")
+    return ",".join(told)
+
+
 def _value(name: str, text: str) -> Any:
     if name in CHOICES:
         if text not in CHOICES[name]:
