@@ -25,10 +25,12 @@ Array = npt.NDArray[Any]
 
 STAGES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 """Stages on one kind that are tried on clusters too large for every number."""
+LARGE_STAGES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""The same where three or more kinds share a pipeline."""
 FEW_CHIPS = 32
-"""Up to so many chips of a kind every number of stages is tried."""
-KEPT = 3000
-"""Pools of one order of kinds and one microbatch that are kept, the best by their bound, on large clusters."""
+"""Up to so many chips of a kind every number of stages, and of replicas as told in ``_with_replicas``, is tried."""
+KEPT = 1500
+"""Pools of one order of kinds and one microbatch that are kept: as many as fastest by themselves, and as best in use of their chips."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +110,8 @@ class Rows:
         return self.replicas * self.microbatch / self.slowest_s
 
 
-def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, every: bool) -> Choices:
-    """All blocks of one kind at one microbatch size."""
+def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, every: bool, many: bool = False) -> Choices:
+    """All blocks of one kind at one microbatch size; with ``many`` (kinds in a pipeline) on large clusters the usual ones alone."""
     known = tables.kinds[kind]
     count, limit = known.count, known.machine.memory_bytes
     again = recompute_axis(tables.settings.attention)
@@ -117,12 +119,13 @@ def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, eve
     sizes = microbatch_axis(tables.settings.global_batch)
     costs = tables.all_of(kind, tuple((tp, size, kind_of) for size in sizes for tp in degrees for kind_of in again))
     options = [(tp, microbatch, kind_of) for tp in degrees for kind_of in again]
-    numbers = range(1, most_stages + 1) if every or count <= FEW_CHIPS else STAGES
+    few = every or count <= FEW_CHIPS
+    numbers: Sequence[int] = range(1, most_stages + 1) if few else LARGE_STAGES if many else STAGES
     rows = [
         (costs.row[option], option[0], again.index(option[2]), stages)  # type: ignore[arg-type]
         for option in options
         for stages in numbers
-        if stages <= most_stages and option[0] * stages <= count
+        if stages <= most_stages and option[0] * stages <= count and (few or not many or option[2] in ("none", "full"))
     ]
     row, tp, recompute_index, stages = np.array(rows, np.int64).T
     total = costs.total_s[row]
@@ -161,7 +164,7 @@ def pools_of(tables: Tables, order: Sequence[int], microbatch: int, global_batch
     layers = tables.model.layers
     counts = [tables.kinds[kind].count for kind in order]
     most = min(layers, max(counts)) if every else min(layers, max(STAGES))
-    choices = tuple(choices_of(tables, kind, microbatch, most, every) for kind in order)
+    choices = tuple(choices_of(tables, kind, microbatch, most, every, len(order) > 2) for kind in order)
     if not all(len(choice.tp) for choice in choices):
         return None
     index = np.array([axis.ravel() for axis in np.meshgrid(*(np.arange(len(choice.tp)) for choice in choices), indexing="ij")])
@@ -173,8 +176,9 @@ def pools_of(tables: Tables, order: Sequence[int], microbatch: int, global_batch
     index, able = index[:, kept], able[kept]
     if not len(able):
         return None
-    index, replicas = _with_replicas(index, able, every or len(order) == 1, len(order) > 1)
-    return _priced(tables, tuple(order), choices, index, replicas, microbatch)
+    index, replicas = _with_replicas(index, able, every or len(order) == 1 or max(counts) <= FEW_CHIPS)
+    rows = _priced(tables, tuple(order), choices, index, replicas, microbatch)
+    return rows if every or len(order) == 1 else _most_promising(tables, rows, global_batch)
 
 
 _COLUMNS = (
@@ -213,16 +217,33 @@ def _fitting(tables: Tables, order: Sequence[int], columns: Sequence[dict[str, A
     return fits
 
 
-def _with_replicas(index: Array, able: Array, alone: bool, mixed: bool) -> tuple[Array, Array]:
-    """Rows for several numbers of replicas: all of them up to eight or where asked, else the most and powers of two."""
+def _with_replicas(index: Array, able: Array, several: bool) -> tuple[Array, Array]:
+    """Rows with the most replicas, and with fewer: with ``several`` up to eight and powers of two, else the largest power of two."""
+    if not several:
+        power = 1 << np.floor(np.log2(able)).astype(np.int64)
+        fewer = power < able
+        return np.concatenate([index, index[:, fewer]], axis=1), np.concatenate([able, power[fewer]])
     found_index, found = [index], [able]
-    fewer = sorted({*range(1, 8), *(2**power for power in range(3, int(able.max()).bit_length()))}) if mixed or alone else []
-    for count in fewer:
+    for count in sorted({*range(1, 8), *(2**power for power in range(3, int(able.max()).bit_length()))}):
         some = able > count
         if some.any():
             found_index.append(index[:, some])
             found.append(np.full(int(some.sum()), count))
     return np.concatenate(found_index, axis=1), np.concatenate(found)
+
+
+def _most_promising(tables: Tables, rows: Rows, global_batch: int) -> Rows:
+    """Of many rows those that are fastest by themselves, and those that do most with the chips that they use."""
+    if len(rows) <= 2 * KEPT:
+        return rows
+    alone_s = global_batch / rows.rate + rows.usual_sum_s - rows.slowest_s + rows.reduction_s
+    share: Any = 0.0
+    for kind in rows.order:
+        costs = rows.choices[rows.order.index(kind)]
+        share = share + rows.used(kind) / float(np.median(costs.layer_s * costs.tp))
+    worth = rows.rate / share
+    kept = np.unique(np.concatenate([np.argpartition(alone_s, KEPT)[:KEPT], np.argpartition(-worth, KEPT)[:KEPT]]))
+    return rows.take(kept)
 
 
 def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...], index: Array, replicas: Array, microbatch: int) -> Rows:

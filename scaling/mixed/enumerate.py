@@ -140,7 +140,10 @@ class Enumeration:
             chosen.append(np.argsort(-done, kind="stable")[: len(done) if self.every else most])
             self.left_out |= len(chosen[-1]) < len(done)
         grid = [axis.ravel() for axis in np.meshgrid(*chosen, indexing="ij")]
-        at = [(pure, index) for pure, index in zip(pures, grid, strict=True)]
+        able = sum(pure.unit[index] for pure, index in zip(pures, grid, strict=True)) <= self.global_batch
+        at = [(pure, index[able]) for pure, index in zip(pures, grid, strict=True)]
+        if not able.any():
+            return
         usual = _together_s(self.global_batch, [(pure.rate[index], pure.fill_s[index]) for pure, index in at])
         bound = _together_s(self.global_batch, [(pure.rate[index], pure.least_fill_s[index]) for pure, index in at])
         if len(at) == 1:
@@ -163,6 +166,8 @@ class Enumeration:
             choice = leftovers[kind][counts[kind] - rows.used(kind)]
             picked[kind] = choice
             which = which[choice[which] >= 0]
+        units = rows.replicas * rows.microbatch + sum(self.pures[kind].unit[picked[kind]] for kind in with_left)
+        which = which[units[which] <= self.global_batch]
         if not len(which):
             return
         mine = rows.take(which)

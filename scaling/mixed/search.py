@@ -202,7 +202,7 @@ class _Search:
         if best_kinds != whole:
             unused = ", ".join(self.kinds[index].name for index in sorted(whole - best_kinds))
             if together is None:
-                notes.append(f"leave out {unused}: no plan in which it works, too, fits")
+                notes.append(f"leave out {unused}: no plan was found that fits and in which every kind works")
             else:
                 slower = together.step_time_s / best.step_time_s - 1
                 notes.append(f"leave out {unused}: with it the step takes {slower:.1%} longer, even by the best plan found")
