@@ -200,9 +200,8 @@ class Enumeration:
                 parts += [(self.pures[k].rate[i], self.pures[k].least_fill_s[i]) for k, i in zip(with_left, chosen, strict=True)]
                 bound = float(_together_s(self.global_batch, parts))
                 self.seen += 1
-                yield Candidate(
-                    bound, bound, (rows.pool(row), *(self.pures[k].pool(int(i)) for k, i in zip(with_left, chosen, strict=True)))
-                )
+                beside = (self.pures[k].pool(int(i)) for k, i in zip(with_left, chosen, strict=True))
+                yield Candidate(bound, bound, partial(tuple, (rows.pool(row), *beside)))
 
     def _best(self, estimate: Array, bound: Array, pools: Any) -> Iterator[Candidate]:
         most = len(estimate) if self.every else PER_FAMILY

@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_models import DENSE
-from toys import toy_fabric, toy_group
 
 from chipassay.scaling.cluster import Cluster, parse_cluster
 from chipassay.scaling.machine import prepare
@@ -20,6 +18,9 @@ from chipassay.scaling.mixed.search import plan_mixed
 from chipassay.scaling.mixed.tables import Tables
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.search import search
+
+from ..toy_models import DENSE
+from ..toys import toy_fabric, toy_group
 
 SMALL = replace(DENSE, name="small", layers=4, hidden=512, heads=8, kv_heads=8, ffn_hidden=1024, vocab=4096, seq_len=512)
 SHARED = Plan(global_batch=1, sequence_parallel=True, host="graph")
@@ -104,7 +105,7 @@ def clusters(draw):
     ]
 
 
-SEARCHES = settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+SEARCHES = settings(derandomize=True, deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SEARCHES
@@ -119,9 +120,8 @@ def test_the_order_of_the_kinds_changes_nothing(groups):
 def test_no_part_of_the_cluster_is_faster_alone(groups):
     answer = plan_mixed(SMALL, cluster_of(*groups), 12, settings=SHARED)
     for group in groups:
-        machine = prepare(group.profile)
-        alone = search(SMALL, group, machine, 12, settings=replace(SHARED, global_batch=12), batch_tolerance=0.0) if 12 % group.count == 0 else None
-        if alone is not None:
+        if 12 % group.count == 0:
+            alone = search(SMALL, group, prepare(group.profile), 12, settings=replace(SHARED, global_batch=12, sequence_parallel=False))
             assert answer.best.step_time_s <= alone.best.step_time_s * (1 + 1e-9)
     assert answer.best.step_time_s <= min(option.step_time_s for option in answer.without)
     assert answer.even_split is None or answer.best.step_time_s <= answer.even_split.step_time_s * (1 + 1e-9)
