@@ -75,7 +75,7 @@ class Judge:
 
 
 def judge(objective: str, model: Transformer, group: Group, dtype: str, price: Price | None) -> Judge:
-    """The judge for an objective. Raises UnknownName for one that is none, MissingCell where a price or a power that it needs is unknown."""
+    """The judge for an objective. Raises UnknownName for one that is none, MissingCell where it needs a price or power that is unknown."""
     if objective not in OBJECTIVES:
         raise UnknownName("objective", objective, OBJECTIVES)
     if objective == "cost" and price is None:
