@@ -203,3 +203,11 @@ def test_the_embedding_reads_and_writes_one_row_each_token() -> None:
     row_s = TOKENS * 1024 * 2 / 1e12
     assert float(ends.embedding_forward.memory_s[0]) == pytest.approx(2 * row_s)
     assert float(ends.embedding_backward.memory_s[0]) == pytest.approx(3 * row_s)
+
+
+def test_the_loss_passes_over_the_logits_half_forward_and_half_backward() -> None:
+    """20 bytes a logit in all, and the final norm: 2 and 3 rows."""
+    ends = end_times(DENSE, Plans.of([ONE]), machine_of(toy_group(overhead_s=0.0)))
+    loss_s, row_s = 20 * TOKENS * 32000 / 1e12, TOKENS * 1024 * 2 / 1e12
+    assert float(ends.head_forward.memory_s[0]) == pytest.approx(loss_s / 2 + 2 * row_s)
+    assert float(ends.head_backward_input.memory_s[0]) == pytest.approx(loss_s / 2 + 3 * row_s)

@@ -248,3 +248,31 @@ def test_shipped_models_have_the_flops_of_the_closed_form_too(name: str) -> None
     model = replace(load_model(name), mtp_depth=0)
     plan = Plan(global_batch=8)
     assert whole_flops(model, plan) == pytest.approx(closed_form(model, plan), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan", "operation", "forward", "backward"),
+    [
+        # eager dropout reads and writes and keeps a mask of a byte, each addition reads two and writes one; twice a layer
+        ("two plain matrices", Plan(global_batch=8, fused=False), "residuals", 2 * (3 + 2.5) * ROW, 2 * (3 + 2.5) * ROW),
+        ("dense", Plan(global_batch=8, fused=False), "residuals", 2 * 3 * ROW, 2 * 3 * ROW),
+        # queries (1024 wide) and keys (512) are read and written
+        ("grouped queries", Plan(global_batch=8), "rotary", 2 * 1.5 * ROW, 2 * 1.5 * ROW),
+        # ranks of 256 for keys and 384 for queries, read and written; backward the keys' alone reads two
+        ("latent", Plan(global_batch=8), "latent norms", 2 * ROW * 640 / 1024, 3 * ROW * 256 / 1024),
+        # two experts a token: read, weighed, summed and written; backward the copies are read too
+        ("experts", Plan(global_batch=8), "unpermute", 2 * 2 * ROW, 3 * 2 * ROW),
+        # the context of 16 heads, read and written
+        ("dense", Plan(global_batch=8, attention="unfused"), "heads together", 2 * ROW, 2 * ROW),
+        # scaled, then masked: each reads and writes the scores, and the mask has a byte
+        (
+            "dense",
+            Plan(global_batch=8, attention="unfused", fused=False),
+            "scale and mask",
+            9 * 16 * 2048**2,
+            9 * 16 * 2048**2,
+        ),
+    ],
+)
+def test_bytes_of_an_operation_are_those_counted_by_hand(name: str, plan: Plan, operation: str, forward: float, backward: float) -> None:
+    assert bytes_of(MODELS[name], plan, operation) == (forward, backward)

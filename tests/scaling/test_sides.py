@@ -160,3 +160,19 @@ def test_recomputation_adds_its_own_part_and_no_other(recompute: Any) -> None:
 def test_chips_without_a_known_link_are_refused_by_name() -> None:
     with pytest.raises(MissingCell, match=r"profile toy: .*measure all_reduce"):
         step_of(GPT, plain(dp=8), with_profile(toy_group(8), links=()))
+
+
+def test_keeping_every_second_product_recomputes_the_other_half_and_all_passes() -> None:
+    parts = parts_of(DENSE, plain(recompute="operators"), only_products())
+    forward = 8 * DENSE.layers * 2 * TOKENS * DENSE.layer_matmul_parameters / RATE
+    assert parts["recompute"] == pytest.approx(forward / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("recompute", "products"), [("none", 1.0), ("operators", 1.5), ("full", 2.0)])
+def test_exchanges_hide_behind_the_backward_products_and_those_recomputed(recompute: Any, products: float) -> None:
+    """A link so slow that all products are full: what is hidden is as long as they are, forward and backward."""
+    plan, group = plain(tp=8, overlap_tp=True, recompute=recompute), only_products(8, busbw=1e6)
+    open_s, cut_s = (parts_of(DENSE, replace(plan, overlap_tp=how), group)["tensor_parallel"] for how in (False, True))
+    forward = 8 * DENSE.layers * 2 * TOKENS * DENSE.layer_matmul_parameters / 8 / RATE
+    hidden = (1 + products) * forward * (1 - constants.OVERLAP_COST.value)
+    assert open_s - cut_s == pytest.approx(hidden, rel=1e-4)

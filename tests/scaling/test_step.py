@@ -225,3 +225,20 @@ def test_windows_shorten_the_attention_of_their_layers_alone() -> None:
     assert some["matmul"] == full["matmul"]
     in_window = (some["attention"] - full["attention"] / 4) / (full["attention"] * 3 / 4)
     assert 240 / 1024 <= in_window < (240 + 256) / 1024
+
+
+@pytest.mark.parametrize(("layers", "vocab", "stage"), [(10, 1, 3), (8, 32000, 2), (9, 200_000, 2)])
+def test_the_slowest_stage_is_a_fullest_one_or_the_last_with_its_logits(layers: int, vocab: int, stage: int) -> None:
+    """Ten layers on four stages: 3, 3, 2, 2. Without logits a stage of three is slowest; large logits outweigh a layer."""
+    model = replace(DENSE, layers=layers, vocab=vocab)
+    parts = parts_of(model, plain(pp=4, global_batch=32), only_products(4))
+    logits = 0 if vocab == 1 else vocab * 1024
+    assert parts["matmul"] == pytest.approx(6 * 32 * TOKENS * (stage * model.layer_matmul_parameters + logits) / RATE, rel=1e-9)
+
+
+def test_the_bubble_of_uneven_stages_is_the_work_of_the_others_on_one_microbatch() -> None:
+    """GPipe: the pipeline takes m passes of the slowest stage and one of each other. Stages of 3, 3, 2, 2 layers: 7 of others."""
+    model = replace(DENSE, layers=10, vocab=1)
+    result = step_of(model, plain(pp=4, global_batch=32, schedule="gpipe"), only_products(4))
+    layer = sum(float(np.asarray(seconds).item()) for seconds in result.passes.layer_s)
+    assert result.parts_s["pipeline_bubble"].item() == pytest.approx(7 * layer, rel=1e-3)

@@ -87,6 +87,7 @@ def test_independent_inputs_partly_cancel_and_shared_ones_do_not() -> None:
         ({"matmul": 0.8, "host": 0.2}, "host"),
         ({"matmul": 0.7, "tensor_parallel": 0.15, "pipeline_bubble": 0.15}, "network"),
         ({"matmul": 0.9, "data_parallel": 0.1}, "compute"),
+        ({"matmul": 9.0, "host": 0.5}, "compute"),
         ({"matmul": 0.5, "data_parallel": 0.3, "host": 0.2}, "host"),
     ],
 )
@@ -138,4 +139,7 @@ def test_traffic_beyond_a_node_is_as_sure_as_the_network() -> None:
     group = replace(group, inputs=(Input("network between nodes", "some", Evidence("assumed", "a guess")),))
     inside, beyond = (input_sigmas(machine, group, Plan(global_batch=64, tp=tp, dp=8)) for tp in (8, 16))
     assert inside["tensor_parallel"] == LEVEL_SIGMA["derived"]  # one line without points
+    short, long = (input_sigmas(machine, group, Plan(global_batch=64, tp=2, cp=cp)) for cp in (4, 8))
+    assert short["context_parallel"] == short["tensor_parallel"]
+    assert long["context_parallel"] == LEVEL_SIGMA["assumed"]
     assert beyond["tensor_parallel"] == inside["data_parallel"] == LEVEL_SIGMA["assumed"]

@@ -149,3 +149,17 @@ def test_weights_on_the_host_come_for_every_pass() -> None:
 def test_a_chip_whose_host_link_is_unknown_is_not_offloaded() -> None:
     with pytest.raises(MissingCell, match=r"profile toy: the link to its host is unknown.*measure host copies"):
         step_of(GPT, plain(dp=8, offload="optimizer"), toy_group(8))
+
+
+def test_experts_are_updated_by_those_that_hold_the_same_ones() -> None:
+    """Eight chips, experts over four of them: each holds a quarter of the experts with one other chip, and updates half of that."""
+    model = MODELS["experts"]
+    experts = model.layers * 8 * 3 * 1024 * 512
+    parts = parts_of(model, plain(dp=8, ep=4, zero_stage=1), toy_group(8, overhead_s=0.0))
+    owned = (model.parameters - experts) / 8 + experts / 4 / 2
+    assert parts["optimizer"] == pytest.approx(34 * owned / 1e12, rel=1e-6)
+
+
+def test_two_replicas_reduce_their_gradients_too() -> None:
+    parts = parts_of(GPT, plain(dp=2, gradient_bytes=2), toy_group(2))
+    assert parts["data_parallel"] == pytest.approx(link_s("all_reduce", 2 * WEIGHTS, 2), rel=1e-6)
