@@ -122,10 +122,10 @@ def core_times(cores: Sequence[Core], machine: Machine, cut: Cut) -> tuple[Any, 
     forward: Any = 0.0
     backward: Any = 0.0
     kernel = ATTENTION_KERNELS[cut.settings.attention]
-    share = kernel.later_share if machine.later_than_ampere else kernel.share
+    share = machine.attention_share(kernel.later_share if machine.later_than_ampere else kernel.share)
     for core in cores:
         call = (cut.microbatch, core.heads, float(model.seq_len), float(model.seq_len), core.head_dim, core.kv_heads, model.causal)
-        once = attentions.time_s(*call, window=core.window) / machine.sustained
+        once = attentions.time_s(*call, window=core.window)
         ratio = float(np.interp(core.head_dim, *_sizes(attentions.backward)))
         forward = forward + once / cut.cp / share
         backward = backward + once * ratio / cut.cp / share

@@ -72,7 +72,12 @@ class Machine:
     host_link: Quantity | None
     """Bytes per second between the chip's memory and its host's, one way."""
     sustained: float
-    """Share of the rate of products and attention that holds in a long run, whose power is capped; profiles hold short ones."""
+    """Share of the rate of products that holds in a long run, whose power is capped; profiles hold short ones."""
+    power_w: float | None
+    rated_w: float | None
+    """The board's power, and what the catalogue says of the chip: less where it is capped."""
+    attention_flops_per_s: float
+    """What long attention reaches, forward and backward."""
     matmul: Curve
     attention: Curve
     memory: Curve
@@ -85,6 +90,10 @@ class Machine:
     @property
     def element_bytes(self) -> int:
         return ELEMENT_BYTES[self.dtype]
+
+    def attention_share(self, kernel_share: float) -> float:
+        """Share of the profile's rate that an attention kernel of so much of it keeps in a long run."""
+        return kernel_share * sustained_share(self.power_w, self.attention_flops_per_s, self.rated_w)
 
     def memory_s(self, size_bytes: Any, op: str = "") -> Any:
         """Seconds of one memory-bound kernel over so many bytes (a number or an array), by its own curve where the profile has one."""
@@ -185,6 +194,8 @@ def _attention_model(profile: Profile, dtype: str, attention: Curve, memory: Cur
     )
 
 
+STATIC_SHARE = 0.2
+"""Share of a board's rated power that memory and leakage take whatever the clocks (assumed; matters where a board is capped)."""
 PCIE_SHARE = 0.88
 """Of a PCIe link's rate that a pinned copy reaches (H200: 55.3 of 63 GB/s, measured, results/h200-sxm-141gb)."""
 
@@ -208,17 +219,22 @@ def _later_than_ampere(chip_id: str) -> bool:
     return number.isdigit() and int(number) >= 9
 
 
-def sustained_share(profile: Profile, products: ProductModel) -> float:
-    """Share of the tensor cores' short-run rate that a long run keeps within the board's power.
+def sustained_share(power_w: float | None, rate_flops_per_s: float, rated_w: float | None = None) -> float:
+    """Share of a short run's rate that tensor cores keep in a long one within the board's power.
 
     Dynamic power is f C V^2, and the voltage falls about as the clock does, so the clock that a power allows goes with its cube root
     (Mudge, "Power: a first-class architectural design constraint", IEEE Computer 34(4), 2001). Full clocks would take
-    ``FULL_CLOCK_W_PER_TFLOPS`` for each TFLOP/s of a large product.
+    ``FULL_CLOCK_W_PER_TFLOPS`` of the board's power for each TFLOP/s that the kernel reaches. ``rated_w``: the board's power before it was
+    capped to ``power_w``; memory and leakage, STATIC_SHARE of it, take theirs first.
+
+    >>> round(sustained_share(700.0, 776e12), 2), sustained_share(300.0, 103e12), sustained_share(None, 1e15)
+    (0.8, 1.0, 1.0)
     """
-    if profile.power_w is None:
+    if power_w is None:
         return 1.0
-    share = (profile.power_w.value / (FULL_CLOCK_W_PER_TFLOPS.value * _large_rate(products) / 1e12)) ** (1 / 3)
-    return min(1.0, share)
+    rated = power_w if rated_w is None else rated_w
+    left_w = max(0.05 * rated, power_w - STATIC_SHARE * rated) / (1 - STATIC_SHARE)
+    return min(1.0, (left_w / (FULL_CLOCK_W_PER_TFLOPS.value * rate_flops_per_s / 1e12)) ** (1 / 3))
 
 
 def _links(profile: Profile) -> Mapping[str, tuple[Link, ...]]:
@@ -249,11 +265,19 @@ def _attention_input(attentions: AttentionModel) -> Input:
     return Input("attention", value, attentions.evidence)
 
 
+def _attention_rate(attentions: AttentionModel) -> float:
+    """FLOP/s of a long causal call, forward and backward."""
+    heads, length, size = 32, 8192, 128
+    forward_s = float(attentions.time_s(1, heads, length, length, size))
+    backward_s = float(attentions.time_s(1, heads, length, length, size, direction="backward"))
+    return 2.0 * heads * length**2 * size * (1 + ATTENTION_BACKWARD) / (forward_s + backward_s)
+
+
 def _sustained_input(profile: Profile, share: float) -> Input:
     if profile.power_w is None:
         return Input("clocks in a long run", "as in short ones", Evidence("assumed", "the board's power is unknown"))
     evidence = FULL_CLOCK_W_PER_TFLOPS.evidence
-    value = f"{share:.3f} of short runs' rate of products and attention ({profile.power_w.value:.0f} W)"
+    value = f"{share:.3f} of short runs' rate of products ({profile.power_w.value:.0f} W)"
     return Input("clocks in a long run", value, evidence)
 
 
@@ -277,7 +301,10 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         )
     linear = products if wide == chosen else _product_model(profile, chosen, matmul, memory)
     attentions = _attention_model(profile, wide, attention, memory)
-    share = sustained_share(profile, products)
+    power_w = None if profile.power_w is None else profile.power_w.value
+    chip = load_chips().get(profile.chip_id)
+    rated_w = chip.power_w if chip is not None and power_w is not None and chip.power_w else power_w
+    share = sustained_share(power_w, _large_rate(products), rated_w)
     why = "asked for" if dtype else "the fastest that trains, bf16 preferred"
     inputs = (
         Input("training dtype", chosen, Evidence("derived" if dtype is None else "assumed", why)),
@@ -300,6 +327,9 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         host_link=_host_link(profile),
         later_than_ampere=_later_than_ampere(profile.chip_id),
         sustained=share,
+        power_w=power_w,
+        rated_w=rated_w,
+        attention_flops_per_s=_attention_rate(attentions),
         matmul=matmul,
         attention=attention,
         memory=memory,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from chipassay.results.profile import Curve
-from chipassay.scaling.constants import ATTENTION_KERNELS
+from chipassay.scaling.constants import ATTENTION_KERNELS, FULL_CLOCK_W_PER_TFLOPS
 from chipassay.scaling.layer import core_times, end_times, layer_times, pass_times, product_times
-from chipassay.scaling.machine import Machine
+from chipassay.scaling.machine import Machine, sustained_share
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.operations import Core, Cut, Pass, Product
 from chipassay.scaling.plan import Plan
@@ -123,12 +123,23 @@ def test_an_older_kernel_runs_at_its_share_of_the_profiles_rate(kernel: Any, lat
     assert forward == pytest.approx(core_s(ONE, machine)[0] / (known.later_share if later else known.share))
 
 
-def test_clocks_that_power_holds_down_slow_products_and_cores_but_no_memory() -> None:
+def test_clocks_that_power_holds_down_slow_products_but_no_memory() -> None:
     machine = machine_of(toy_group())
     fast, slow = (one_layer(DENSE, ONE, replace(machine, sustained=share)) for share in (1.0, 0.5))
     assert slow.forward.matmul_s / fast.forward.matmul_s == pytest.approx(2.0)
-    assert slow.forward.attention_s / fast.forward.attention_s == pytest.approx(2.0)
     assert slow.backward_input.memory_s == pytest.approx(fast.backward_input.memory_s)
+
+
+def test_attention_slows_by_the_cube_root_of_the_power_that_its_own_rate_would_take() -> None:
+    machine = machine_of(toy_group())
+    full_w = FULL_CLOCK_W_PER_TFLOPS.value * machine.attention_flops_per_s / 1e12
+    fast, slow = (one_layer(DENSE, ONE, replace(machine, power_w=watts, rated_w=watts)) for watts in (full_w, full_w / 8))
+    assert slow.forward.attention_s / fast.forward.attention_s == pytest.approx(2.0)
+    assert slow.forward.matmul_s == pytest.approx(fast.forward.matmul_s)
+
+
+def test_a_board_capped_below_its_rating_loses_more_than_its_share_of_power() -> None:
+    assert sustained_share(500.0, 776e12, 700.0) < sustained_share(500.0, 776e12) < sustained_share(700.0, 776e12)
 
 
 @pytest.mark.parametrize("name", ["dense", "grouped queries", "two plain matrices", "latent", "experts and shared ones"])
