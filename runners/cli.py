@@ -18,6 +18,7 @@ COMMANDS = (
     "profile",
     "profiles",
     "predict",
+    "plan",
     "equate",
     "sweep",
     "validate",

@@ -21,6 +21,7 @@ from ..errors import NoPlanFits
 from ..machine import Machine
 from ..memory import memory_by_kind, total_bytes
 from ..models import Transformer
+from ..plan import ORDER, Plan
 from ..plans import Array, Plans
 from ..predict import Prediction, predict_ready
 from ..ready import ready
@@ -32,6 +33,7 @@ from .front import AGAINST, Against, Front, least_of_both
 from .objective import Judge, judge
 from .pool import Pool
 from .space import Space, arrangements, base_plans, counts, joined, nothing_to_try, with_recompute
+from .why import SAME
 
 PLAYED = 20
 """The best by closed forms that are predicted one by one at least."""
@@ -39,6 +41,8 @@ MOST_PLAYED = 80
 """Where playing stops, and the answer says that it is not proven."""
 TOGETHER = 64
 """Numbers of chips whose plans are weighed together."""
+SPARE = 2
+"""Plans that are kept for each one asked for: some turn out to be another one's twin."""
 SLICE = 8 * CHUNK
 """Plans that are weighed together at most, so that memory stays small whatever the space."""
 FRONT_SHOWN = 24
@@ -196,7 +200,7 @@ class _Search:
                 if place == MOST_PLAYED:
                     proven = False
                     break
-                report(place, 0, "playing pipelines through")
+                report(place, max(place, min(len(self.pool.plans), PLAYED)), "playing pipelines through")
                 candidate = self.candidate(predict_ready(self.model, plan, self.machine, self.group.with_count(plan.chips)))
                 if self.limit_s_per_token is None or 1 / candidate.prediction.tokens_per_s <= self.limit_s_per_token:
                     found.append(candidate)
@@ -204,7 +208,7 @@ class _Search:
             if not found:
                 raise
             proven = False
-        found.sort(key=lambda one: one.value)
+        found = _without_twins(sorted(found, key=lambda one: one.value))
         if found and self.pool.dropped < found[0].value:
             proven = False
         return found, proven
@@ -226,6 +230,18 @@ class _Search:
         first = np.array([1 / one.prediction.tokens_per_s for one in found])
         second = np.array([one.respect(self.against or "chips") for one in found])
         return tuple(found[index] for index in least_of_both(first, second).tolist())
+
+
+def _without_twins(found: list[Candidate]) -> list[Candidate]:
+    """Candidates, best first, without those that are another one in an order of ranks that makes no difference."""
+    kept: list[Candidate] = []
+    last: dict[Plan, float] = {}
+    for one in found:
+        alike = replace(one.prediction.plan, order=ORDER)
+        if one.value > last.get(alike, 0.0) * (1 + SAME):
+            kept.append(one)
+            last[alike] = one.value
+    return kept
 
 
 def _over(plans: Plans, formula: Callable[[Plans], list[Array]]) -> list[Array]:
@@ -285,7 +301,7 @@ def plan_best(
         raise ValueError(against)
     limit = None if tokens_per_s is None else 1 / tokens_per_s
     tolerance = 0.0 if global_batch else BATCH_TOLERANCE
-    search = _Search(model, group, machine, judged, space, batch, tolerance, limit, against, Pool(top))
+    search = _Search(model, group, machine, judged, space, batch, tolerance, limit, against, Pool(SPARE * top))
     numbers = counts(model, group, batch, space)
     interrupted = False
     found: list[Candidate] = []
@@ -299,7 +315,7 @@ def plan_best(
                 found, proven = search.played(report)
                 if found:
                     break
-                search.pool = Pool(top)
+                search.pool = Pool(SPARE * top)
     except KeyboardInterrupt:
         interrupted = True
         if not search.pool.plans:

@@ -1,0 +1,201 @@
+"""The best plans for training a model on a cluster: by time, cost, energy, or on the fewest chips that are fast enough.
+
+Every way to split the work is weighed: tensor, pipeline, data, context and expert parallelism, ZeRO, microbatches, schedules,
+recomputation, and how the ranks lie on the network; on all chips and on fewer. --fix holds fields of the plan. Each plan that lost says
+what it loses by. Clusters of several kinds of chips (8xA+8xB) are planned by time alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chipassay.results.errors import FileError, InputError, UnknownName
+
+from ..say import say
+from .price_argument import add_price_argument
+
+if TYPE_CHECKING:
+    from chipassay.scaling.cluster import Cluster
+    from chipassay.scaling.models import Transformer
+    from chipassay.scaling.planner.answer import PlanAnswer
+
+HELP = "the best plans for a model on a cluster, and why the others lost"
+FORMATS = ("table", "markdown", "csv")
+OBJECTIVES = ("time", "cost", "energy", "chips")
+FRONTS = ("cost", "chips", "memory")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="M", help="a preset (llama3-8b, gpt3-175b, ...) or a Hugging Face config.json")
+    parser.add_argument(
+        "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
+    )
+    parser.add_argument("--batch", metavar="N", help="sequences per step over the whole cluster (default: about four million tokens)")
+    parser.add_argument("--objective", default="time", metavar="WHAT", help="time (default), cost, energy or chips: what is to be small")
+    parser.add_argument("--top", default="10", metavar="N", help="how many plans to show (default: 10)")
+    parser.add_argument("--dtype", metavar="D", help="fp32, tf32, fp16, bf16 or fp8 (default: the best of the chip)")
+    parser.add_argument("--seq-len", metavar="N", help="tokens of a sequence, in place of the model's own")
+    need = parser.add_argument_group("only plans that are fast enough (needed by --objective chips)")
+    need.add_argument("--tokens-per-s", metavar="R", help="plans that make at least so many")
+    need.add_argument("--days", metavar="D", help="plans that train --tokens in at most so many days, without restarts")
+    need.add_argument("--tokens", metavar="N", help="tokens of the run, for example 300e9; also tells days and money of the best plan")
+    what = parser.add_argument_group("which plans")
+    what.add_argument(
+        "--fix", default="", metavar="P", help="fields that every plan must have, for example tp=8,zero=1,optimizer=adam-8bit"
+    )
+    what.add_argument("--overlap-tp", action="store_true", help="also plans that hide tensor-parallel traffic behind the products")
+    what.add_argument("--every", action="store_true", help="every divisor and every combination, worth trying or not")
+    add_price_argument(parser)
+    show = parser.add_argument_group("what to show")
+    show.add_argument("--front", metavar="WHAT", help="also the plans that none beats in both time and: cost, chips or memory")
+    show.add_argument("--format", default="table", metavar="F", help="table (default), markdown or csv")
+    show.add_argument("--out", type=Path, metavar="FILE.csv", help="write the plans to a file, too")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from chipassay.scaling.cluster import parse_cluster
+    from chipassay.scaling.models import load_model
+
+    from ..prediction.numbers import whole
+
+    for what, value, known in (
+        ("objective", arguments.objective, OBJECTIVES),
+        ("format", arguments.format, FORMATS),
+        ("front", arguments.front, FRONTS),
+    ):
+        if value is not None and value not in known:
+            raise UnknownName(what, value, known)
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        raise FileError(arguments.out, "its folder does not exist", mend="make it, or give --out another path")
+    model = load_model(arguments.model)
+    length = whole("--seq-len", arguments.seq_len, "4096")
+    if length is not None:
+        model = model.with_seq_len(length)
+    cluster = parse_cluster(arguments.cluster)
+    if len(cluster.groups) > 1:
+        return _mixed(arguments, model, cluster)
+    answer = _answer(arguments, model, cluster)
+    if arguments.out is not None:
+        from ..planning.columns import csv_text
+        from ..writing import write_text
+
+        write_text(arguments.out, csv_text(answer))
+    _tell(arguments, answer)
+    return 130 if answer.interrupted else 0
+
+
+def _answer(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) -> PlanAnswer:
+    from chipassay.results.prices import read_overrides
+    from chipassay.scaling.planner.planner import plan_best
+    from chipassay.scaling.planner.space import space_of
+
+    from ..prediction.answer import default_price
+    from ..prediction.numbers import whole
+    from ..progress import Progress
+
+    group = cluster.groups[0]
+    chip_id = group.profile.chip_id
+    price = read_overrides(arguments.price, [chip_id]).get(chip_id) or default_price(group)
+    rate = _needed_rate(arguments)
+    if arguments.objective == "chips" and rate is None:
+        raise InputError("--objective chips needs to know how fast is fast enough; give --tokens-per-s, or --tokens and --days")
+    space = space_of(arguments.fix, dtype=arguments.dtype, overlap_tp=arguments.overlap_tp, full=arguments.every)
+    with Progress(quiet=not sys.stderr.isatty()) as progress:
+        return plan_best(
+            model,
+            group,
+            whole("--batch", arguments.batch, "512"),
+            objective=arguments.objective,
+            top=whole("--top", arguments.top, "10") or 1,
+            space=space,
+            price=price,
+            tokens_per_s=rate,
+            against=arguments.front,
+            report=lambda done, total, words: progress.advance(done, total, words, ""),
+        )
+
+
+def _needed_rate(arguments: argparse.Namespace) -> float | None:
+    """Tokens per second that plans must reach."""
+    from ..prediction.numbers import number
+
+    rate = number("--tokens-per-s", arguments.tokens_per_s, "1e6")
+    days, tokens = number("--days", arguments.days, "30"), number("--tokens", arguments.tokens, "300e9")
+    if days is None:
+        return rate
+    if tokens is None:
+        raise InputError("--days needs to know of how many tokens; give --tokens, for example --tokens 300e9")
+    if rate is not None:
+        raise InputError("--days and --tokens-per-s both say how fast is fast enough; give one of them")
+    return tokens / (days * 86400)
+
+
+def _tell(arguments: argparse.Namespace, answer: PlanAnswer) -> None:
+    from ..planning import columns, words
+    from ..prediction.numbers import number
+
+    if arguments.json:
+        print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
+    elif arguments.format == "csv":
+        say(columns.csv_text(answer).rstrip("\n"))
+    elif arguments.format == "markdown":
+        say(words.markdown(answer, arguments.cluster))
+    else:
+        _tell_table(answer, arguments.cluster)
+        tokens = number("--tokens", arguments.tokens, "300e9")
+        if tokens is not None:
+            say(words.run_words(answer, tokens))
+        elif answer.price is not None:
+            say(f"price: {answer.price.describe()}")
+        if arguments.seq_len is None:
+            say(f"The first in full: chipassay predict --model {arguments.model} {words.best_as_arguments(answer, arguments.cluster)}")
+    if arguments.out is not None and not arguments.json:
+        say(f"written: {arguments.out}")
+
+
+def _tell_table(answer: PlanAnswer, cluster: str) -> None:
+    import shutil
+
+    from ..planning.columns import table
+    from ..planning.words import WIDTH, front_title, interval, losers, standing, title
+    from ..validation.table import Section, layout
+
+    sections = []
+    for heading, candidates in ((title(answer, cluster), answer.candidates), (front_title(answer), answer.front)):
+        if candidates:
+            headings, lines = table(answer, candidates)
+            numeric = tuple(index for index, name in enumerate(headings) if name not in ("split", "also"))
+            sections.append(Section(heading, headings, tuple(lines), numeric))
+    width = max(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+    text = layout(sections, interval(answer), width)
+    say(text.rstrip("\n"))
+    say(standing(answer))
+    if len(answer.candidates) > 1:
+        say("Why the others lost:", *losers(answer))
+
+
+def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) -> int:
+    """Several kinds of chips: by time alone."""
+    from ..prediction.numbers import whole
+
+    if arguments.objective != "time":
+        raise InputError(f"several kinds of chips are planned by time, not by {arguments.objective}; give one kind, or --objective time")
+    for flag in ("--front", "--fix", "--days", "--tokens-per-s", "--tokens", "--overlap-tp", "--price", "--out"):
+        if getattr(arguments, flag[2:].replace("-", "_")):
+            raise InputError(f"{flag} is not known to the planner of several kinds of chips; leave it out, or give a cluster of one kind")
+    if arguments.format != "table":
+        raise InputError(f"several kinds of chips are told as text or by --json, not as {arguments.format}; leave --format out")
+    from chipassay.scaling.mixed.search import plan_mixed
+
+    from ..planning.mixed import told
+
+    answer = plan_mixed(model, cluster, whole("--batch", arguments.batch, "512"), dtype=arguments.dtype, every=arguments.every)
+    if arguments.json:
+        print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
+    else:
+        say(*told(answer, model.name, arguments.cluster))
+    return 0

@@ -1,0 +1,1 @@
+"""The best plans as a table, as Markdown, as CSV, and in words."""
