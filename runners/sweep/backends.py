@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -48,7 +48,7 @@ def check_backend(backend: str, jobs: int, scheduler: str | None) -> None:
         raise InputError(f"--backend {backend} needs {' and '.join(missing)}, which is not installed; {install}{other}")
 
 
-def solved(cases: Sequence[Case], *, jobs: int, backend: str = "loky", scheduler: str | None = None) -> Iterator[list[Result]]:
+def solved(cases: Sequence[Case], *, jobs: int, backend: str = "loky", scheduler: str | None = None) -> Generator[list[Result], None, None]:
     """The rows of each case as it is done, in any order. Close the iterator to stop the workers.
 
     ``scheduler``: the address of a running Dask or Ray cluster; None: one of ``jobs`` workers is started here for the time.
@@ -82,13 +82,16 @@ def _in_parallel(cases: Sequence[Case], backend: str, jobs: int, **settings: Any
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config(backend=backend, n_jobs=jobs, **settings):
-        outcomes = Parallel(return_as="generator_unordered")(delayed(solve)(case) for case in cases)
+        outcomes: Generator[list[Result], None, None] | None = None
         try:
+            with _children_deaf_to_interrupts():
+                outcomes = Parallel(return_as="generator_unordered")(delayed(solve)(case) for case in cases)
             yield from outcomes
         except (TimeoutError, ModuleNotFoundError) as error:
             raise InputError(f"--backend {backend}: {_line(error)}; start workers that have this chipassay installed") from error
         finally:
-            outcomes.close()
+            if outcomes is not None:
+                outcomes.close()
 
 
 @contextlib.contextmanager
@@ -150,4 +153,4 @@ def _on_ray(cases: Sequence[Case], jobs: int, scheduler: str | None) -> Iterator
 
 def _line(error: Exception) -> str:
     """The first line of an error's words."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".;")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".;")
