@@ -150,7 +150,7 @@ def _clocks(case: Case) -> Iterator[Term]:
             "matmul",
             "clocks of a long run",
             f"(power / ({constant.value:g} W for each TFLOP/s of a large product))^(1/3)",
-            f"{power.value:.0f} W: {share:.3f} of the rate of short runs, in all rates of products here; attention likewise by its own rate",
+            f"{power.value:.0f} W: {share:.3f} of the rate of short runs, in all rates of products; attention by its own rate",
             0.0,
             f"Mudge 2001 (IEEE Computer 34(4)); {constant.evidence.level}: {constant.evidence.source}",
         )
