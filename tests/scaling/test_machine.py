@@ -16,8 +16,10 @@ from chipassay.scaling.machine import (
     ASSUMED_MATMUL_SHARE,
     ASSUMED_MEMORY_SHARE,
     ELEMENT_BYTES,
+    STATIC_SHARE,
     TRAINING_DTYPES,
     prepare,
+    sustained_share,
     training_dtype,
 )
 
@@ -159,6 +161,28 @@ def test_clocks_fall_with_the_cube_root_of_the_power() -> None:
     """Dynamic power is f C V^2 with V about proportional to f (Mudge 2001): an eighth of the power, half of the clock."""
     full_w = FULL_CLOCK_W_PER_TFLOPS.value * 100  # 100 TFLOP/s
     assert prepare(powered(full_w / 8)).sustained == pytest.approx(0.5, rel=1e-6)
+
+
+def test_a_capped_board_pays_memory_and_leakage_first() -> None:
+    """A board of 1,000 W capped to 600 W: a fifth of 1,000 W goes first, and 400 of 800 W are left, worth 500 W of an uncapped board; full
+    clocks would take eight times that."""
+    rate = 4000.0 / FULL_CLOCK_W_PER_TFLOPS.value * 1e12
+    assert STATIC_SHARE == 0.2
+    assert sustained_share(600.0, rate, 1000.0) == pytest.approx(0.5)
+    assert sustained_share(500.0, rate) == pytest.approx(0.5)
+
+
+def test_less_power_never_leaves_higher_clocks() -> None:
+    shares = [sustained_share(watts, 1e15, 700.0) for watts in (100.0, 150.0, 300.0, 500.0, 700.0)]
+    assert shares == sorted(shares)
+    assert shares[0] > 0
+
+
+def test_attention_reaches_less_than_products_and_keeps_at_least_their_clocks() -> None:
+    machine = prepare(powered(FULL_CLOCK_W_PER_TFLOPS.value * 100 / 8))
+    whole, half = (machine.attention_share(share) for share in (1.0, 0.5))
+    assert machine.sustained <= whole <= 1.0
+    assert half == pytest.approx(whole / 2)
 
 
 def test_no_shipped_chip_is_taken_to_lose_half_of_its_clocks() -> None:
