@@ -1,0 +1,198 @@
+"""Published runs on several kinds of chips: their table, and the plan that each row's words describe."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from chipassay.results.datafile import read_lines
+from chipassay.results.evidence import Evidence
+from chipassay.results.fabrics import Fabric, find_fabric
+from chipassay.results.profile import Curve, Quantity
+from chipassay.results.shipped import find_profile
+
+from ..cluster import Cluster, Group, make_group
+from ..models import Transformer, load_model
+from ..plan import Plan
+from ..validation.tables import Unusable
+from .records import MixedPipeline, MixedPlan, MixedStage
+
+HETEROGENEOUS_RUNS = Path(__file__).with_name("heterogeneous_runs.csv")
+
+
+@dataclass(frozen=True)
+class MixedRun:
+    """One row: a measured step, or a claim about a speed-up."""
+
+    line: int
+    id: str
+    source: str
+    model: str
+    mix: str
+    split: str
+    metric: str
+    value: str
+    notes: str
+    evidence: str
+    scored: bool
+    """Whether its error counts; a suspect row does not."""
+
+    @property
+    def measured_s(self) -> float | None:
+        return float(self.value) if self.metric == "step_time_s" else None
+
+
+@lru_cache(maxsize=1)
+def read_mixed_runs() -> tuple[MixedRun, ...]:
+    """All rows of the table.
+
+    >>> sum(run.measured_s is not None for run in read_mixed_runs())
+    52
+    """
+    columns = ("id", "source", "model", "mix", "split_description", "measured_metric", "measured_value", "notes", "evidence", "score")
+    return tuple(
+        MixedRun(line.number, *(line.text(name) for name in columns[:-1]), scored=line.text("score") != "no")
+        for line in read_lines(HETEROGENEOUS_RUNS, columns)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a row describes, as the model takes it."""
+
+    model: Transformer
+    cluster: Cluster
+    dtype: Mapping[str, str]
+    """Chip -> training dtype."""
+    plan: MixedPlan
+
+
+def setup_of(run: MixedRun) -> Setup:
+    """The row made ready. Raises Unusable where it describes no run of a transformer by a plan."""
+    if run.id.startswith("amp-"):
+        return _amp(run)
+    if run.id.startswith("sailor-"):
+        return _sailor(run)
+    raise Unusable("a claim about a speed-up, not one run by one plan")
+
+
+# AMP (Li et al. 2022, arXiv 2210.07297): DeepSpeed's Megatron-LM v1.1.5. By its scripts (DachengLi1/AMP@505f804, examples/
+# ds_pretrain_gpt2_pipe.sh and ds_config.json): fp16, gradients reduced in fp32, no recomputation, none of the fused kernels that options
+# would turn on. DeepSpeed's pipeline engine (runtime/pipe/engine.py) reduces gradients after the last pass and sends between passes.
+_AMP_SETTINGS = Plan(
+    global_batch=32, attention="unfused", fused=False, gradient_bytes=4, overlap_dp=False, overlap_pp=False, host="eager", loss="torch"
+)
+_AMP_FRONT = 3
+"""Units before the first layer in DeepSpeed's list: the cast, the embedding, a transposition; three more follow the last."""
+
+
+def _amp(run: MixedRun) -> Setup:
+    found = re.search(
+        r"tp=(\d+) dp=(\d+) pp=(\d+) microbatch (\d+) global batch (\d+); layer partition over 30 units \[([\d, ]+)\]", run.split
+    )
+    if found is None:
+        raise Unusable(f"the split {run.split!r} cannot be read")
+    tp, dp, pp, microbatch, batch = (int(number) for number in found.groups()[:5])
+    cuts = [int(number) for number in found[6].split(",")]
+    model = replace(load_model("gpt2-medium"), vocab=52256)
+    held = [_between(first, last, _AMP_FRONT, _AMP_FRONT + model.layers) for first, last in itertools.pairwise(cuts)]
+    # Three p3.8xlarge, then one g4dn.12xlarge, ranks in that order, stages slowest (DeepSpeed's PipeModelDataParallelTopology).
+    nodes = Cluster((
+        make_group(12, find_profile("v100-sxm2-16gb"), find_fabric("eth10x1"), 4),
+        make_group(4, find_profile("t4-pcie-16gb"), find_fabric("eth50x1"), 4),
+    ))  # fmt: skip
+    alike: dict[tuple[int, ...], int] = {}
+    for replica in range(dp):
+        kinds = tuple(int((stage * dp + replica) * tp >= 12) for stage in range(pp))
+        alike[kinds] = alike.get(kinds, 0) + 1
+    pipelines = tuple(
+        MixedPipeline(
+            tuple(MixedStage(kind, tp, count) for kind, count in zip(kinds, held, strict=True)),
+            microbatch,
+            batch // (dp * microbatch),
+            count,
+        )
+        for kinds, count in alike.items()
+    )
+    dtypes = {"v100-sxm2-16gb": "fp16", "t4-pcie-16gb": "fp16"}
+    return Setup(model, nodes, dtypes, MixedPlan(pipelines, replace(_AMP_SETTINGS, global_batch=batch)))
+
+
+def _between(first: int, last: int, low: int, high: int) -> int:
+    """Numbers of [first, last) that lie in [low, high)."""
+    return max(0, min(last, high) - max(first, low))
+
+
+# Sailor (SOSP 2025): Megatron-DeepSpeed. Its layer profiles (eth-easl/sailor@cf2c8e3, Planner/simulations/profiles_tmp.json: 14.1 ms for an
+# OPT-350M layer of two sequences on a V100, 4.2 ms on an A100) are those of fp32, and of tf32 where there is one.
+_SAILOR_SETTINGS = Plan(global_batch=256, attention="unfused", fused=True, overlap_dp=False, overlap_pp=False, host="eager", loss="torch")
+_SAILOR_FABRIC = "providers/multizone_bandwidths.json of eth-easl/sailor@cf2c8e3: large messages between nodes"
+_SAILOR_NETWORK_BYTES_PER_S = {"RTX-3090": 0.1157e9, "RTX-2080": 2.8577e9, "Titan-RTX": 2.8577e9}
+_TURING = {"RTX-2080": (11.8e9, 616e9, 13.45e12, 250.0), "Titan-RTX": (25.8e9, 672e9, 16.3e12, 280.0)}
+"""Bytes of memory, its bytes/s, fp32 peak, watts (NVIDIA's Turing whitepaper, recalled; memory as in Sailor's cluster: the RTX 2080 has the
+11 GB of a Ti)."""
+_TURING_REASON = "as near its peak as a V100 in fp32 (0.86), a T4 to its memory (0.79)"
+
+
+@lru_cache(maxsize=8)
+def _sailor_group(name: str, count: int) -> Group:
+    profile = find_profile("rtx-3090-24gb" if name == "RTX-3090" else "t4-pcie-16gb")
+    if name in _TURING:
+        memory_bytes, bandwidth, peak, power_w = _TURING[name]
+        evidence = Evidence("derived", _TURING_REASON)
+        profile = replace(
+            profile, chip_id=name.lower(), name=name, matmul={"fp32": Curve(5e-6, 0.86 * peak, evidence)}, attention={}, products={},
+            attentions={}, memory_ops={}, memory=Curve(5e-6, 0.79 * bandwidth, evidence), memory_bytes=Quantity(memory_bytes, evidence),
+            peak_flops_per_s={"fp32": Quantity(peak, evidence)}, peak_bandwidth_bytes_per_s=Quantity(bandwidth, evidence),
+            power_w=Quantity(power_w, evidence),
+        )  # fmt: skip
+    between = Evidence("published", _SAILOR_FABRIC)
+    fabric = Fabric(f"{name.lower()} nodes", 1, _SAILOR_NETWORK_BYTES_PER_S[name], 1.0, find_fabric("eth10x1").latency_s, between)
+    return make_group(count, profile, fabric, 8)
+
+
+def _sailor(run: MixedRun) -> Setup:
+    batch = re.search(r"microbatch (\d+) global batch (\d+)", run.split)
+    stages = re.findall(r"stage\d+\[(\d+) layers\]: ([^;]+)", run.split)
+    if batch is None or not stages:
+        raise Unusable(f"the split {run.split!r} cannot be read")
+    microbatch, global_batch = int(batch[1]), int(batch[2])
+    model = _opt_350m()
+    counts: dict[str, int] = {}
+    rows: list[list[tuple[str, int]]] = []
+    for _, chips in stages:
+        row = []
+        for number, name, tp in re.findall(r"(\d+)x([\w-]+) \(tp(\d+)\)", chips):
+            counts[name] = counts.get(name, 0) + int(number)
+            row.append((name, int(tp)))
+        rows.append(row)
+    order = list(counts)
+    dp = len(rows[0])
+    # Sailor counts the embedding and the head as a layer each.
+    held = [int(count) for count, _ in stages]
+    held[0], held[-1] = held[0] - 1, held[-1] - 1
+    alike: dict[tuple[tuple[str, int], ...], int] = {}
+    for replica in range(dp):
+        chosen = tuple(row[replica] for row in rows)
+        alike[chosen] = alike.get(chosen, 0) + 1
+    pipelines = tuple(
+        MixedPipeline(
+            tuple(MixedStage(order.index(name), tp, count) for (name, tp), count in zip(chosen, held, strict=True)),
+            microbatch,
+            global_batch // (dp * microbatch),
+            count,
+        )
+        for chosen, count in alike.items()
+    )
+    cluster = Cluster(tuple(_sailor_group(name, count) for name, count in counts.items()))
+    dtypes = {group.profile.chip_id: "fp32" if name in _TURING else "tf32" for name, group in zip(order, cluster.groups, strict=True)}
+    return Setup(model, cluster, dtypes, MixedPlan(pipelines, replace(_SAILOR_SETTINGS, global_batch=global_batch)))
+
+
+def _opt_350m() -> Transformer:
+    """OPT-350M as Sailor runs it: 24 layers of 1024, 16 heads."""
+    return replace(load_model("opt-1.3b"), name="opt-350m", hidden=1024, heads=16, kv_heads=16, head_dim=64, ffn_hidden=4096)
