@@ -74,10 +74,16 @@ class Step:
         return total
 
 
-def step(model: Transformer, plans: Plans, machine: Machine, group: Group) -> Step:
-    """The step of each plan, which must be legal (``check_plan``)."""
-    shapes, back = _distinct(plans)
-    unique, ends = _known_times(model, shapes, machine)
+def step(model: Transformer, plans: Plans, machine: Machine, group: Group, known: tuple[LayerTimes, EndTimes, Array] | None = None) -> Step:
+    """The step of each plan, which must be legal (``check_plan``).
+
+    ``known``: times of ways of cutting a layer that were worked out before, and which of them each plan has (``distinct_cuts``).
+    """
+    if known is None:
+        shapes, back = distinct_cuts(plans)
+        unique, ends = _known_times(model, shapes, machine)
+    else:
+        unique, ends, back = known
     layer = _gather(unique, back)
     places = placements(plans, group.chips_per_node, group.fabric.pod_nodes)
     forward, backward_input, backward_weight = sides(model, plans, machine, group, layer, places)
@@ -226,7 +232,7 @@ def _known_times(model: Transformer, shapes: Plans, machine: Machine) -> tuple[L
     return _KNOWN[key]
 
 
-def _distinct(plans: Plans) -> tuple[Plans, Array]:
+def distinct_cuts(plans: Plans) -> tuple[Plans, Array]:
     """One plan per distinct way of cutting a layer, and for each plan which of them is its own."""
     if len(plans) == 1:
         return plans, np.zeros(1, np.intp)

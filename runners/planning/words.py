@@ -86,8 +86,9 @@ def interval(answer: PlanAnswer) -> str:
     """How sure the first plan's figures are."""
     first = answer.best.prediction
     slow, fast = (first.tokens_per_s * first.step_time_s / step_s for step_s in (first.high_s, first.low_s))
-    return (
-        f"The first, on {first.chips} of {answer.chips_available} chips: step {seconds(first.step_time_s)} (80 %: {seconds(first.low_s)} to "
-        f"{seconds(first.high_s)}), {amount(first.tokens_per_s)} tokens/s ({amount(slow)} to {amount(fast)}), "
-        f"{first.memory_total_bytes / 1e9:.1f} of {first.memory_limit_bytes / 1e9:.1f} GB per chip"
+    parts = (
+        f"step {seconds(first.step_time_s)} (80 %: {seconds(first.low_s)} to {seconds(first.high_s)})",
+        f"{amount(first.tokens_per_s)} tokens/s ({amount(slow)} to {amount(fast)})",
+        f"{first.memory_total_bytes / 1e9:.1f} of {first.memory_limit_bytes / 1e9:.1f} GB per chip",
     )
+    return f"The first, on {first.chips} of {answer.chips_available} chips: {', '.join(parts)}"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ..layer import end_times, layer_times
+from ..layer import EndTimes, LayerTimes, end_times, layer_times
 from ..machine import Machine
 from ..models import Transformer
 from ..plan import RECOMPUTES
 from ..plans import Array, Plans
 from ..sides import OPERATORS_PRODUCT_SHARE
-from ..step import Step, straggler_share
+from ..step import Step, distinct_cuts, straggler_share
 
-CUT = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
-"""Columns that the compute of a layer depends on."""
 CLOSED_FORM_ERROR: Mapping[str, float] = {"gpipe": 0.01, "1f1b": 0.01, "interleaved": 0.01, "zero-bubble": 0.05, "dualpipe": 0.15}
 """How much longer a step may be by the closed form of its pipeline than played through: the most seen in 360 plans each of six models,
 which was 0.2, 3.8 and 12.9 %, and some more. The other way round no plan is lost."""
@@ -26,30 +25,28 @@ MOVED_BY_ORDER = ("context_parallel", "expert_parallel", "data_parallel", "pipel
 
 @dataclass(frozen=True, eq=False)
 class Compute:
-    """Seconds of compute of one microbatch through all layers and the logits, all passes, and what repeating it would add; per plan."""
+    """The compute of a layer and of the logits, worked out once for each way of cutting them."""
 
-    once_s: Array
-    forward_s: Array
-    """Repeated by full recomputation."""
-    operators_s: Array
-    """Repeated by that of operators."""
+    model: Transformer
+    layer: LayerTimes
+    ends: EndTimes
+    cut: Array
+    """Which of the ways each plan has."""
 
     @classmethod
     def of(cls, model: Transformer, plans: Plans, machine: Machine) -> Compute:
-        """Worked out once for each way of cutting a layer."""
-        first, back = distinct_cuts(plans)
-        cuts = plans.take(first)
-        layer, ends = layer_times(model, cuts, machine), end_times(model, cuts, machine)
-        layers, heads = model.layers + model.mtp_depth, 1 + model.mtp_depth
-        once = layers * (layer.forward.total_s + layer.backward_input.total_s + layer.backward_weight.total_s)
-        head = heads * (ends.head_forward.total_s + ends.head_backward_input.total_s + ends.head_backward_weight.total_s)
-        operators = layers * (layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
-        zero = np.zeros(len(cuts))
-        return cls((zero + once + head)[back], (zero + layers * layer.forward.total_s)[back], (zero + operators)[back])
+        """That of some plans."""
+        cuts, back = distinct_cuts(plans)
+        return cls(model, layer_times(model, cuts, machine), end_times(model, cuts, machine), back)
 
-    def take(self, which: Array) -> Compute:
-        """Those of an index or a mask."""
-        return Compute(self.once_s[which], self.forward_s[which], self.operators_s[which])
+    def take(self, which: Array | slice) -> Compute:
+        """Those of an index, a mask or a slice."""
+        return replace(self, cut=self.cut[which])
+
+    @property
+    def known(self) -> tuple[LayerTimes, EndTimes, Array]:
+        """As ``step`` takes it."""
+        return self.layer, self.ends, self.cut
 
     def least_step_s(self, plans: Plans) -> Array:
         """Seconds that no step of these plans can be shorter than.
@@ -57,20 +54,18 @@ class Compute:
         The slowest stage takes at least the mean of all stages; traffic, bubbles, the embedding, the optimizer and the host only add to
         it. The slowest chip is later than the mean one as everywhere.
         """
+        layer, ends = self.layer, self.ends
+        layers, heads = self.model.layers + self.model.mtp_depth, 1 + self.model.mtp_depth
+        once = layers * (layer.forward.total_s + layer.backward_input.total_s + layer.backward_weight.total_s)
+        head = heads * (ends.head_forward.total_s + ends.head_backward_input.total_s + ends.head_backward_weight.total_s)
+        operators = layers * (layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
         share, code = plans.settings.recompute_share, plans.recompute
-        again = np.where(code == RECOMPUTES.index("full"), share * self.forward_s, 0.0)
-        again = again + np.where(code == RECOMPUTES.index("operators"), share * self.operators_s, 0.0)
-        return plans.microbatches * (self.once_s + again) / plans.pp * (1 + straggler_share(plans.chips))
+        again = np.where(code == RECOMPUTES.index("full"), share * self._each(layers * layer.forward.total_s), 0.0)
+        again = again + np.where(code == RECOMPUTES.index("operators"), share * self._each(operators), 0.0)
+        return plans.microbatches * (self._each(once + head) + again) / plans.pp * (1 + straggler_share(plans.chips))
 
-
-def distinct_cuts(plans: Plans) -> tuple[Array, Array]:
-    """(first plan of each way of cutting a layer, which of those each plan has)."""
-    key = np.zeros(len(plans), np.int64)
-    for name in CUT:
-        values, codes = np.unique(getattr(plans, name), return_inverse=True)
-        key = key * len(values) + codes.reshape(-1)
-    _, first, back = np.unique(key, return_index=True, return_inverse=True)
-    return first, back.reshape(-1)
+    def _each(self, seconds: Any) -> Any:
+        return seconds[self.cut] if isinstance(seconds, np.ndarray) and seconds.ndim else seconds
 
 
 def least_played(plans: Plans, parts_s: Mapping[str, Array]) -> Array:
