@@ -1,0 +1,122 @@
+"""Working a scenario out: cases of each question, the verdict by its limits, and the sentence with the numbers put in."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from string import Template
+
+from chipassay.results.errors import InputError, UnknownName
+from chipassay.scaling.text import amount
+
+from .records import Answer, Case, Question, Scenario, Verdict
+from .rule import along, describe_rule, outcome, verdict
+
+WORD = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+WORDS = ("least", "most", "low", "high", "least_at", "most_at", "cases", "yes", "no", "open")
+"""What a sentence can name: the values' range, the ends of their intervals, where they lie, and how many cases say what. ``by_AXIS`` gives
+the range of the values at each place on an axis."""
+
+
+IMPOSSIBLE = "impossible"
+"""The value of a case that no number does."""
+SHOWN = 2
+"""Reasons of such cases that a sentence tells; the table has all."""
+
+
+def figure(value: float) -> str:
+    """A value with three digits that matter; whole where it is large.
+
+    >>> figure(2.456), figure(118.2), figure(4096.0), figure(math.inf)
+    ('2.46', '118', '4,100', 'impossible')
+    """
+    return amount(value) if math.isfinite(value) else IMPOSSIBLE
+
+
+def check_words(answer: str, axes: Sequence[str]) -> None:
+    """Raise InputError for a $word that cannot be filled in. ``axes``: those that the kind of question has."""
+    known = [*WORDS, *(f"by_{axis}" for axis in axes)]
+    if "$" in WORD.sub("", answer):
+        raise InputError("a $ is followed by no word; write $$ for the sign itself")
+    for match in WORD.finditer(answer):
+        word = match[1] or match[2]
+        if word is not None and word not in known:
+            raise UnknownName("word", word, known)
+
+
+def answers(scenario: Scenario, started: Callable[[Question], None] = lambda question: None) -> Iterator[Answer]:
+    """The answers of a scenario, one after the other. ``started`` is called before each."""
+    for question in scenario.questions:
+        started(question)
+        yield answer(question, scenario)
+
+
+def answer(question: Question, scenario: Scenario) -> Answer:
+    """One question worked out."""
+    from .read import kind_module
+
+    return judged(question, tuple(kind_module(question.kind).cases(question, scenario)))
+
+
+def judged(question: Question, cases: tuple[Case, ...]) -> Answer:
+    """The cases of a question and what they say of it."""
+    if not cases:
+        raise InputError(f"question {question.id}: no case could be worked out; give more models or chips")
+    axes = [case.axes for case in cases]
+    if question.limits.given:
+        found = verdict(axes, [outcome(case.value, case.low, case.high, question.limits) for case in cases])
+    else:
+        found = Verdict("answered")
+    by_axis = {axis: along(axis, axes, found.outcomes) for axis in found.on if any(axis in place for place in axes)}
+    ends = {name: figure(end) for name in ("at_least", "at_most") if math.isfinite(end := getattr(question.limits, name))}
+    return Answer(
+        question, cases, found, describe_rule(question.measure, question.limits, ends), _sentence(question, cases, found), by_axis
+    )
+
+
+def _sentence(question: Question, cases: Sequence[Case], found: Verdict) -> str:
+    """The question's sentence with numbers; those of cases that no number does are told after it."""
+    finite = [case for case in cases if math.isfinite(case.value)]
+    words = {"cases": str(len(cases)), **{kind: str(found.outcomes.count(kind)) for kind in ("yes", "no", "open")}}
+    if finite:
+        least, most = min(finite, key=lambda case: case.value), max(finite, key=lambda case: case.value)
+        ends = {
+            "least": least.value,
+            "most": most.value,
+            "low": min(case.low for case in finite),
+            "high": max(case.high for case in finite),
+        }
+        words |= {name: figure(value) for name, value in ends.items()} | {"least_at": place(least), "most_at": place(most)}
+    for axis in dict.fromkeys(name for case in cases for name in case.axes):
+        words[f"by_{axis}"] = "; ".join(f"{at} {spanned(here)}" for at, here in by_place(axis, cases).items())
+    sentence = Template(question.answer).safe_substitute(dict.fromkeys(WORDS, IMPOSSIBLE) | words)
+    without = [case for case in cases if not math.isfinite(case.value)]
+    if without and finite:
+        reasons = "; ".join(dict.fromkeys(f"{place(case)}: {case.reason}" for case in without[:SHOWN]))
+        sentence += f" In {len(without)} of {len(cases)} cases no number does it ({reasons}{'; ...' if len(without) > SHOWN else ''})."
+    return sentence
+
+
+def place(case: Case) -> str:
+    """Where a case lies, in words."""
+    return ", ".join(at for at in case.axes.values() if at)
+
+
+def by_place(axis: str, cases: Sequence[Case]) -> Mapping[str, list[Case]]:
+    """The cases at each place on an axis, in their order."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        if axis in case.axes:
+            found.setdefault(case.axes[axis], []).append(case)
+    return found
+
+
+def spanned(cases: Sequence[Case]) -> str:
+    """The range of their values in words."""
+    finite = [case.value for case in cases if math.isfinite(case.value)]
+    if not finite:
+        return IMPOSSIBLE
+    least, most = figure(min(finite)), figure(max(finite))
+    some = "" if len(finite) == len(cases) else f" or {IMPOSSIBLE}"
+    return (least if least == most else f"{least} to {most}") + some

@@ -1,0 +1,138 @@
+"""The fewest chips of one kind that train at a given speed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
+from chipassay.scaling.exchange import legal_counts
+from chipassay.scaling.models import load_model
+from chipassay.scaling.predict import Prediction
+from chipassay.scaling.search import default_global_batch
+
+from .records import Scenario
+from .sides import fastest, group_of, rough_speed
+
+FACTORS = (2, 3, 5, 7)
+"""Numbers of nodes that are looked at have no other prime factor: others divide layers and batches badly, and nobody builds them."""
+MOST_CHIPS = 131_072
+NEAR = 0.96
+"""Share of a speed by closed forms from which on a number is looked at closer."""
+LEAST_USED = 0.8
+"""Share of given chips below which leaving out more is not looked at."""
+FALLS = 3
+"""Doublings without more speed after which no larger number is looked at."""
+
+
+@dataclass(eq=False)
+class Fewest:
+    """The search for one model on one chip at one batch. It remembers what it tried: several speeds cost little more than one."""
+
+    model: str
+    chip: str
+    network: str | None
+    scenario: Scenario
+    batch: int
+    dtype: str | None = None
+    tried: dict[int, Prediction | None] = field(default_factory=dict)
+    roughly: dict[int, float] = field(default_factory=dict)
+
+    def reaching(self, tokens_per_s: float) -> Prediction | None:
+        """The prediction on the fewest chips, in whole nodes, that train so fast; None where no number does (see ``why_not``).
+
+        Doublings find a number that does. From the least that could, by the best speed of a chip seen, each is then looked at by closed
+        forms, and where these come near the speed, pass by pass.
+        """
+        aim = tokens_per_s * (1 - 1e-9)
+        counts = self._counts()
+        best, falls = 0.0, 0
+        for count in _doublings(counts):
+            speed = self._rough(count)
+            if speed >= aim:
+                break
+            falls = 0 if speed > best or not speed else falls + 1
+            best = max(best, speed)
+            if falls == FALLS:
+                return None
+        else:
+            return None
+        each = max(speed / at for at, speed in self.roughly.items())
+        for count in counts:
+            if count >= NEAR * aim / each and self._rough(count) >= NEAR * aim and self._speed(count) >= aim:
+                return self.tried[count]
+        return None
+
+    def most_of(self, count: int) -> Prediction:
+        """The fastest use of up to so many chips: all of them, or a few less that divide better.
+
+        Raises NoPlanFits where none of these holds the model.
+        """
+        node = group_of(self.chip, 1, self.network).chips_per_node
+        near = [other for other in self._counts() if LEAST_USED * count <= other <= count]
+        for other in dict.fromkeys([*near, count]):
+            self._speed(other)
+        found = [prediction for other in (*near, count) if (prediction := self.tried[other]) is not None]
+        if not found:
+            raise NoPlanFits(f"{self.model} fits on no {count} of {self.chip} in nodes of {node}; use more")
+        return max(found, key=lambda prediction: prediction.tokens_per_s)
+
+    def why_not(self, tokens_per_s: float) -> str:
+        """Why no number of chips reaches a speed."""
+        if not any(self.roughly.values()):
+            return f"no number of {self.chip} up to {MOST_CHIPS:,} holds {self.model} at a batch of {self.batch} sequences"
+        best = max(self.roughly, key=lambda count: self.roughly[count])
+        share = f"{self.roughly[best] / tokens_per_s:.0%}"
+        return f"a batch of {self.batch} sequences runs out of parallel work: {best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
+
+    def _counts(self) -> list[int]:
+        node = group_of(self.chip, 1, self.network).chips_per_node
+        legal = legal_counts(load_model(self.model), group_of(self.chip, node, self.network), self.batch)
+        return [count for count in legal if count <= MOST_CHIPS and smooth(count // node)]
+
+    def _rough(self, count: int) -> float:
+        """Tokens per second by closed forms, which are some percent off the pipeline played through; 0 where nothing fits."""
+        if count not in self.roughly:
+            group = group_of(self.chip, count, self.network)
+            try:
+                self.roughly[count] = rough_speed(self.model, group, self.scenario, self.batch, self.dtype)
+            except (NoPlanFits, IllegalPlan):
+                self.roughly[count] = 0.0
+        return self.roughly[count]
+
+    def _speed(self, count: int) -> float:
+        if count not in self.tried:
+            try:
+                group = group_of(self.chip, count, self.network)
+                self.tried[count] = fastest(self.model, group, self.scenario, self.batch, self.dtype)
+            except (NoPlanFits, IllegalPlan):
+                self.tried[count] = None
+        found = self.tried[count]
+        return 0.0 if found is None else found.tokens_per_s
+
+
+@lru_cache(maxsize=256)
+def fewest(model: str, chip: str, network: str | None, scenario: Scenario, batch: int | None = None, dtype: str | None = None) -> Fewest:
+    """The search at this batch, else that of the model's run, else about four million tokens: one for the same question."""
+    run = scenario.runs.get(model)
+    usual = (None if run is None else run.batch) or default_global_batch(load_model(model))
+    return Fewest(model, chip, network, scenario, batch or usual, dtype)
+
+
+def smooth(number: int) -> bool:
+    """Whether a number has no prime factor beside FACTORS.
+
+    >>> smooth(126), smooth(26)
+    (True, False)
+    """
+    for factor in FACTORS:
+        while number % factor == 0:
+            number //= factor
+    return number == 1
+
+
+def _doublings(counts: list[int]) -> list[int]:
+    """The counts that are the first at or above each power of two."""
+    found = {next((count for count in counts if count >= 2**power), 0) for power in range(math.ceil(math.log2(max(counts, default=1))) + 1)}
+    return sorted(found - {0})

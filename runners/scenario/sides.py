@@ -1,0 +1,107 @@
+"""Predictions that questions compare, and how sure a comparison of two is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+from chipassay.results.errors import ChipassayError, InputError
+from chipassay.scaling.as_of import settings_as_of
+from chipassay.scaling.cluster import Group, make_group, parse_cluster, resolve_profile
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
+from chipassay.scaling.exchange import MOST_NODES, SEQUENCES_PER_CHIP, ratio_sigma
+from chipassay.scaling.exchange.spread import TRAFFIC
+from chipassay.scaling.machine import Input
+from chipassay.scaling.models import load_model
+from chipassay.scaling.plan import Plan
+from chipassay.scaling.predict import Prediction, single_group
+from chipassay.scaling.ready import ready
+from chipassay.scaling.search import BATCH_TOLERANCE, default_global_batch, price_all, search
+from chipassay.scaling.uncertainty import Z80
+
+from .records import Scenario
+
+
+def check_chip(name: str) -> object:
+    """Raise InputError for a chip without a profile."""
+    return resolve_profile(name)
+
+
+def check_cluster(text: str) -> object:
+    return parse_cluster(text)
+
+
+def check_mix(text: str) -> None:
+    if len(parse_cluster(text).groups) < 2:
+        raise InputError(f"{text!r} is one kind of chip; join several by +, as in 64xa800-sxm-80gb+64xv100-sxm2-32gb")
+
+
+@lru_cache(maxsize=256)
+def group_of(chip: str, count: int, fabric: str | None = None) -> Group:
+    """So many chips in their usual nodes."""
+    return make_group(count, resolve_profile(chip), fabric)
+
+
+def settings_of(scenario: Scenario, batch: int = 1) -> Plan:
+    """What all plans of a scenario share: the software of its date."""
+    plan = Plan(global_batch=batch)
+    return plan if scenario.as_of is None else settings_as_of(scenario.as_of, plan)
+
+
+def fastest(model: str, group: Group, scenario: Scenario, batch: int | None, dtype: str | None = None, exact: bool = False) -> Prediction:
+    """The best plan of a model on a group. ``exact``: the batch is not moved by up to 5 % so that odd numbers of chips divide it.
+
+    Raises NoPlanFits, IllegalPlan or MissingCell where there is none.
+    """
+    transformer = load_model(model)
+    sequences = batch or default_global_batch(transformer, group.count)
+    tolerance = 0.0 if exact else BATCH_TOLERANCE
+    machine = ready(group, dtype)
+    return search(transformer, group, machine, sequences, batch_tolerance=tolerance, settings=settings_of(scenario, sequences)).best
+
+
+def rough_speed(model: str, group: Group, scenario: Scenario, batch: int, dtype: str | None = None) -> float:
+    """Tokens per second of the best plan by closed forms alone. Raises as ``fastest``."""
+    transformer = load_model(model)
+    priced = price_all(transformer, group, ready(group, dtype), batch, settings_of(scenario, batch), batch_tolerance=BATCH_TOLERANCE)
+    return transformer.seq_len / priced.fastest(1)[1][0]
+
+
+@lru_cache(maxsize=1024)
+def per_chip(model: str, chip: str, fabric: str | None, dtype: str | None, scenario: Scenario) -> tuple[Prediction, Group]:
+    """The best plan on the fewest whole nodes (a power of two) that hold the model, at 8 sequences per chip and step."""
+    nodes, per_node = 1, group_of(chip, 1, fabric).chips_per_node
+    problem: ChipassayError | None = None
+    while nodes <= MOST_NODES:
+        group = group_of(chip, nodes * per_node, fabric)
+        try:
+            return fastest(model, group, scenario, SEQUENCES_PER_CHIP * group.count, dtype, exact=True), group
+        except (NoPlanFits, IllegalPlan) as error:
+            problem = error
+        nodes *= 2
+    raise NoPlanFits(f"{model} fits on no cluster of up to {MOST_NODES} nodes of {chip}: {problem}")
+
+
+def traffic_share(prediction: Prediction) -> float:
+    """Share of the step that traffic takes."""
+    return sum(prediction.breakdown_s.get(kind, 0.0) for kind in TRAFFIC) / prediction.step_time_s
+
+
+def ratio_spread(one: Prediction, one_group: Group, other: Prediction, other_group: Group) -> float:
+    """Factor either way of the 80 % interval of a ratio of two speeds; what both sides have wrong together cancels."""
+    return math.exp(Z80 * ratio_sigma(one, other, [one_group], [other_group]))
+
+
+def inputs_of(*predictions: Prediction) -> tuple[Input, ...]:
+    """What predictions rest on; each told once, with its cluster."""
+    return tuple(
+        dict.fromkeys(
+            replace(found, what=f"{p.cluster.partition('@')[0].partition('x')[2]}: {found.what}") for p in predictions for found in p.inputs
+        )
+    )
+
+
+def group_from(text: str) -> Group:
+    """The one group of a cluster's text."""
+    return single_group(parse_cluster(text))
