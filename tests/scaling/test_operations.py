@@ -276,3 +276,9 @@ def test_shipped_models_have_the_flops_of_the_closed_form_too(name: str) -> None
 )
 def test_bytes_of_an_operation_are_those_counted_by_hand(name: str, plan: Plan, operation: str, forward: float, backward: float) -> None:
     assert bytes_of(MODELS[name], plan, operation) == (forward, backward)
+
+
+def test_tensor_parallelism_divides_the_activation_of_shared_experts() -> None:
+    whole, cut = (blocks(MODELS["experts and shared ones"], Plan(global_batch=8, tp=tp))[-1][1] for tp in (1, 4))
+    sizes = [[number(p.forward_bytes) for p in ops.passes if p.name == "activation"] for ops in (whole, cut)]
+    assert sizes[0] == [4 * size for size in sizes[1]]
