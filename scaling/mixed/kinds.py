@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from chipassay.results.errors import InputError
 
+from .. import constants
 from ..cluster import Cluster, Group
 from ..errors import MissingCell
 from ..machine import Machine
@@ -19,6 +20,8 @@ class Kind:
 
     group: Group
     machine: Machine
+    host_s_per_kernel: float = constants.HOST_S_PER_KERNEL.value
+    """What its host takes to launch a kernel from Python."""
 
     @property
     def name(self) -> str:
@@ -30,7 +33,7 @@ class Kind:
 
     def with_count(self, count: int) -> Kind:
         """Fewer or more of the same chips."""
-        return Kind(self.group.with_count(count), self.machine)
+        return replace(self, group=self.group.with_count(count))
 
 
 def kinds_of(cluster: Cluster, dtype: str | None = None) -> tuple[tuple[Kind, ...], tuple[str, ...]]:

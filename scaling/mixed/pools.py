@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..plan import Recompute
-from .evaluate import Costed, cost
+from .evaluate import Costed, border_weight, cost
 from .records import MixedPipeline, MixedPlan, MixedStage
 from .splits import Split, Taker, batch_shares, layer_splits
 from .stage_costs import FIRST, LAST
@@ -62,6 +62,7 @@ class Solver:
         stages, layers = pool.stages, self.tables.model.layers
         count = len(stages)
         borders = np.array([0.0, *sends_s(self.tables, MixedPipeline(stages, pool.microbatch, 1, pool.replicas)), 0.0])
+        weight = border_weight(self.tables.settings)
         fewest = np.ones(count, np.int64)
         if count > 1:
             fewest[[0, -1]] = 0
@@ -71,10 +72,13 @@ class Solver:
             costs, row = self.tables.of_stage(stage, pool.microbatch)
             at = (row, FIRST * (index == 0) + LAST * (index == count - 1))
             held = costs.fixed_bytes[at] + min(most, count - index) * costs.flight_bytes[at] + costs.optimizer_bytes[at] / shard
-            times = costs.total_s[at] + borders[index] + borders[index + 1]
+            times = costs.total_s[at] + weight * (borders[index] + borders[index + 1])
             curves[index] = np.where(held <= costs.kind.machine.memory_bytes, times, np.inf)
         least = max(1, self.global_batch // (pool.microbatch * max(shard, pool.replicas)) // 4)
-        return layer_splits(curves, layers, fewest, least)
+        found = layer_splits(curves, layers, fewest, least)
+        # On the way of one microbatch each border's two messages count once, however long they hold its stages.
+        twice = 2 * (weight - 1) * float(borders.sum())
+        return tuple(replace(cut, sum_s=cut.sum_s - twice) for cut in found)
 
     def plan(self, pools: Sequence[Pool]) -> tuple[MixedPlan, Costed] | None:
         """The best split of layers and batch over pools that all work; None where they do not fit or the batch does not divide."""

@@ -57,6 +57,9 @@ class MixedPlan:
     pipelines: tuple[MixedPipeline, ...]
     settings: Plan
     """What all share: zero_stage (0 or 1), sequence_parallel, optimizer, attention, overlap, ...; its degrees are not looked at."""
+    tied_bytes: float = 0.0
+    """Bytes of one gradient of a tied token table as the first and the last stage add it up; 0: as all others (DeepSpeed: those of the
+    dtype, however wide the others are)."""
 
     @property
     def global_batch(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from chipassay.results.datafile import read_lines
 from chipassay.results.evidence import Evidence
 from chipassay.results.fabrics import Fabric, find_fabric
-from chipassay.results.profile import Curve, Quantity
+from chipassay.results.profile import Curve, Link, Quantity
 from chipassay.results.shipped import find_profile
 
 from ..cluster import Cluster, Group, make_group
@@ -68,6 +68,8 @@ class Setup:
     cluster: Cluster
     dtype: Mapping[str, str]
     """Chip -> training dtype."""
+    host_s_per_kernel: Mapping[str, float]
+    """Chip -> what its host takes to launch a kernel, where the source measured it."""
     plan: MixedPlan
 
 
@@ -86,8 +88,32 @@ def setup_of(run: MixedRun) -> Setup:
 _AMP_SETTINGS = Plan(
     global_batch=32, attention="unfused", fused=False, gradient_bytes=4, overlap_dp=False, overlap_pp=False, host="eager", loss="torch"
 )
+_AMP_HOST_S = {"v100-sxm2-16gb": 3.75e-3, "t4-pcie-16gb": 5.3e-3}
+"""What the host takes for the forward pass of one layer. AMP measured 3.9 and 5.6 ms for a layer of one sequence (DachengLi1/AMP@62fc27d,
+src/known_cost/gpt2_P3_1.npy and gpt2_G4_1.npy, medians), several times what the chips need for it (1.3 and 2.6 ms): host and chip joined as
+in ``step`` make the measured time."""
+_AMP_LAUNCHES = 18
+"""Kernels of that pass as the model counts them."""
 _AMP_FRONT = 3
 """Units before the first layer in DeepSpeed's list: the cast, the embedding, a transposition; three more follow the last."""
+
+
+_AMP_LINKS = {"v100-sxm2-16gb": 170e9 / 8, "t4-pcie-16gb": 50e9 / 8}
+"""Bytes/s between the chips of a node as the authors give them (src/het_cluster.py, the same source)."""
+
+
+def _amp_group(chip: str, count: int, fabric: str) -> Group:
+    inside = Evidence("published", "src/het_cluster.py of DachengLi1/AMP@62fc27d: bandwidth in a node")
+    links = tuple(
+        replace(link, busbw_bytes_per_s=min(link.busbw_bytes_per_s, _AMP_LINKS[chip]), segments=(), evidence=inside)
+        for link in _links(chip)
+    )
+    return make_group(count, replace(find_profile(chip), links=links), find_fabric(fabric), 4)
+
+
+def _links(chip: str) -> tuple[Link, ...]:
+    """The all-reduces that the chip's profile knows, up to a node of four."""
+    return tuple(link for link in find_profile(chip).links if link.pattern == "all_reduce" and link.group_size <= 4)
 
 
 def _amp(run: MixedRun) -> Setup:
@@ -101,10 +127,7 @@ def _amp(run: MixedRun) -> Setup:
     model = replace(load_model("gpt2-medium"), vocab=52256)
     held = [_between(first, last, _AMP_FRONT, _AMP_FRONT + model.layers) for first, last in itertools.pairwise(cuts)]
     # Three p3.8xlarge, then one g4dn.12xlarge, ranks in that order, stages slowest (DeepSpeed's PipeModelDataParallelTopology).
-    nodes = Cluster((
-        make_group(12, find_profile("v100-sxm2-16gb"), find_fabric("eth10x1"), 4),
-        make_group(4, find_profile("t4-pcie-16gb"), find_fabric("eth50x1"), 4),
-    ))  # fmt: skip
+    nodes = Cluster((_amp_group("v100-sxm2-16gb", 12, "eth10x1"), _amp_group("t4-pcie-16gb", 4, "eth50x1")))
     alike: dict[tuple[int, ...], int] = {}
     for replica in range(dp):
         kinds = tuple(int((stage * dp + replica) * tp >= 12) for stage in range(pp))
@@ -119,7 +142,8 @@ def _amp(run: MixedRun) -> Setup:
         for kinds, count in alike.items()
     )
     dtypes = {"v100-sxm2-16gb": "fp16", "t4-pcie-16gb": "fp16"}
-    return Setup(model, nodes, dtypes, MixedPlan(pipelines, replace(_AMP_SETTINGS, global_batch=batch)))
+    hosts = {chip: seconds / _AMP_LAUNCHES for chip, seconds in _AMP_HOST_S.items()}
+    return Setup(model, nodes, dtypes, hosts, MixedPlan(pipelines, replace(_AMP_SETTINGS, global_batch=batch), tied_bytes=2.0))
 
 
 def _between(first: int, last: int, low: int, high: int) -> int:
@@ -135,6 +159,13 @@ _SAILOR_NETWORK_BYTES_PER_S = {"RTX-3090": 0.1157e9, "RTX-2080": 2.8577e9, "Tita
 _TURING = {"RTX-2080": (11.8e9, 616e9, 13.45e12, 250.0), "Titan-RTX": (25.8e9, 672e9, 16.3e12, 280.0)}
 """Bytes of memory, its bytes/s, fp32 peak, watts (NVIDIA's Turing whitepaper, recalled; memory as in Sailor's cluster: the RTX 2080 has the
 11 GB of a Ti)."""
+_SAILOR_LINKS = {
+    "RTX-3090": {2: 20.4e9, 4: 4.28e9, 8: 1.61e9},
+    "RTX-2080": {2: 3.87e9, 4: 4.72e9, 8: 4.04e9},
+    "Titan-RTX": {2: 3.75e9, 4: 3.63e9, 8: 4.74e9},
+}
+"""Bus bandwidth between the chips of a node by their number: the forward pass of the embedding of two sequences is one all-reduce of 16.8 MB
+of fp32 beside a look-up (its time on one chip, subtracted); profiles_tmp.json of eth-easl/sailor@cf2c8e3, key 0."""
 _TURING_REASON = "as near its peak as a V100 in fp32 (0.86), a T4 to its memory (0.79)"
 
 
@@ -150,6 +181,9 @@ def _sailor_group(name: str, count: int) -> Group:
             peak_flops_per_s={"fp32": Quantity(peak, evidence)}, peak_bandwidth_bytes_per_s=Quantity(bandwidth, evidence),
             power_w=Quantity(power_w, evidence),
         )  # fmt: skip
+    inside = Evidence("published", "embedding under TP in profiles_tmp.json of eth-easl/sailor@cf2c8e3")
+    links = tuple(Link("all_reduce", "pcie", size, 3e-5, rate, inside) for size, rate in _SAILOR_LINKS[name].items())
+    profile = replace(profile, links=links)
     between = Evidence("published", _SAILOR_FABRIC)
     fabric = Fabric(f"{name.lower()} nodes", 1, _SAILOR_NETWORK_BYTES_PER_S[name], 1.0, find_fabric("eth10x1").latency_s, between)
     return make_group(count, profile, fabric, 8)
@@ -174,7 +208,8 @@ def _sailor(run: MixedRun) -> Setup:
     dp = len(rows[0])
     # Sailor counts the embedding and the head as a layer each.
     held = [int(count) for count, _ in stages]
-    held[0], held[-1] = held[0] - 1, held[-1] - 1
+    held[0] -= 1
+    held[-1] -= 1
     alike: dict[tuple[tuple[str, int], ...], int] = {}
     for replica in range(dp):
         chosen = tuple(row[replica] for row in rows)
@@ -190,7 +225,7 @@ def _sailor(run: MixedRun) -> Setup:
     )
     cluster = Cluster(tuple(_sailor_group(name, count) for name, count in counts.items()))
     dtypes = {group.profile.chip_id: "fp32" if name in _TURING else "tf32" for name, group in zip(order, cluster.groups, strict=True)}
-    return Setup(model, cluster, dtypes, MixedPlan(pipelines, replace(_SAILOR_SETTINGS, global_batch=global_batch)))
+    return Setup(model, cluster, dtypes, {}, MixedPlan(pipelines, replace(_SAILOR_SETTINGS, global_batch=global_batch)))
 
 
 def _opt_350m() -> Transformer:

@@ -107,7 +107,7 @@ def stage_costs(model: Transformer, kind: Kind, settings: Plan, options: Sequenc
     group, machine = kind.group, kind.machine
     layer, ends = layer_times(model, plans, machine), end_times(model, plans, machine)
     three = sides(model, plans, machine, group, layer, placements(plans, group.chips_per_node, group.fabric.pod_nodes))
-    times = _Times(model, settings, len(options))
+    times = _Times(model, settings, kind, len(options))
     forward, host_f = times.of(three[:1], (ends.head_forward,), ends.embedding_forward)
     backward, host_b = times.of(three[1:], (ends.head_backward_input, ends.head_backward_weight), ends.embedding_backward)
     weight, _ = times.of(three[2:], (ends.head_backward_weight,), None, waits=False)
@@ -127,6 +127,7 @@ class _Times:
 
     model: Transformer
     settings: Plan
+    kind: Kind
     options: int
 
     def of(self, passes: Sequence[Side], heads: Sequence[Work], embedding: Work | None, waits: bool = True) -> tuple[Array, Array]:
@@ -145,8 +146,9 @@ class _Times:
         if not waits or self.settings.host != "eager":
             return chip, np.zeros(shape)
         launches = layers * column([side.launches for side in passes]) + many_heads * column([head.launches for head in heads])
-        launches = launches + first * column([0.0, *(work.launches for work in ahead)]) + constants.HOST_KERNELS_PER_PASS.value
-        waited = waiting_s(np.maximum(chip, 1e-12), constants.HOST_S_PER_KERNEL.value * launches)
+        launches = launches + first * column([0.0, *(work.launches for work in ahead)])
+        around_s = constants.HOST_S_PER_KERNEL.value * constants.HOST_KERNELS_PER_PASS.value
+        waited = waiting_s(np.maximum(chip, 1e-12), self.kind.host_s_per_kernel * launches + around_s)
         return chip + waited, waited
 
 

@@ -109,7 +109,7 @@ def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
     found = []
     for pipeline in plan.pipelines:
         edges = np.searchsorted(cuts, units_of(pipeline))
-        tied = _tied_s(tables, pipeline, per_gradient)
+        tied = _tied_s(tables, pipeline, plan.tied_bytes or per_gradient)
         rows = []
         for index, stage in enumerate(pipeline.stages):
             own = slice(edges[index], edges[index + 1])

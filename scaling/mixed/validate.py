@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,11 +50,12 @@ class MixedOutcome:
 
 def predict_run(setup: Setup) -> MixedPrediction:
     """The step of a row by the model. Raises InputError where the plan cannot run."""
-    kinds = tuple(
-        Kind(group, ready(group.with_count(max(group.count, group.chips_per_node)), setup.dtype.get(group.profile.chip_id)))
-        for group in setup.cluster.groups
-    )
-    return predict_mixed(Tables(setup.model, kinds, setup.plan.settings), setup.plan)
+    kinds = []
+    for group in setup.cluster.groups:
+        chip = group.profile.chip_id
+        kind = Kind(group, ready(group.with_count(max(group.count, group.chips_per_node)), setup.dtype.get(chip)))
+        kinds.append(replace(kind, host_s_per_kernel=setup.host_s_per_kernel.get(chip, kind.host_s_per_kernel)))
+    return predict_mixed(Tables(setup.model, tuple(kinds), setup.plan.settings), setup.plan)
 
 
 def validate_mixed_run(run: MixedRun) -> MixedOutcome:
