@@ -205,9 +205,10 @@ def _counted(per_node: int, chips: int, *axes: int) -> tuple[int, int, int]:
     for stride, size in digits:
         group -= rank // stride % size * stride
     nodes = int(rank[-1]) // per_node + 1
-    members = np.bincount(group * nodes + rank // per_node, minlength=(int(group.max()) + 1) * nodes).reshape(-1, nodes)
-    spans = np.count_nonzero(members, axis=1)
-    crossing = np.count_nonzero(members[spans > 1], axis=0)
+    # A group and a node that meet, and how many members do: few of all pairs.
+    meeting, members = np.unique(group * nodes + rank // per_node, return_counts=True)
+    spans = np.bincount(meeting // nodes)
+    crossing = np.bincount(meeting[spans[meeting // nodes] > 1] % nodes)
     return int(members.max()), int(spans.max()), max(1, int(crossing.max(initial=1)))
 
 
