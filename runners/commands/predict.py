@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..say import say
+from .link_argument import add_link_argument
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", help="sequences per step over the whole cluster (default: about four million tokens)")
     parser.add_argument("--tokens", metavar="N", help="also: days, money and energy for this many tokens, for example 300e9")
     add_price_argument(parser)
+    add_link_argument(parser)
     show = parser.add_argument_group("also show")
     show.add_argument("--explain", action="store_true", help="every term: its formula, the numbers put in, its seconds and its source")
     show.add_argument("--sensitivity", action="store_true", help="which input would move the step most")
@@ -85,6 +87,7 @@ def _question(arguments: argparse.Namespace) -> Question:
     from chipassay.scaling.models import load_model
     from chipassay.scaling.plan_text import parse_plan
     from chipassay.scaling.predict import single_group
+    from chipassay.scaling.what_if import apply, parse_changes
 
     from ..prediction.answer import Question, batch_of
     from ..prediction.numbers import counts, number, whole
@@ -92,8 +95,9 @@ def _question(arguments: argparse.Namespace) -> Question:
     batch, tokens = whole("--batch", arguments.batch, "512"), number("--tokens", arguments.tokens, "300e9")
     curve = counts("--curve", arguments.curve) if arguments.curve else None
     operation, site = _operation(arguments), _site(arguments)
+    changes = parse_changes(arguments.link)
     model = load_model(arguments.model)
-    group = single_group(parse_cluster(arguments.cluster))
+    group = single_group(apply(changes, parse_cluster(arguments.cluster)))
     overrides = read_overrides(arguments.price, [group.profile.chip_id])
     page = arguments.html is not None
     return Question(

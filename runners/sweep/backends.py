@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -130,6 +131,8 @@ def _children_deaf_to_interrupts() -> Iterator[None]:
 
 
 def _on_ray(cases: Sequence[Case], jobs: int, scheduler: str | None) -> Iterator[list[Result]]:
+    if scheduler is not None:
+        _check_answers(scheduler)
     import ray
     from joblib import Parallel, delayed, parallel_config
     from ray.util.joblib import register_ray
@@ -149,6 +152,17 @@ def _on_ray(cases: Sequence[Case], jobs: int, scheduler: str | None) -> Iterator
                 yield from parallel(delayed(solve)(case) for case in some)
     finally:
         ray.shutdown()
+
+
+def _check_answers(scheduler: str) -> None:
+    """Raise InputError where nothing listens at HOST:PORT: Ray itself would try for minutes, and say so in its own logs."""
+    host, _, port = scheduler.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto", which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--scheduler {scheduler}: {_line(error)}; give the address of a Ray cluster, HOST:6379 or auto") from error
 
 
 def _line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from chipassay.results.errors import InputError
 from chipassay.results.evidence import LEVELS
 from chipassay.results.prices import given_price
 from chipassay.results.shipped import find_profile
@@ -233,6 +234,11 @@ def test_a_cluster_without_workers_is_refused(capsys, tmp_path: Path, sweep: Pat
         code, _, err = run(capsys, sweep, "-o", tmp_path / "r.csv", "--backend", "dask", "--scheduler", cluster.scheduler_address)
     assert code == 2
     assert "no worker after 1 seconds" in err
+
+
+def test_a_ray_cluster_that_is_not_there_is_named_before_ray_tries_for_minutes() -> None:
+    with pytest.raises(InputError, match=r"--scheduler 127\.0\.0\.1:9: .*; give the address of a Ray cluster"):
+        next(backends._on_ray([], 1, "127.0.0.1:9"))
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: 80 MB that a sweep on one machine does not need")
