@@ -23,9 +23,8 @@ AGAINST = {"cost": "money", "chips": "chips", "memory": "memory"}
 def title(answer: PlanAnswer, cluster: str) -> str:
     """What was asked."""
     first = answer.best.prediction
-    batch = f"{first.plan.global_batch} sequences a step"
-    asked = f"{first.model} on up to {cluster}, {first.dtype}, {batch}: the best plans {BY[answer.objective]}"
-    return asked + (" so far (interrupted)" if answer.interrupted else "")
+    asked = f"{first.model} on up to {cluster}, {first.dtype}, batch {first.plan.global_batch}: best plans {BY[answer.objective]}"
+    return asked + (", so far (interrupted)" if answer.interrupted else "")
 
 
 def front_title(answer: PlanAnswer) -> str:
