@@ -23,8 +23,8 @@ from .tables import Tables, ends_of
 from .traffic import Reduction, reductions, sends_s
 
 MIXED_SIGMA = 0.15
-"""What mixing kinds adds to the standard deviation of log(step time) (assumed; with it 41 of the 50 scored runs of heterogeneous_runs.csv lie
-within their 80 % intervals)."""
+"""What mixing kinds adds to the standard deviation of log(step time) (assumed: with it about 80 % of
+the scored runs of heterogeneous_runs.csv lie within their 80 % intervals)."""
 
 
 @dataclass(frozen=True)

@@ -93,32 +93,33 @@ def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
     """Per pipeline and stage: the gradients summed over all that hold the same layers.
 
     Pipelines are cut at different layers. Between two neighbouring cuts all layers have the same owners, one stage of each pipeline, and
-    are reduced as one message through a ring over them all.
+    are reduced as one message through a ring over them all. A stage is done when all of its messages are, one after the other, and no
+    sooner than those that it shares them with, whose stages share the NICs of their nodes.
     """
     cuts = np.unique(np.concatenate([units_of(pipeline) for pipeline in plan.pipelines]))
+    edges = [np.searchsorted(cuts, units_of(pipeline)) for pipeline in plan.pipelines]
     per_gradient = tables.gradient_bytes(plan.kinds)
-    scatter_s = gather_s = np.zeros(len(cuts) - 1)
+    scatter = gather = [[0.0] * len(pipeline.stages) for pipeline in plan.pipelines]
     if plan.replicas > 1:
         owners = _owners(tables, plan, cuts)
         if plan.settings.zero_stage >= 1:
-            scatter_s = owners.ring_s(tables, "reduce_scatter", per_gradient)
-            gather_s = owners.ring_s(tables, "all_gather", 0.0)
+            scatter = owners.stages_s(tables, "reduce_scatter", per_gradient, edges)
+            gather = owners.stages_s(tables, "all_gather", 0.0, edges)
         else:
-            scatter_s = owners.ring_s(tables, "all_reduce", per_gradient)
+            scatter = owners.stages_s(tables, "all_reduce", per_gradient, edges)
     share = constants.DP_HIDDEN_SHARE.value if plan.settings.overlap_dp else 0.0
     found = []
-    for pipeline in plan.pipelines:
-        edges = np.searchsorted(cuts, units_of(pipeline))
+    for p, pipeline in enumerate(plan.pipelines):
         tied = _tied_s(tables, pipeline, plan.tied_bytes or per_gradient)
+        last = len(pipeline.stages) - 1
         rows = []
         for index, stage in enumerate(pipeline.stages):
-            own = slice(edges[index], edges[index + 1])
-            back, ahead = float(scatter_s[own].sum()), float(gather_s[own].sum())
+            back, ahead = scatter[p][index], gather[p][index]
             costs, row = tables.of_stage(stage, pipeline.microbatch)
-            at = (row, FIRST * (index == 0) + LAST * (index == len(pipeline.stages) - 1), stage.layers)
+            at = (row, FIRST * (index == 0) + LAST * (index == last), stage.layers)
             backward_s = float(costs.backward_input_s[at] + costs.backward_weight_s[at])
             exposed = float(exposed_s(back, backward_s, share) + exposed_s(ahead, float(costs.forward_s[at]), share))
-            table = tied if index in (0, len(pipeline.stages) - 1) else 0.0
+            table = tied if index in (0, last) else 0.0
             rows.append(Reduction(back + ahead + table, exposed + table))
         found.append(rows)
     return found
@@ -135,29 +136,41 @@ class _Owners:
     element_bytes: Array
     inside: Array
     """Replicas of the pipeline that share a node."""
+    alone: Array
+    """Rings that cross a node's border at once if no other stage reduces meanwhile: the slices of one TP group."""
     crossing: Array
-    """Rings that cross a node's border at once."""
+    """The same if all stages on the node do."""
     nodes: Array
 
-    def ring_s(self, tables: Tables, pattern: str, bytes_each: float) -> Array:
-        """Seconds of a collective over all owners of each segment: the longest that it would take if all were like one of them, for a ring
-        through unequal links runs at the pace of the slowest. ``bytes_each`` 0: those of a weight."""
+    def stages_s(self, tables: Tables, pattern: str, bytes_each: float, edges: list[Array]) -> list[list[float]]:
+        """Seconds of a collective, per pipeline and stage. ``bytes_each`` 0: those of a weight.
+
+        A ring through unequal links runs at the pace of the slowest: of the times that a message would take if all were like one of its
+        owners, the longest counts.
+        """
+        message_s = self._s(tables, pattern, bytes_each, self.alone).max(axis=0)
+        shared_s = self._s(tables, pattern, bytes_each, self.crossing)
+        own = [np.add.reduceat(shared_s[p], edge[:-1]) for p, edge in enumerate(edges)]
+        by_segment = np.max([np.repeat(times, np.diff(edge)) for times, edge in zip(own, edges, strict=True)], axis=0)
+        return [np.maximum(np.add.reduceat(message_s, edge[:-1]), np.maximum.reduceat(by_segment, edge[:-1])).tolist() for edge in edges]
+
+    def _s(self, tables: Tables, pattern: str, bytes_each: float, crossing: Array) -> Array:
+        """Of each owner and segment, as if all owners were like it."""
         done = np.zeros(self.kind.shape)
         spanned = np.broadcast_to(self.nodes.sum(axis=0), self.kind.shape)
         for kind in np.unique(self.kind):
             here = self.kind == kind
             group, machine = tables.kinds[kind].group, tables.kinds[kind].machine
             inside = self.inside[here]
-            place = Placement(np.full(inside.shape, self.members), inside, self.crossing[here], spanned[here], group.chips_per_node)
+            place = Placement(np.full(inside.shape, self.members), inside, crossing[here], spanned[here], group.chips_per_node)
             size = self.weights[here] * (bytes_each or self.element_bytes[here])
             done[here] = collective_s(pattern, size, place, machine, group.fabric)
-        slowest: Array = done.max(axis=0)
-        return slowest
+        return done
 
 
 def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
     shape = (len(plan.pipelines), len(cuts) - 1)
-    kind, inside, crossing, nodes = (np.zeros(shape, np.int64) for _ in range(4))
+    kind, inside, alone, crossing, nodes = (np.zeros(shape, np.int64) for _ in range(5))
     weights, element = np.zeros(shape), np.zeros(shape)
     layers = np.diff(np.clip(cuts, 1, tables.model.layers + 1))
     for p, pipeline in enumerate(plan.pipelines):
@@ -176,9 +189,10 @@ def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
             kind[p, own] = stage.kind
             element[p, own] = costs.kind.machine.element_bytes
             inside[p, own] = together
+            alone[p, own] = min(per_node, stage.tp)
             crossing[p, own] = max(1, min(per_node, plan.chips(stage.kind)) // together)
             nodes[p, own] = -(-pipeline.replicas // together)
-    return _Owners(plan.replicas, kind, weights, element, inside, crossing, nodes)
+    return _Owners(plan.replicas, kind, weights, element, inside, alone, crossing, nodes)
 
 
 def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float) -> float:
