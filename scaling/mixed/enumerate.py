@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .candidates import Rows, microbatch_axis, orders, pools_of
+from .candidates import Rows, orders, pools_of
+from .choices import microbatch_axis
 from .pools import Pool
 from .tables import Tables
 
@@ -88,8 +89,8 @@ def pures_of(tables: Tables, kind: int, global_batch: int, every: bool) -> Pures
 
 def _together_s(global_batch: int, parts: Sequence[tuple[Array, Array]]) -> Array:
     """Seconds of a batch that may be shared out in any part, by the pools' rates and fills."""
-    rate = sum(one for one, _ in parts)
-    ahead = sum(one * fill for one, fill in parts)
+    rate = np.sum([one for one, _ in parts], axis=0)
+    ahead = np.sum([one * fill for one, fill in parts], axis=0)
     done: Array = (global_batch + ahead) / rate
     return done
 
@@ -140,7 +141,7 @@ class Enumeration:
             chosen.append(np.argsort(-done, kind="stable")[: len(done) if self.every else most])
             self.left_out |= len(chosen[-1]) < len(done)
         grid = [axis.ravel() for axis in np.meshgrid(*chosen, indexing="ij")]
-        able = sum(pure.unit[index] for pure, index in zip(pures, grid, strict=True)) <= self.global_batch
+        able = np.sum([pure.unit[index] for pure, index in zip(pures, grid, strict=True)], axis=0) <= self.global_batch
         at = [(pure, index[able]) for pure, index in zip(pures, grid, strict=True)]
         if not able.any():
             return
@@ -166,7 +167,7 @@ class Enumeration:
             choice = leftovers[kind][counts[kind] - rows.used(kind)]
             picked[kind] = choice
             which = which[choice[which] >= 0]
-        units = rows.replicas * rows.microbatch + sum(self.pures[kind].unit[picked[kind]] for kind in with_left)
+        units: Array = np.sum([rows.replicas * rows.microbatch, *(self.pures[kind].unit[picked[kind]] for kind in with_left)], axis=0)
         which = which[units[which] <= self.global_batch]
         if not len(which):
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..grid import pipeline_axis, recompute_axis, tensor_axis
 from ..plan import Recompute
-from .candidates import microbatch_axis
+from .choices import microbatch_axis
 from .evaluate import cost
 from .records import MixedPipeline, MixedPlan, MixedStage
 from .tables import Tables

@@ -54,10 +54,11 @@ def read_mixed_runs() -> tuple[MixedRun, ...]:
     52
     """
     columns = ("id", "source", "model", "mix", "split_description", "measured_metric", "measured_value", "notes", "evidence", "score")
-    return tuple(
-        MixedRun(line.number, *(line.text(name) for name in columns[:-1]), scored=line.text("score") != "no")
-        for line in read_lines(HETEROGENEOUS_RUNS, columns)
-    )
+    found = []
+    for line in read_lines(HETEROGENEOUS_RUNS, columns):
+        name, source, model, mix, split, metric, value, notes, evidence, score = (line.text(column) for column in columns)
+        found.append(MixedRun(line.number, name, source, model, mix, split, metric, value, notes, evidence, score != "no"))
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +165,8 @@ _SAILOR_LINKS = {
     "RTX-2080": {2: 3.87e9, 4: 4.72e9, 8: 4.04e9},
     "Titan-RTX": {2: 3.75e9, 4: 3.63e9, 8: 4.74e9},
 }
-"""Bus bandwidth between the chips of a node by their number: the forward pass of the embedding of two sequences is one all-reduce of 16.8 MB
-of fp32 beside a look-up (its time on one chip, subtracted); profiles_tmp.json of eth-easl/sailor@cf2c8e3, key 0."""
+"""Bus bandwidth between the chips of a node by their number: the forward pass of the embedding of two sequences is one all-reduce of
+16.8 MB of fp32 beside a look-up (subtracted); profiles_tmp.json of eth-easl/sailor@cf2c8e3, OPT-350, key 0."""
 _TURING_REASON = "as near its peak as a V100 in fp32 (0.86), a T4 to its memory (0.79)"
 
 

@@ -22,7 +22,7 @@ from .pools import Solver
 from .records import MixedPlan, MixedPrediction
 from .tables import Tables
 
-MOST_SOLVED = 160
+MOST_SOLVED = 320
 """Plans on one choice of kinds whose splits are solved, the best by estimate."""
 PLAYED = 6
 """Of these, those played through pass by pass."""

@@ -18,7 +18,7 @@ from ..layer import EndTimes, Work, end_times, layer_times
 from ..memory import FRAGMENTATION_SHARE, at_each_stage, total_bytes
 from ..models import Transformer
 from ..placement import placements
-from ..plan import RECOMPUTES, Plan
+from ..plan import RECOMPUTES, Plan, Recompute
 from ..plans import Plans
 from ..sides import Side, sides
 from ..stages import Stages
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 FIRST, LAST = 1, 2
 ENDS = np.arange(4)
 
-Option = tuple[int, int, str]
+Option = tuple[int, int, Recompute]
 """(tp, microbatch, recompute)."""
 
 
@@ -99,9 +99,12 @@ def stage_costs(model: Transformer, kind: Kind, settings: Plan, options: Sequenc
     """The tables of one kind for these options."""
     tp, microbatch = (np.array([option[index] for option in options], np.int64) for index in (0, 1))
     split = (tp > 1) & (model.seq_len % tp == 0) if settings.sequence_parallel else np.zeros(len(tp), bool)
+    shared = replace(
+        settings, dtype=kind.machine.dtype, dp=1, pp=1, cp=1, ep=1, expert_tp=0 if model.experts is None else 1, interleave=1,
+        zero_stage=0, shard=0,
+    )  # fmt: skip
     plans = Plans.grid(
-        replace(settings, dtype=kind.machine.dtype), tp=tp, microbatch=microbatch, global_batch=microbatch, dp=1, pp=1, cp=1, ep=1,
-        expert_tp=np.where(model.experts is None, 0, 1), interleave=1, zero_stage=0, shard=1, sequence_parallel=split.astype(np.int64),
+        shared, tp=tp, microbatch=microbatch, global_batch=microbatch, sequence_parallel=split.astype(np.int64),
         recompute=np.array([RECOMPUTES.index(option[2]) for option in options]),
     )  # fmt: skip
     group, machine = kind.group, kind.machine

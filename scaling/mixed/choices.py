@@ -1,0 +1,103 @@
+"""Blocks of neighbouring stages on one kind of chip that are worth trying, as columns of what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..grid import MICROBATCHES, recompute_axis, tensor_axis
+from ..plan import Recompute
+from .stage_costs import FIRST, LAST
+from .tables import Tables
+
+Array = npt.NDArray[Any]
+
+STAGES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
+"""Stages on one kind that are tried on clusters too large for every number."""
+LARGE_STAGES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""The same where three or more kinds share a pipeline."""
+FEW_CHIPS = 32
+"""Up to so many chips of a kind every number of stages, and of replicas as told in ``_with_replicas``, is tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """Blocks on one kind, for one microbatch size. Arrays of one length."""
+
+    kind: int
+    tp: Array
+    stages: Array
+    recompute: tuple[Recompute, ...]
+    """Names, by ``recompute_index``."""
+    recompute_index: Array
+    layer_s: Array
+    """No stage takes less than ``empty_s + layers * layer_s``."""
+    empty_s: Array
+    first_s: Array
+    last_s: Array
+    """What the embedding and the logits add."""
+    fixed_bytes: Array
+    layer_bytes: Array
+    flight_bytes: Array
+    optimizer_bytes: Array
+    """Of one layer."""
+    weights: Array
+    """Of one layer, on one chip."""
+    message_bytes: float
+
+    @property
+    def chips(self) -> Array:
+        return self.tp * self.stages
+
+
+def microbatch_axis(global_batch: int) -> tuple[int, ...]:
+    return tuple(size for size in MICROBATCHES if size <= global_batch)
+
+
+def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, every: bool, many: bool = False) -> Choices:
+    """All blocks of one kind at one microbatch size; with ``many`` (kinds in a pipeline) on large clusters the usual ones alone."""
+    known = tables.kinds[kind]
+    count, limit = known.count, known.machine.memory_bytes
+    again = recompute_axis(tables.settings.attention)
+    degrees = [tp for tp in tensor_axis(tables.model, known.group.chips_per_node) if tp <= count]
+    sizes = microbatch_axis(tables.settings.global_batch)
+    costs = tables.all_of(kind, tuple((tp, size, kind_of) for size in sizes for tp in degrees for kind_of in again))
+    options = [(tp, microbatch, kind_of) for tp in degrees for kind_of in again]
+    few = every or count <= FEW_CHIPS
+    numbers: Sequence[int] = range(1, most_stages + 1) if few else LARGE_STAGES if many else STAGES
+    rows = [
+        (costs.row[option], option[0], again.index(option[2]), stages)
+        for option in options
+        for stages in numbers
+        if stages <= most_stages and option[0] * stages <= count and (few or not many or option[2] in ("none", "full"))
+    ]
+    row, tp, recompute_index, stages = np.array(rows, np.int64).T
+    total = costs.total_s[row]
+
+    # A convex curve lies above each of its tangents: this one touches where a stage of so many like it has about its layers.
+    touch = np.maximum(1, tables.model.layers // (2 * stages))
+    alone = total[:, 0]
+    place = np.arange(len(row))
+    layer_s = alone[place, touch] - alone[place, touch - 1]
+    empty_s = alone[place, touch] - touch * layer_s
+
+    def each(table: Array) -> Array:
+        per: Array = table[row, 0, 1] - table[row, 0, 0]
+        return per
+
+    def extra(ends: int) -> Array:
+        least: Array = (total[:, ends] - alone).min(axis=1)
+        return least
+
+    kept = costs.fixed_bytes[row, 0, 1] <= limit
+    found = Choices(
+        kind, tp, stages, again, recompute_index, layer_s, empty_s, extra(FIRST), extra(LAST), costs.fixed_bytes[row, 0, 0],
+        each(costs.fixed_bytes), each(costs.flight_bytes), each(costs.optimizer_bytes), each(costs.weights),
+        float(costs.message_bytes[row[0]]),
+    )  # fmt: skip
+    columns = {name: value[kept] for name, value in vars(found).items() if isinstance(value, np.ndarray)}
+    return Choices(**{**vars(found), **columns})
