@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -101,6 +102,11 @@ def _without_twins(found: list[Candidate]) -> list[Candidate]:
     return kept
 
 
+def _part(report: Report, done: int, total: int, words: str, share: float) -> None:
+    """Reports hundredths of groups: one of them may hold most of the plans."""
+    report(round(100 * (done + share)), 100 * total, words)
+
+
 def _groups(numbers: Sequence[int], objective: str) -> list[list[int]]:
     """Numbers of chips that are looked at together, the groups in the order in which they leave most of the later ones out.
 
@@ -157,8 +163,8 @@ def plan_best(
     groups = _groups(numbers, objective)
     try:
         for done, several in enumerate(groups):
-            report(done, len(groups), f"{several[0]} chips" if len(several) == 1 else f"{min(several)} to {max(several)} chips")
-            weighing.numbers(several)
+            words = f"{several[0]} chips" if len(several) == 1 else f"{min(several)} to {max(several)} chips"
+            weighing.numbers(several, partial(_part, report, done, len(groups), words))
             if objective == "chips" and weighing.pool.plans:
                 found, proven = _played(weighing, report)
                 if found:

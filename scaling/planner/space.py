@@ -130,6 +130,8 @@ def _grid(
             column = getattr(plans, name)
             whole = {"expert_tp": plans.tp, "shard": plans.dp * plans.cp}.get(name, column)
             plans = plans.take(column == (value if value or name not in ("expert_tp", "shard") else whole))
+        if full and "zero_stage" not in space.columns and settings.offload != "all":
+            plans = plans.take((plans.zero_stage == 0) | (plans.dp * plans.cp > 1))  # there is nothing to shard over
         if len(plans):
             return plans
     return plans

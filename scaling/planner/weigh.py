@@ -54,9 +54,9 @@ class Weighing:
     """The plans of which one needed least memory, while none fits."""
     fits: bool = False
 
-    def numbers(self, several: Sequence[int]) -> None:
-        """All plans on these numbers of chips."""
-        for schedule in self.space.schedules:
+    def numbers(self, several: Sequence[int], report: Callable[[float], None]) -> None:
+        """All plans on these numbers of chips; ``report`` is told the share that is done."""
+        for place, schedule in enumerate(self.space.schedules):
             found = []
             for chips in several:
                 tolerance = self.tolerance if chips == self.group.count else 0.0
@@ -64,6 +64,7 @@ class Weighing:
             if any(map(len, found)):
                 plans = joined([plans for plans in found if len(plans)])
                 for start in range(0, len(plans), SLICE):
+                    report((place + start / len(plans)) / len(self.space.schedules))
                     self._plans(plans.take(slice(start, start + SLICE)))
 
     def _plans(self, base: Plans) -> None:

@@ -13,12 +13,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from chipassay.results.prices import given_price
 from chipassay.scaling.cluster import parse_cluster
 from chipassay.scaling.exchange import exchange_rate
 from chipassay.scaling.grid import grid
 from chipassay.scaling.memory import memory_by_kind
 from chipassay.scaling.models import load_model
 from chipassay.scaling.plan import Plan
+from chipassay.scaling.planner.objective import OBJECTIVES
+from chipassay.scaling.planner.planner import plan_best
 from chipassay.scaling.predict import predict_ready
 from chipassay.scaling.ready import ready
 from chipassay.scaling.search import price, search
@@ -79,6 +82,26 @@ def test_a_search(benchmark, gpt3):
     ranked = benchmark(search, model, group, machine, 1536)
     say_rate(benchmark, ranked.plans_seen)
     assert ranked.best.fits
+
+
+PLANNED = {
+    "gpt3-175b on 1024": ("gpt3-175b", "1024xh100-sxm-80gb", 1536),
+    "gpt3-175b on 16384": ("gpt3-175b", "16384xh100-sxm-80gb", 1536),
+    "llama3-405b on 16384": ("llama3-405b", "16384xh100-sxm-80gb", 2048),
+    "deepseek-v3 on 2048": ("deepseek-v3", "2048xh800-sxm-80gb", 2048),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", PLANNED)
+def test_the_best_plan_on_up_to_so_many_chips(benchmark, name, objective):
+    model, cluster, batch = PLANNED[name]
+    asked = {"objective": objective, "price": given_price("any", 2.5), "tokens_per_s": 1e5 if objective == "chips" else None}
+    arguments = (load_model(model), parse_cluster(cluster).groups[0], batch)
+    benchmark.group = "the planner, best of all numbers of chips"
+    answer = benchmark.pedantic(plan_best, arguments, asked, rounds=3, iterations=1)
+    say_rate(benchmark, answer.plans_seen)
+    assert answer.best.prediction.fits
 
 
 @pytest.mark.parametrize("name", PLANS)

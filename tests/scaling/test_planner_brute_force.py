@@ -52,6 +52,8 @@ def every_plan(model: Transformer, batch: int, space: Space) -> Iterator[Plan]:
         named = dict(zip(columns, values, strict=True))
         if named["tp"] * named["pp"] * named["cp"] * named["dp"] not in (1, 2, 4) or (named["tp"] == 1 and named["sequence_parallel"]):
             continue
+        if named["zero_stage"] and "zero_stage" not in space.columns and named["dp"] * named["cp"] == 1:
+            continue  # there is nothing to shard over
         for schedule, order, overlap, (kind, share) in itertools.product(space.schedules, space.orders, space.overlap_tp, repeats):
             fields = {**named, "sequence_parallel": bool(named["sequence_parallel"])}
             yield Plan(
