@@ -133,7 +133,7 @@ def _single(case: Case) -> list[Result]:
 
     group = single_group(case.cluster)
     found = _predicted(case, group)
-    about = {
+    about: dict[str, Any] = {
         "memory_bytes": round(found.memory_total_bytes),
         "memory_limit_bytes": round(found.memory_limit_bytes),
         "plan_found": write_plan(found.plan),
@@ -170,7 +170,7 @@ def _mixed(case: Case) -> list[Result]:
         memory, limit, dtype = found.memory_total_bytes, found.memory_limit_bytes, found.dtype
         working = [(answer.best.kinds[0], found.chips)]
         notes = answer.notes
-    about = {
+    about: dict[str, Any] = {
         "memory_bytes": round(memory),
         "memory_limit_bytes": round(limit),
         "plan_found": answer.best.text,
