@@ -184,8 +184,8 @@ def read_overrides(given: Iterable[str], chip_ids: Iterable[str]) -> Mapping[str
     return prices
 
 
-def price_of(chip_id: str, overrides: Mapping[str, Price]) -> Price | None:
-    """The user's price of a chip, else what quotes say of an hour; None where neither is there."""
+def price_of(chip_id: str, overrides: Mapping[str, Price], *, as_of: str | None = None) -> Price | None:
+    """The user's price of a chip, else what quotes (dated by ``as_of``) say of an hour; None where neither is there."""
     if chip_id in overrides:
         return overrides[chip_id]
-    return price(chip_id) if chip_id in load_chips() else None
+    return price(chip_id, as_of=as_of) if chip_id in load_chips() else None

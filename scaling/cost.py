@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from chipassay.results.errors import InputError
-from chipassay.results.prices import Price, price_of
+from chipassay.results.prices import Price
 
-from .exchange import Exchange
 from .predict import Prediction
 from .text import amount
 
@@ -129,34 +127,3 @@ def describe_cost(cost: Cost) -> str:
 def describe_no_price(chip_id: str) -> str:
     """What is printed in the place of a cost that is unknown."""
     return f"cost: unknown, no quote of {chip_id} is in results/data/prices.csv; give one with --price {chip_id}=USD per chip and hour"
-
-
-def exchange_costs(exchange: Exchange, overrides: Mapping[str, Price]) -> tuple[Cost | None, Cost | None]:
-    """The costs of both sides of an exchange, the reference's first; None where a price or a prediction is missing.
-
-    Where no number of the other chips reaches the reference, theirs is the cost of the fastest count tried.
-    """
-    reference, other = price_of(exchange.reference_chip, overrides), price_of(exchange.other_chip, overrides)
-    return (
-        None if reference is None else cost_of(exchange.reference, reference),
-        None if other is None or exchange.other is None else cost_of(exchange.other, other),
-    )
-
-
-def describe_costs(exchange: Exchange, costs: tuple[Cost | None, Cost | None]) -> str:
-    """The costs of both sides, then what the same tokens cost on the other chips beside the reference's."""
-    lines = [
-        describe_no_price(chip) if cost is None else describe_cost(cost)
-        for chip, cost, found in zip(
-            (exchange.reference_chip, exchange.other_chip), costs, (exchange.reference, exchange.other), strict=True
-        )
-        if found is not None
-    ]
-    reference, other = costs
-    if reference is not None and other is not None:
-        ratio = other.usd_per_million_tokens / reference.usd_per_million_tokens
-        low = other.usd_per_million_tokens_low / reference.usd_per_million_tokens_high
-        high = other.usd_per_million_tokens_high / reference.usd_per_million_tokens_low
-        spread = f" ({low:.3g} to {high:.3g} by quote)" if low < high else ""
-        lines.append(f"the same tokens on {other.chip_id} cost {ratio:.3g} times those on {reference.chip_id}{spread}")
-    return "\n".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .exchange import Exchange, Worth
+    from .exchange import Worth
     from .machine import Input
     from .predict import Prediction
     from .search import Ranked
@@ -125,20 +125,4 @@ def describe_worth(worth: Worth) -> str:
         for p in (worth.reference, worth.other)
     ]
     lines += ["What this rests on:", describe_inputs(worth.inputs)]
-    return "\n".join(lines)
-
-
-def describe_exchange(exchange: Exchange) -> str:
-    """How many, why, both plans, and what it rests on."""
-    e = exchange
-    if e.count is None:
-        first = f"{e.model}: {e.reference_count} x {e.reference_chip} cannot be replaced by {e.other_chip}"
-    else:
-        first = f"{e.model}: {e.reference_count} x {e.reference_chip} = {e.count} x {e.other_chip}"
-        if e.count_low is not None and e.count_high is not None:
-            first += f" (80 %: {amount(e.count_low)} to {amount(e.count_high)})"
-    lines = [first, f"  {e.reason}", f"At equal work per chip: {worth_sentence(e.worth)}"]
-    sides = (e.reference,) if e.other is None else (e.reference, e.other)
-    lines += [f"  {p.cluster}: {amount(p.tokens_per_s)} tokens/s, {p.dtype}, {p.plan.describe()}" for p in sides]
-    lines += ["What this rests on:", describe_inputs(e.inputs)]
     return "\n".join(lines)

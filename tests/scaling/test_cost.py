@@ -13,8 +13,7 @@ from chipassay.results.evidence import Evidence
 from chipassay.results.prices import Price, given_price
 from chipassay.runners.cli import main
 from chipassay.scaling.cluster import parse_cluster
-from chipassay.scaling.cost import cost_of, describe_cost, describe_costs, exchange_costs, run_cost
-from chipassay.scaling.exchange import exchange_rate
+from chipassay.scaling.cost import cost_of, describe_cost, run_cost
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction
 from chipassay.scaling.search import best_plan
@@ -84,20 +83,6 @@ def test_the_price_of_a_purchase_tokens_and_a_goodput_that_cannot_be_are_refused
         run_cost(prediction, 0)
     with pytest.raises(InputError, match=r"goodput is 1\.5"):
         run_cost(prediction, 1e9, goodput=1.5)
-
-
-def test_two_sides_are_compared_only_where_both_have_a_price() -> None:
-    exchange = exchange_rate("llama3-8b", "h100-sxm-80gb", 8, "a800-sxm-80gb")
-    h100, a800 = given_price("h100-sxm-80gb", 4.0), given_price("a800-sxm-80gb", 1.0)
-    alone = describe_costs(exchange, exchange_costs(exchange, {"h100-sxm-80gb": h100}))
-    assert "no quote of a800-sxm-80gb" in alone
-    assert "--price a800-sxm-80gb=USD" in alone
-    assert "the same tokens" not in alone
-    costs = exchange_costs(exchange, {"h100-sxm-80gb": h100, "a800-sxm-80gb": a800})
-    assert costs[0] is not None
-    assert costs[1] is not None
-    ratio = costs[1].usd_per_million_tokens / costs[0].usd_per_million_tokens
-    assert f"the same tokens on a800-sxm-80gb cost {ratio:.3g} times those on h100-sxm-80gb" in describe_costs(exchange, costs)
 
 
 def test_predict_prints_the_cost_and_takes_a_price(capsys: pytest.CaptureFixture[str]) -> None:

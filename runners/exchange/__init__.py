@@ -1,0 +1,1 @@
+"""What `chipassay equate` answers: exchanges of several chips and models, told as text, tables, JSON and pictures."""

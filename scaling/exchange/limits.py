@@ -1,0 +1,103 @@
+"""Where an exchange stops being possible: the most that any number of a chip gives at one batch, and what it is that stops it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Any
+
+from .counts import smallest_reaching, thinned
+from .fleet import Estimate, Fleet, Run
+
+LESS = 0.9
+"""Share of the best speed seen at which twice in a row more chips are taken to help no more."""
+MORE_SHARE = 0.02
+"""A part of the step counts as what stops it from this share on."""
+WORDS = {
+    "tensor_parallel": "traffic of tensor parallelism",
+    "context_parallel": "traffic of context parallelism",
+    "expert_parallel": "traffic to the experts",
+    "data_parallel": "reduction of the gradients",
+    "pipeline_send": "sends between pipeline stages",
+    "pipeline_bubble": "pipeline bubble",
+    "host": "waiting for the host",
+    "offload": "traffic to the host's memory",
+}
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The most speed that any number of one side gives."""
+
+    chips: int
+    """The number that gives it, up to plans that divide badly."""
+    tokens_per_s: float
+    share: float
+    """Of the reference's speed."""
+    beyond: int | None
+    """The smallest number of reference chips (in whole nodes) that is faster than that: from there on it is not possible at all. None: the
+    reference itself never gets there, or larger numbers of a mix were not looked at."""
+    reason: str
+    """What stops it, in one sentence."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {
+            "chips": self.chips, "tokens_per_s": self.tokens_per_s, "share": self.share, "beyond": self.beyond, "reason": self.reason,
+        }  # fmt: skip
+
+
+def fastest(fleet: Fleet, start: int) -> Estimate | None:
+    """The fastest of any number of chips: numbers that double from ``start`` on, then those around the best."""
+    counts = fleet.counts
+    samples = thinned(counts[bisect_left(counts, start) :], 2.0) or counts[-1:]
+    best, behind = 0.0, 0
+    tried: list[int] = []
+    for count in samples:
+        speed = fleet.speed(count)
+        tried.append(count)
+        behind = behind + 1 if best and speed < LESS * best else 0
+        best = max(best, speed)
+        if behind == 2:
+            break
+    top = max(tried, key=fleet.speed)
+    if not fleet.speed(top):
+        # None of them holds the model, or only numbers in between do.
+        tried = thinned(counts)
+        top = max(tried, key=fleet.speed, default=top)
+    around = [count for count in thinned(counts, 1.15) if top / 2 < count < 2 * top] if not fleet.side.mixed else []
+    return fleet.estimate(max([top, *around], key=fleet.speed))
+
+
+def ceiling(fleet: Fleet, reference: Fleet, aim: Run, start: int) -> Ceiling | None:
+    """What ``fleet`` can give at all, beside ``reference``, of which ``aim`` is to be replaced; None where no number of it can run."""
+    most = fastest(fleet, start)
+    if most is None:
+        return None
+    beyond = None
+    if fleet.side != reference.side and not _cut_off(fleet, most):
+        counts = reference.counts
+        first = bisect_left(counts, aim.chips)
+        index = smallest_reaching(counts, first, lambda place: reference.speed(counts[place]) > most.tokens_per_s)
+        beyond = None if index is None else counts[index]
+    return Ceiling(most.chips, most.tokens_per_s, most.tokens_per_s / aim.tokens_per_s, beyond, _reason(fleet, most))
+
+
+def _cut_off(fleet: Fleet, most: Estimate) -> bool:
+    """Whether larger numbers were not looked at, though they may be faster."""
+    return fleet.side.mixed and 2 * most.chips > fleet.counts[-1]
+
+
+def _reason(fleet: Fleet, most: Estimate) -> str:
+    name, total = fleet.side.name, math.fsum(most.parts_s.values())
+    waits = {kind: seconds / total for kind, seconds in most.parts_s.items() if kind in WORDS}
+    told = sorted((kind for kind in waits if waits[kind] >= MORE_SHARE), key=lambda kind: -waits[kind])[:2]
+    shares = " and ".join(f"{waits[kind]:.0%} {WORDS[kind]}" for kind in told)
+    if _cut_off(fleet, most):
+        return f"more than {fleet.counts[-1]:,} {name} were not looked at"
+    if most.chips == fleet.counts[-1]:
+        return f"a batch of {fleet.batch:,} sequences cannot be cut over more than {most.chips:,} {name}"
+    if not shares:
+        return f"the batch of {fleet.batch:,} sequences divides over no larger number of {name} as well"
+    return f"on {most.chips:,} {name} the step is {shares}, and more of them only add to that at a batch of {fleet.batch:,} sequences"
