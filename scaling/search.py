@@ -120,14 +120,17 @@ def price_all(
     return priced
 
 
-def no_plan_fits(model: Transformer, group: Group, priced: Priced) -> NoPlanFits:
-    """What to say where nothing fits: the leanest plan, what it needs and what takes most of that."""
+def no_plan_fits(model: Transformer, group: Group, priced: Priced, tried: int | None = None) -> NoPlanFits:
+    """What to say where nothing fits: the leanest plan, what it needs and what takes most of that.
+
+    ``tried``: of how many it is the leanest, where ``priced`` are not all.
+    """
     leanest, capacity = int(np.argmin(priced.needed_bytes)), priced.machine.memory_bytes
     plan, needed = priced.plans.plan(leanest), float(priced.needed_bytes[leanest])
     kinds = memory_by_kind(model, plan, priced.machine)
     largest = max(kinds, key=lambda kind: kinds[kind])
     return NoPlanFits(
-        f"{model.name} does not fit on {group.name}: the leanest of {len(priced.plans)} plans ({plan.describe()}) needs "
+        f"{model.name} does not fit on {group.name}: the leanest of {tried or len(priced.plans)} plans ({plan.describe()}) needs "
         f"{needed / 1e9:.1f} GB per chip of {capacity / 1e9:.1f} GB, most of it {largest} ({kinds[largest] / 1e9:.1f} GB); use more chips",
         needed,
     )

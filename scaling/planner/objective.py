@@ -84,7 +84,7 @@ def judge(objective: str, model: Transformer, group: Group, dtype: str, price: P
             f"no quote of {chip_id} is known, so plans cannot be judged by cost; give --price {chip_id}=USD per chip and hour"
         )
     watts = wall_watts(group, dtype) if objective == "energy" else None
-    return Judge(objective, model.seq_len, group, None if price is None else price.usd, watts)  # type: ignore[arg-type]
+    return Judge(objective, model.seq_len, group, None if price is None else price.usd, watts)
 
 
 def wall_watts(group: Group, dtype: str) -> dict[str, float]:

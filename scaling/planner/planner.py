@@ -116,7 +116,7 @@ def _groups(numbers: Sequence[int], objective: str) -> list[list[int]]:
         return [[chips] for chips in numbers]
     if objective == "time":
         numbers = numbers[::-1]
-        return [numbers[:1], *(list(numbers[start : start + TOGETHER]) for start in range(1, len(numbers), TOGETHER))]
+        return [list(numbers[:1]), *(list(numbers[start : start + TOGETHER]) for start in range(1, len(numbers), TOGETHER))]
     return [list(numbers[start : start + TOGETHER]) for start in range(0, len(numbers), TOGETHER)]
 
 
@@ -204,5 +204,5 @@ def _nothing(weighing: Weighing, tokens_per_s: float | None, price: Price | None
             fastest.tokens_per_s,
         )
     if weighing.leanest is not None:
-        return no_plan_fits(weighing.model, weighing.group, weighing.leanest)
+        return no_plan_fits(weighing.model, weighing.group, weighing.leanest, weighing.seen)
     return NoPlanFits(f"{weighing.model.name} does not fit on {weighing.group.name}")

@@ -74,8 +74,9 @@ def space_of(fixed: str = "", *, dtype: str | None = None, overlap_tp: bool = Fa
     names = {part.partition("=")[0].strip() for part in fixed.split(",")}
     names = {SHORT.get(name, name) for name in names if name}
     columns = {name: int(_code(given, name)) for name in COLUMNS if name in names}
+    plain: dict[str, Any] = {field.name: field.default for field in fields(Plan) if field.name in COLUMNS and field.name != "global_batch"}
     return Space(
-        settings=replace(given, **{f.name: f.default for f in fields(Plan) if f.name in COLUMNS and f.name != "global_batch"}),
+        settings=replace(given, **plain),
         columns=columns,
         schedules=(given.schedule,) if "schedule" in names else SCHEDULES,
         orders=(given.order,) if "order" in names else ORDERS,
@@ -110,7 +111,7 @@ def base_plans(
     model: Transformer, group: Group, chips: int, global_batch: int, space: Space, schedule: Schedule, tolerance: float = 0.0
 ) -> Plans:
     """The grid on so many chips by one schedule, each plan once, without regard to recomputation (the first kind that may be)."""
-    first = {"order": space.orders[0], "overlap_tp": space.overlap_tp[0], "recompute_share": 1.0}
+    first: dict[str, Any] = {"order": space.orders[0], "overlap_tp": space.overlap_tp[0], "recompute_share": 1.0}
     settings = replace(space.settings, global_batch=global_batch, schedule=schedule, **first)
     plans = _grid(model, group, chips, global_batch, settings, space, tolerance, space.recomputes()[0])
     if schedule != space.schedules[0]:
@@ -145,7 +146,7 @@ def with_recompute(plans: Plans, kind: Recompute, share: float) -> Plans:
 
 def joined(several: Sequence[Plans]) -> Plans:
     """Plans of equal settings, one after the other."""
-    columns = {name: np.concatenate([getattr(plans, name) for plans in several]) for name in COLUMNS}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(plans, name) for plans in several]) for name in COLUMNS}
     return replace(several[0], **columns)
 
 

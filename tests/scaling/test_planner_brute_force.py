@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,10 +56,8 @@ def every_plan(model: Transformer, batch: int, space: Space) -> Iterator[Plan]:
         if named["zero_stage"] and "zero_stage" not in space.columns and named["dp"] * named["cp"] == 1:
             continue  # there is nothing to shard over
         for schedule, order, overlap, (kind, share) in itertools.product(space.schedules, space.orders, space.overlap_tp, repeats):
-            fields = {**named, "sequence_parallel": bool(named["sequence_parallel"])}
-            yield Plan(
-                global_batch=batch, schedule=schedule, order=order, overlap_tp=overlap, recompute=kind, recompute_share=share, **fields
-            )  # type: ignore[arg-type]
+            fields: dict[str, Any] = {**named, "sequence_parallel": bool(named["sequence_parallel"]), "recompute": kind}
+            yield Plan(global_batch=batch, schedule=schedule, order=order, overlap_tp=overlap, recompute_share=share, **fields)
 
 
 def brute_force(model: Transformer, group: Group, batch: int, space: Space) -> list[Prediction]:
