@@ -21,6 +21,7 @@ COMMANDS = (
     "plan",
     "equate",
     "sweep",
+    "scenario",
     "validate",
     "report",
     "compare",

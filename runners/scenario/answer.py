@@ -10,6 +10,7 @@ from string import Template
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.scaling.text import amount
 
+from .labels import label
 from .records import Answer, Case, Question, Scenario, Verdict
 from .rule import along, describe_rule, outcome, verdict
 
@@ -19,6 +20,8 @@ WORDS = ("least", "most", "low", "high", "least_at", "most_at", "cases", "yes", 
 the range of the values at each place on an axis."""
 
 
+SMALL = 0.1
+"""Below it one digit is enough."""
 IMPOSSIBLE = "impossible"
 """The value of a case that no number does."""
 SHOWN = 2
@@ -31,7 +34,9 @@ def figure(value: float) -> str:
     >>> figure(2.456), figure(118.2), figure(4096.0), figure(math.inf)
     ('2.46', '118', '4,100', 'impossible')
     """
-    return amount(value) if math.isfinite(value) else IMPOSSIBLE
+    if not math.isfinite(value):
+        return IMPOSSIBLE
+    return f"{value:.1g}" if 0 < abs(value) < SMALL else amount(value)
 
 
 def check_words(answer: str, axes: Sequence[str]) -> None:
@@ -45,10 +50,10 @@ def check_words(answer: str, axes: Sequence[str]) -> None:
             raise UnknownName("word", word, known)
 
 
-def answers(scenario: Scenario, started: Callable[[Question], None] = lambda question: None) -> Iterator[Answer]:
-    """The answers of a scenario, one after the other. ``started`` is called before each."""
-    for question in scenario.questions:
-        started(question)
+def answers(scenario: Scenario, started: Callable[[int, Question], None] = lambda place, question: None) -> Iterator[Answer]:
+    """The answers of a scenario, one after the other. ``started`` is called before each, with its place from 0."""
+    for place, question in enumerate(scenario.questions):
+        started(place, question)
         yield answer(question, scenario)
 
 
@@ -75,10 +80,11 @@ def judged(question: Question, cases: tuple[Case, ...]) -> Answer:
     )
 
 
-def _sentence(question: Question, cases: Sequence[Case], found: Verdict) -> str:
-    """The question's sentence with numbers; those of cases that no number does are told after it."""
+def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
+    """The $words of a question's sentences."""
     finite = [case for case in cases if math.isfinite(case.value)]
-    words = {"cases": str(len(cases)), **{kind: str(found.outcomes.count(kind)) for kind in ("yes", "no", "open")}}
+    words = dict.fromkeys(WORDS, IMPOSSIBLE)
+    words |= {"cases": str(len(cases)), **{kind: str(found.outcomes.count(kind)) for kind in ("yes", "no", "open")}}
     if finite:
         least, most = min(finite, key=lambda case: case.value), max(finite, key=lambda case: case.value)
         ends = {
@@ -89,18 +95,28 @@ def _sentence(question: Question, cases: Sequence[Case], found: Verdict) -> str:
         }
         words |= {name: figure(value) for name, value in ends.items()} | {"least_at": place(least), "most_at": place(most)}
     for axis in dict.fromkeys(name for case in cases for name in case.axes):
-        words[f"by_{axis}"] = "; ".join(f"{at} {spanned(here)}" for at, here in by_place(axis, cases).items())
-    sentence = Template(question.answer).safe_substitute(dict.fromkeys(WORDS, IMPOSSIBLE) | words)
+        words[f"by_{axis}"] = "; ".join(f"{label(at)} {spanned(here)}" for at, here in by_place(axis, cases).items())
+    return words
+
+
+def _sentence(question: Question, cases: Sequence[Case], found: Verdict) -> str:
+    """The question's sentence with numbers; what no number does is told after it."""
+    sentence = Template(question.answer).safe_substitute(_words(cases, found))
     without = [case for case in cases if not math.isfinite(case.value)]
-    if without and finite:
+    if without and len(without) < len(cases):
         reasons = "; ".join(dict.fromkeys(f"{place(case)}: {case.reason}" for case in without[:SHOWN]))
         sentence += f" In {len(without)} of {len(cases)} cases no number does it ({reasons}{'; ...' if len(without) > SHOWN else ''})."
     return sentence
 
 
+def headline(answer: Answer) -> str:
+    """The finding in one short sentence, for titles."""
+    return Template(answer.question.headline).safe_substitute(_words(answer.cases, answer.verdict))
+
+
 def place(case: Case) -> str:
     """Where a case lies, in words."""
-    return ", ".join(at for at in case.axes.values() if at)
+    return ", ".join(label(at) for at in case.axes.values() if at)
 
 
 def by_place(axis: str, cases: Sequence[Case]) -> Mapping[str, list[Case]]:

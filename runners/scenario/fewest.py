@@ -84,7 +84,8 @@ class Fewest:
             return f"no number of {self.chip} up to {MOST_CHIPS:,} holds {self.model} at a batch of {self.batch} sequences"
         best = max(self.roughly, key=lambda count: self.roughly[count])
         share = f"{self.roughly[best] / tokens_per_s:.0%}"
-        return f"a batch of {self.batch} sequences runs out of parallel work: {best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
+        told = f"{best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
+        return f"a batch of {self.batch} sequences runs out of parallel work: {told}"
 
     def _counts(self) -> list[int]:
         node = group_of(self.chip, 1, self.network).chips_per_node

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -79,9 +80,10 @@ COMMON = {
     "measure": Field(str, '"H800 for one H100"'),
     "at_least": Field(float, "3", any_number=True),
     "at_most": Field(float, "4", any_number=True),
+    "headline": Field(str, '"One H100 is worth $least to $most H800"'),
     "answer": Field(str, '"One H100 does the work of $least to $most H800."'),
 }
-NEEDED = ("id", "kind", "claim", "sources", "measure", "answer")
+NEEDED = ("id", "kind", "claim", "sources", "measure", "headline", "answer")
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -116,6 +118,18 @@ def load_scenario(name: str) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise FileError(path, f"not TOML ({error})") from error
     return _scenario(path, data)
+
+
+def only(scenario: Scenario, ids: str | None) -> Scenario:
+    """The scenario with these questions alone, joined by commas. Raises UnknownName for an id that it has not."""
+    if ids is None:
+        return scenario
+    known = {question.id: question for question in scenario.questions}
+    wanted = [name.strip() for name in ids.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise UnknownName("question", name, known)
+    return replace(scenario, questions=tuple(known[name] for name in dict.fromkeys(wanted)))
 
 
 def _scenario(path: Path, data: dict[str, Any]) -> Scenario:
@@ -181,10 +195,9 @@ def _question(path: Path, place: int, table: Mapping[str, Any], runs: Mapping[st
             check_released(module.chips_of(given), as_of)
     except InputError as error:
         raise FileError(path, f"{where}: {error}") from error
-    try:
-        check_words(common["answer"], module.WORDS)
-    except InputError as error:
-        raise FileError(path, f"{where}: answer: {error}") from error
-    return Question(
-        common["id"], common["kind"], common["claim"], common["sources"], common["measure"], limits, common["answer"], given
-    )  # fmt: skip
+    for name in ("headline", "answer"):
+        try:
+            check_words(common[name], module.WORDS)
+        except InputError as error:
+            raise FileError(path, f"{where}: {name}: {error}") from error
+    return Question(**{name: value for name, value in common.items() if name not in ("at_least", "at_most")}, limits=limits, options=given)

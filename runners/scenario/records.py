@@ -63,6 +63,8 @@ class Question:
     measure: str
     """What the value is, in words: ``H800 for 100 H100``."""
     limits: Limits
+    headline: str
+    """The finding in a few words, as ``answer``."""
     answer: str
     """A sentence with $words for the numbers; see ``answer.py``."""
     options: Mapping[str, Any]

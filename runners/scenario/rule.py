@@ -41,17 +41,23 @@ def verdict(axes: Sequence[Mapping[str, str]], outcomes: Sequence[Outcome]) -> V
 
 
 def deciding(axes: Sequence[Mapping[str, str]], outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """The axes along which an outcome changes while the others stay. Where cases are so sparse that none does, all that differ."""
-    names = list(dict.fromkeys(name for place in axes for name in place))
+    """The axes along which an outcome changes while the others stay, the most telling first.
 
-    def changes(axis: str) -> bool:
+    Where cases are so sparse that none does, all that differ.
+    """
+    names = list(dict.fromkeys(name for place in axes for name in place))
+    varied = [name for name in names if len({place.get(name) for place in axes}) > 1]
+
+    def changes(axis: str) -> float:
+        """Share of the places on all other axes at which the outcome changes along this one."""
         beside: dict[tuple[tuple[str, str], ...], set[Outcome]] = {}
         for place, found in zip(axes, outcomes, strict=True):
             beside.setdefault(tuple(sorted((name, at) for name, at in place.items() if name != axis)), set()).add(found)
-        return any(len(several) > 1 for several in beside.values())
+        return sum(len(several) > 1 for several in beside.values()) / len(beside)
 
-    varied = [name for name in names if len({place.get(name) for place in axes}) > 1]
-    return tuple(name for name in varied if changes(name)) or tuple(varied) or (SPREAD,)
+    share = {name: changes(name) for name in varied}
+    changing = sorted((name for name in varied if share[name]), key=lambda name: -share[name])
+    return tuple(changing or varied) or (SPREAD,)
 
 
 WORDS: Mapping[Outcome, str] = {"yes": "holds", "no": "does not hold", "open": "is open"}
@@ -82,6 +88,6 @@ def describe_rule(measure: str, limits: Limits, figure: Mapping[str, str]) -> st
     if not ends:
         return "No limits are stated: the answer is a number."
     return (
-        f"The claim holds in a case where the number of {measure} is {' and '.join(ends)}, does not where its whole 80 % interval lies "
+        f"The claim holds in a case whose value ({measure}) is {' and '.join(ends)}, does not where the whole 80 % interval lies "
         "outside, and is open between."
     )

@@ -70,7 +70,7 @@ def marked(cases: Sequence[Case]) -> list[Case]:
     """The cases, each told whether no other is both cheaper and faster.
 
     >>> a, b, c = (Case({}, usd, usd, usd, {"days": days}) for usd, days in ((1, 9), (2, 3), (3, 5)))
-    >>> [case.numbers["neither cheaper nor faster"] for case in marked([a, b, c])]
+    >>> [case.numbers["unbeaten"] for case in marked([a, b, c])]
     ['yes', 'yes', None]
     """
 
@@ -83,4 +83,4 @@ def marked(cases: Sequence[Case]) -> list[Case]:
             for other in cases
         )
 
-    return [replace(case, numbers={**case.numbers, "neither cheaper nor faster": None if beaten(case) else "yes"}) for case in cases]
+    return [replace(case, numbers={**case.numbers, "unbeaten": None if beaten(case) else "yes"}) for case in cases]

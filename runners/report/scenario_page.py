@@ -1,0 +1,100 @@
+"""A scenario as one page (.html) that opens without a network: the verdicts, then each claim with its picture, cases and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from chipassay.results.units import short
+from chipassay.scaling.text import ranked
+
+from ..profile_text import Table
+from ..scenario.answer import headline
+from ..scenario.records import Answer, Scenario
+from ..scenario.words import depends, head, table_of
+from . import facts
+from .draw import missing_library
+from .page import TEMPLATES
+from .prediction_page import _svg
+from .visible import visible
+
+MARKS = {"supported": "supported", "not supported": "not", "depends": "depends", "answered": "supported"}
+RULE = (
+    "A claim is supported where it holds in every case that was worked out, not supported where it holds in none and no 80 % interval "
+    "reaches it, and depends on what tells the cases apart otherwise."
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A question as the page shows it."""
+
+    id: str
+    headline: str
+    claim: str
+    verdict: str
+    mark: str
+    sentence: str
+    depends: tuple[str, ...]
+    limits: str
+    sources: tuple[str, ...]
+    picture: str
+    table: Table
+
+
+def page_text(scenario: Scenario, answers: Sequence[Answer]) -> str:
+    """The page. Raises ChipassayError where a library is missing; the same answers give the same text."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise missing_library("jinja2") from error
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    return environment.get_template("scenario.html.j2").render(
+        title=scenario.title,
+        summary=" ".join(head(scenario)[1:]),
+        rule=RULE,
+        judged=any(answer.question.limits.given for answer in answers),
+        questions=[_told(answer) for answer in answers],
+        runs=_runs(scenario),
+        inputs=ranked([found for answer in answers for case in answer.cases for found in case.inputs]),
+        version=facts.chipassay_version(),
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8").strip()),
+        safe=Markup,
+    )
+
+
+def _told(answer: Answer) -> Told:
+    from .scenario_pictures import draw_answer
+
+    question = answer.question
+    picture = _svg(draw_answer(answer), f"picture-{question.id}", headline(answer), answer.sentence)
+    return Told(
+        id=question.id,
+        headline=headline(answer),
+        claim=question.claim,
+        verdict=answer.verdict.describe(),
+        mark=MARKS[answer.verdict.word],
+        sentence=answer.sentence,
+        depends=tuple(depends(answer.by_axis)),
+        limits=answer.rule if question.limits.given else "",
+        sources=question.sources,
+        picture=picture,
+        table=table_of(answer),
+    )
+
+
+def _runs(scenario: Scenario) -> Table | None:
+    """The runs that some question needs."""
+    lines: Iterator[tuple[str, ...]] = (
+        (run.model, short(run.tokens), "" if run.batch is None else f"{run.batch:,}", run.source) for run in scenario.runs.values()
+    )
+    kept = tuple(lines)
+    return Table("Runs", ("model", "tokens", "sequences per step", "source"), kept, (1, 2)) if kept else None

@@ -1,0 +1,115 @@
+"""The answers of a scenario as tables and prose, for a terminal of 100 columns and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from chipassay.results.safe_text import printable
+
+from ..comparison.markdown import escaped
+from ..profile_text import Table, markdown, text, wrapped
+from .answer import figure
+from .labels import label
+from .records import Answer, Case, Scenario, axis_name
+from .rule import WORDS
+
+SHORT = 12
+"""Cases that a table on a terminal shows; the page, Markdown and JSON have all."""
+LEFT_OUT = ("plan", "price", "days, low", "days, high")
+"""Numbers that no terminal has room for."""
+
+
+def table_of(answer: Answer, most: int | None = None, left_out: Sequence[str] = ()) -> Table:
+    """The cases of an answer as a table: the axes, the value with its interval, what it says of the claim, other numbers, the reason."""
+    cases = ranked(answer) if most is None or len(answer.cases) <= most else ranked(answer)[:most]
+    axes = list(dict.fromkeys(axis for case, _ in cases for axis in case.axes))
+    names = [name for name in dict.fromkeys(name for case, _ in cases for name in case.numbers) if name not in left_out]
+    reasons = any(case.reason for case, _ in cases)
+    judged = bool(answer.verdict.outcomes)
+    headings = [
+        *map(axis_name, axes),
+        answer.question.measure,
+        "80 % interval",
+        *(["claim"] if judged else []),
+        *names,
+        *(["why"] if reasons else []),
+    ]
+    lines = []
+    for case, outcome in cases:
+        interval = f"{figure(case.low)} to {figure(case.high)}" if math.isfinite(case.value) else ""
+        line = [*(case.axes.get(axis, "") for axis in axes), figure(case.value), interval]
+        line += [WORDS[outcome]] if outcome else []
+        line += [_number(case.numbers.get(name)) for name in names]
+        lines.append(tuple(printable(cell) for cell in (*line, *([case.reason] if reasons else []))))
+    first = len(axes)
+    numeric = [first] + [first + 2 + judged + place for place, name in enumerate(names) if _is_number(cases, name)]
+    return Table("", tuple(printable(heading) for heading in headings), tuple(lines), tuple(numeric))
+
+
+def ranked(answer: Answer) -> list[tuple[Case, str]]:
+    """The cases with their outcomes; where nothing is claimed the unbeaten first, then by value."""
+    if not answer.verdict.outcomes:
+        return [(case, "") for case in sorted(answer.cases, key=lambda case: (not case.numbers.get("unbeaten"), case.value))]
+    return list(zip(answer.cases, answer.verdict.outcomes, strict=True))
+
+
+def _is_number(cases: Sequence[tuple[Case, str]], name: str) -> bool:
+    return any(isinstance(case.numbers.get(name), float) for case, _ in cases)
+
+
+def _number(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else figure(value)
+
+
+def depends(by_axis: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A line for each axis that the verdict depends on: where the claim holds."""
+    for axis, places in by_axis.items():
+        together: dict[str, list[str]] = {}
+        for at, says in places.items():
+            together.setdefault(says, []).append(label(at))
+        yield f"by {axis_name(axis)}: " + "; ".join(f"{says}: {', '.join(at)}" for says, at in together.items())
+
+
+def told(answer: Answer) -> list[str]:
+    """One answer for a terminal."""
+    question = answer.question
+    lines = ["", f"{question.id}: {answer.verdict.describe()}"]
+    lines += wrapped(f'"{question.claim}"', 2)
+    for source in question.sources:
+        lines += wrapped(f"source: {source}", 2)
+    lines += wrapped(answer.sentence, 2)
+    for line in depends(answer.by_axis):
+        lines += wrapped(line, 2)
+    lines += wrapped(answer.rule, 2) if question.limits.given else []
+    lines += [f"  {line}" if line else line for line in text(table_of(answer, SHORT, LEFT_OUT))]
+    if len(answer.cases) > SHORT:
+        lines.append(f"  ... {len(answer.cases) - SHORT} more cases; --format markdown, --json and --html have all")
+    return lines
+
+
+def head(scenario: Scenario) -> list[str]:
+    """What stands above the answers."""
+    dated = [] if scenario.as_of is None else [f"Software and chips of {scenario.as_of}."]
+    quoted = [] if scenario.prices_until is None else [f"Prices quoted until {scenario.prices_until}."]
+    return [scenario.title, *wrapped(" ".join([scenario.summary, *dated, *quoted]))]
+
+
+def summary(answers: Sequence[Answer]) -> Table:
+    """One line a claim."""
+    return Table(
+        "Verdicts", ("question", "verdict"), tuple((answer.question.id, answer.verdict.describe()) for answer in answers)
+    )  # fmt: skip
+
+
+def as_markdown(scenario: Scenario, answers: Sequence[Answer]) -> list[str]:
+    """The whole scenario in GitHub's Markdown."""
+    lines = [f"# {escaped(scenario.title)}", "", escaped(" ".join(head(scenario)[1:]))]
+    lines += markdown(summary(answers))
+    for answer in answers:
+        question = answer.question
+        lines += ["", f"## {escaped(question.claim)}", "", f"**{escaped(answer.verdict.describe())}.** {escaped(answer.sentence)}", ""]
+        lines += [f"- {escaped(line)}" for line in depends(answer.by_axis)]
+        lines += [f"- {escaped(answer.rule)}", *(f"- Source: {escaped(source)}" for source in question.sources), ""]
+        lines += markdown(table_of(answer))
+    return lines
