@@ -134,13 +134,16 @@ def layer_activations(model: Transformer, plans: Plans, element: int, operand: i
     return LayerActivations(everything, kept, gradients)
 
 
+def key_value_width(model: Transformer, plans: Plans) -> Array:
+    """Columns of the keys and values of one rank, those of latent attention once they are expanded."""
+    if model.latent is None:
+        return 2 * model.kv_width / np.minimum(plans.tp, model.kv_heads)
+    return model.heads * (model.head_dim + model.latent.value_dim) / plans.tp
+
+
 def exchanged_bytes(model: Transformer, plans: Plans, element: int) -> Array:
     """Keys and values from other ranks of a context-parallel group, per token on one rank: two parts of the sequence in a ring (one in
     use, one under way; Liu et al. 2023, arXiv 2310.01889), all of them where they are gathered (Llama 3, arXiv 2407.21783, section 3.3.2).
     """
-    if model.latent is None:
-        width = 2 * model.kv_width / np.minimum(plans.tp, model.kv_heads)
-    else:
-        width = model.heads * (model.head_dim + model.latent.value_dim) / plans.tp
     parts = 2 if plans.settings.context_parallel == "ring" else plans.cp
-    return np.where(plans.cp > 1, element * width * parts, 0.0)
+    return np.where(plans.cp > 1, element * key_value_width(model, plans) * parts, 0.0)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .constants import ATTENTION_KERNELS
+from .cut import Cut
 from .machine import Machine
 from .models import Transformer
-from .operations import Core, Cut, Pass, Product, layer_operations
+from .operations import Core, Pass, Product, layer_operations
 from .plans import Plans
 
 Array = npt.NDArray[Any]
@@ -64,6 +65,8 @@ class LayerTimes:
     core_forward: Work
     """The attention core of the forward pass, which selective recomputation repeats where it is unfused."""
     tp_exchanges: Any
+    expert_exchanges: Any
+    expert_tokens: Any
     dispatched_tokens: Any
 
 
@@ -170,6 +173,8 @@ def _block_times(cut: Cut, block: Any, machine: Machine) -> dict[str, Any]:
         "backward_weight": Work(wgrad_s, 0.0, 0.0, float(count)),
         "core_forward": Work(0.0, core_f, 0.0, float(core_kernels)),
         "tp_exchanges": ops.tp_exchanges,
+        "expert_exchanges": ops.expert_exchanges,
+        "expert_tokens": ops.expert_tokens,
         "dispatched_tokens": ops.dispatched_tokens,
     }
 

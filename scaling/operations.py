@@ -1,59 +1,19 @@
 """One layer as the operations of one rank on one microbatch: matrix products, attention cores, passes over memory. Sizes, not times.
 
-Sizes are arrays, one entry per distinct way of cutting the layer (``Cut``). The TP cuts are those of Shoeybi et al. 2019
+Sizes are arrays, one entry per distinct way of cutting the layer (``cut.py``). The TP cuts are those of Shoeybi et al. 2019
 (arXiv 1909.08053), with sequence parallelism those of Korthikanti et al. 2022 (arXiv 2205.05198).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .cut import Cut
 from .model_parts import Block
 from .models import Transformer
-from .plan import Plan
-from .plans import Plans
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """The ways a layer is cut: every array has one entry per way."""
-
-    settings: Plan
-    model: Transformer
-    element_bytes: int
-    tp: Array
-    sequence_parallel: Array
-    cp: Array
-    ep: Array
-    expert_tp: Array
-    microbatch: Array
-
-    @classmethod
-    def of(cls, model: Transformer, plans: Plans, element_bytes: int) -> Cut:
-        columns = ("tp", "sequence_parallel", "cp", "ep", "expert_tp", "microbatch")
-        return cls(plans.settings, model, element_bytes, **{name: getattr(plans, name).astype(float) for name in columns})
-
-    @cached_property
-    def tokens(self) -> Array:
-        """Tokens that one TP group handles."""
-        return self.microbatch * self.model.seq_len / self.cp
-
-    @cached_property
-    def rows(self) -> Array:
-        """Tokens whose norms and residuals one rank handles."""
-        return self.tokens / np.where(self.sequence_parallel > 0, self.tp, 1.0)
-
-    @cached_property
-    def kv_heads(self) -> Array:
-        """Key/value heads of one rank: at least one."""
-        return np.maximum(1.0, self.model.kv_heads / self.tp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +64,11 @@ class Operations:
     score_products: tuple[Product, ...]
     """The products of an unfused attention core."""
     tp_exchanges: Any
-    """Pairs of TP collectives of the forward pass (all-gather and reduce-scatter, or one all-reduce)."""
+    """Pairs of collectives of the forward pass over all tokens of a TP group (all-gather and reduce-scatter, or one all-reduce)."""
+    expert_exchanges: Any
+    """The same among the ranks that share each routed expert, of their tokens: 1 where there are several."""
+    expert_tokens: Any
+    """Tokens of one such exchange, of all its ranks; 0 where there is none."""
     dispatched_tokens: Any
     """Tokens times experts that one rank sends to experts elsewhere and gets back; 0 without experts."""
 
@@ -123,20 +87,23 @@ def layer_operations(cut: Cut, block: Block) -> Operations:
         score_products, scores = _unfused_core(cut)
     else:
         cores = (Core(model.heads / cut.tp, cut.kv_heads, _core_dim(model), window),)
-    dispatched: Any = 0.0
+    routed = _Routed()
     # Attention and MLP side by side end in one sum (GPT-J, Falcon).
     exchanges: Any = 1.0 if model.parallel else 2.0
     if block.has_experts:
-        mlp, mlp_passes, dispatched = _experts(cut)
+        mlp, mlp_passes, routed = _experts(cut)
         products += mlp
         passes += mlp_passes
-        exchanges = np.where(cut.expert_tp > 1, 2.0, 1.0)
+        # Of the attention, and of the shared experts, which are an MLP like any other.
+        exchanges = 2.0 if model.experts and model.experts.shared_ffn_hidden else 1.0
     else:
         products += _mlp_products(cut, cut.tokens, float(model.ffn_hidden), cut.tp, "mlp")
         passes += _activation(cut, cut.tokens * model.ffn_hidden / cut.tp)
     if settings.dtype == "fp8":
         passes += [_casts(products)]
-    return Operations(tuple(products), cores, tuple(passes), scores, score_products, exchanges, dispatched)
+    return Operations(
+        tuple(products), cores, tuple(passes), scores, score_products, exchanges, routed.exchanges, routed.gathered, routed.dispatched
+    )
 
 
 def _core_dim(model: Transformer) -> float:
@@ -176,8 +143,22 @@ def _mlp_products(cut: Cut, tokens: Any, width: float, tp: Any, name: str, group
     ]
 
 
-def _experts(cut: Cut) -> tuple[list[Product], list[Pass], Any]:
-    """The experts' products, their passes, and the tokens sent to them by one rank."""
+@dataclass(frozen=True, eq=False)
+class _Routed:
+    """Tokens on their way to experts."""
+
+    dispatched: Any = 0.0
+    exchanges: Any = 0.0
+    gathered: Any = 0.0
+
+
+def _experts(cut: Cut) -> tuple[list[Product], list[Pass], _Routed]:
+    """The experts' products, their passes, and the tokens on their way to them.
+
+    Tokens travel as Megatron-LM's dispatchers send them (megatron/core/transformer/moe/token_dispatcher.py): each rank sends its own to
+    the ranks of their experts, and those that share an expert gather what each of them got: every token once for each of its experts.
+    Where every rank has all experts, nothing is sent, and they gather each token once.
+    """
     model, experts, e = cut.model, cut.model.experts, cut.element_bytes
     assert experts is not None
     own = cut.tokens * cut.expert_tp / cut.tp
@@ -198,11 +179,13 @@ def _experts(cut: Cut) -> tuple[list[Product], list[Pass], Any]:
         Pass("router", "softmax", 12.0 * cut.rows * experts.count, 12.0 * cut.rows * experts.count, 15, 10),
     ]
     if experts.shared_ffn_hidden:
-        shared = float(experts.shared_ffn_hidden)
-        products += _mlp_products(cut, cut.tokens, shared, cut.tp, "shared experts")
-        passes += _activation(cut, cut.tokens * shared / cut.tp)
+        always = float(experts.shared_ffn_hidden)
+        products += _mlp_products(cut, cut.tokens, always, cut.tp, "shared experts")
+        passes += _activation(cut, cut.tokens * always / cut.tp)
     sent = experts.active if experts.capacity_factor is None else taken
-    return products, passes, own / cut.expert_tp * sent
+    shared = cut.expert_tp > 1
+    gathered = own * np.where(cut.ep > 1, sent, 1.0)
+    return products, passes, _Routed(own / cut.expert_tp * sent, np.where(shared, 1.0, 0.0), np.where(shared, gathered, 0.0))
 
 
 def _norms_and_residuals(cut: Cut) -> list[Pass]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import constants
+from .activations import key_value_width
 from .cluster import Group
 from .communication import collective_s, send_s
 from .layer import LayerTimes, Work
@@ -47,14 +48,22 @@ def sides(
     tokens = plans.microbatch * model.seq_len / plans.cp
     size = tokens * model.hidden * float(element)
 
-    pair = np.zeros(len(plans))
-    gather_once = np.zeros(len(plans))
+    def pair_s(place: str, size_bytes: Any, split: Any) -> Any:
+        """One exchange: all-gather and reduce-scatter, or where the ranks keep all tokens one all-reduce."""
+        reduce_s, gather_s, scatter_s = (
+            collective_s(pattern, size_bytes, places[place], machine, group.fabric)
+            for pattern in ("all_reduce", "all_gather", "reduce_scatter")
+        )
+        return np.where(split, gather_s + scatter_s, reduce_s)
+
+    tp_once: Any = np.zeros(len(plans))
+    shared_once: Any = 0.0
     if np.any(plans.tp > 1):
-        reduce_s = collective_s("all_reduce", size, places["tp"], machine, group.fabric)
-        gather_once = collective_s("all_gather", size, places["tp"], machine, group.fabric)
-        split = gather_once + collective_s("reduce_scatter", size, places["tp"], machine, group.fabric)
-        pair = np.where(plans.tp > 1, np.where(plans.sequence_parallel > 0, split, reduce_s), 0.0)
-    tp_once = pair * layer.tp_exchanges
+        tp_once = pair_s("tp", size, plans.sequence_parallel > 0) * layer.tp_exchanges
+        if np.any(layer.expert_exchanges > 0):
+            each = layer.expert_tokens / np.maximum(layer.expert_exchanges, np.finfo(float).tiny) * model.hidden * float(element)
+            # What was sent to experts elsewhere is in parts, whether the layer's tokens are or not.
+            shared_once = pair_s("expert_tp", each, (plans.sequence_parallel > 0) | (plans.ep > 1)) * layer.expert_exchanges
     ep_once: Any = 0.0
     if model.experts is not None and np.any(plans.ep > 1):
         sent = layer.dispatched_tokens * model.hidden * float(element)
@@ -87,8 +96,11 @@ def sides(
         tp_backward = exposed_s(tp_back, products_s, constants.TP_HIDDEN_SHARE.value)
     else:
         tp_forward, tp_backward = tp_once, tp_back
+    # Tokens on their way to experts leave nothing to multiply meanwhile.
+    tp_forward, tp_backward = tp_forward + shared_once, tp_backward + shared_once * (1 + full)
     # A collective is launched from the host like a kernel.
-    exchanges = np.where(plans.tp > 1, layer.tp_exchanges * np.where(plans.sequence_parallel > 0, 2, 1), 0) + 0.0
+    pairs = layer.tp_exchanges + layer.expert_exchanges
+    exchanges = np.where(plans.tp > 1, pairs * np.where(plans.sequence_parallel > 0, 2, 1), 0) + 0.0
     forward = Side(layer.forward, 0.0, tp_forward, cp_once, ep_once, layer.forward.launches + exchanges)
     launches = layer.backward_input.launches + again_launches + exchanges * (1 + full)
     backward = Side(layer.backward_input, again, tp_backward, cp_back, ep_back, launches)
@@ -106,15 +118,15 @@ def _context_s(
 ) -> tuple[Any, Any]:
     """What the attention does not hide of the passage of keys and values over the CP group (forward), and of their second passage and that
     of their gradients (backward). Ring: each block's way runs beside the scores of another (Liu et al. 2023, arXiv 2310.01889). All-gather:
-    exposed, keys and values once and their gradients once (Llama 3, arXiv 2407.21783, section 3.3.2)."""
-    width = 2.0 * np.maximum(model.kv_width / plans.tp, model.head_dim)
-    own = plans.microbatch * model.seq_len / plans.cp * width * machine.element_bytes
-    gathered = np.where(plans.cp > 1, collective_s("all_gather", own * plans.cp, places["cp"], machine, group.fabric), 0.0)
+    exposed (Llama 3, arXiv 2407.21783, section 3.3.2), and in the backward pass again before the gradients are scattered: what was gathered
+    is not kept (Transformer Engine, attention/dot_product_attention/context_parallel.py)."""
+    size = plans.microbatch * model.seq_len * key_value_width(model, plans) * machine.element_bytes
+    gathered = np.where(plans.cp > 1, collective_s("all_gather", size, places["cp"], machine, group.fabric), 0.0)
     if plans.settings.context_parallel == "ring":
         others = (plans.cp - 1) / plans.cp
         ahead, back = layer.core_forward.attention_s * others, layer.backward_input.attention_s * others
         return np.maximum(0.0, gathered - ahead), np.maximum(0.0, 2 * gathered - back)
-    return gathered, gathered
+    return gathered, 2 * gathered
 
 
 def message_s(model: Transformer, plans: Plans, machine: Machine, group: Group, places: Mapping[str, Any]) -> Any:

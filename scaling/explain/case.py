@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..cluster import Group
+from ..cut import Cut
 from ..layer import EndTimes, LayerTimes, Work, end_times, layer_times
 from ..machine import Machine
 from ..models import Transformer
-from ..operations import Cut
 from ..placement import Placement, placements
 from ..plan import Plan
 from ..plans import Plans

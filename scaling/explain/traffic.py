@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chipassay.results.link import bus_factor
 
 from .. import constants
+from ..activations import key_value_width
 from ..communication import collective_s
 from ..placement import Placement
 from ..text import seconds
@@ -84,6 +85,14 @@ def _tensor(case: Case, said: _Collectives) -> Iterator[Term]:
     terms = [said.term("tensor_parallel", f"TP {pattern}", pattern, "tp", size, count) for pattern in patterns]
     yield from terms
     exposed_s = case.microbatches * case.layers * (one(case.sides[0].tp_s) + one(case.sides[1].tp_s))
+    often = one(case.layer.expert_exchanges)
+    if often > 0:
+        size = one(case.layer.expert_tokens) / often * case.model.hidden * case.machine.element_bytes
+        patterns = ("all_gather", "reduce_scatter") if plan.sequence_parallel or plan.ep > 1 else ("all_reduce",)
+        count = case.microbatches * case.layers * often * (1 + again)
+        shared = [said.term("tensor_parallel", f"experts' TP {pattern}", pattern, "expert_tp", size, count) for pattern in patterns]
+        yield from shared
+        exposed_s -= sum(term.seconds for term in shared)
     if plan.overlap_tp:
         yield _hidden("tensor_parallel", exposed_s, terms, constants.TP_HIDDEN_SHARE, "products")
 
@@ -92,10 +101,9 @@ def _context(case: Case, said: _Collectives) -> Iterator[Term]:
     plan, model = case.plan, case.model
     if plan.cp == 1:
         return
-    width = 2.0 * max(model.kv_width / plan.tp, model.head_dim)
-    size = plan.microbatch * model.seq_len * width * case.machine.element_bytes
+    size = plan.microbatch * model.seq_len * one(key_value_width(model, case.plans)) * case.machine.element_bytes
     again = plan.recompute_share if plan.recompute == "full" else 0.0
-    passages = (3 if plan.context_parallel == "ring" else 2) + again
+    passages = 3 + again  # forward, and backward with their gradients
     term = said.term("context_parallel", "keys and values", "all_gather", "cp", size, case.microbatches * case.layers * passages)
     yield term
     exposed_s = case.microbatches * case.layers * (one(case.sides[0].cp_s) + one(case.sides[1].cp_s))

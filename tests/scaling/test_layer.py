@@ -10,10 +10,11 @@ import pytest
 
 from chipassay.results.profile import Curve
 from chipassay.scaling.constants import ATTENTION_KERNELS, FULL_CLOCK_W_PER_TFLOPS
+from chipassay.scaling.cut import Cut
 from chipassay.scaling.layer import core_times, end_times, layer_times, pass_times, product_times
 from chipassay.scaling.machine import Machine, sustained_share
 from chipassay.scaling.models import Transformer
-from chipassay.scaling.operations import Core, Cut, Pass, Product
+from chipassay.scaling.operations import Core, Pass, Product
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.plans import Plans
 

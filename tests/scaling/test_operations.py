@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chipassay.scaling.cut import Cut
 from chipassay.scaling.models import Transformer, load_model
-from chipassay.scaling.operations import Cut, Operations, Pass, layer_operations
+from chipassay.scaling.operations import Operations, Pass, layer_operations
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.plans import Plans
 
@@ -229,7 +230,20 @@ def test_a_layer_exchanges_twice_and_once_where_attention_and_mlp_are_side_by_si
 def test_experts_that_tensor_parallelism_leaves_whole_exchange_once() -> None:
     model = MODELS["experts"]
     (_, cut), (_, whole) = (blocks(model, Plan(global_batch=8, tp=2, expert_tp=degree))[0] for degree in (2, 1))
-    assert (number(cut.tp_exchanges), number(whole.tp_exchanges)) == (2.0, 1.0)
+    assert (cut.tp_exchanges, whole.tp_exchanges) == (1.0, 1.0)
+    assert (number(cut.expert_exchanges), number(whole.expert_exchanges)) == (1.0, 0.0)
+
+
+def test_shared_experts_exchange_like_an_mlp_whatever_the_routed_ones_do() -> None:
+    model = MODELS["experts and shared ones"]
+    assert [blocks(model, Plan(global_batch=8, tp=4, expert_tp=degree))[-1][1].tp_exchanges for degree in (1, 4)] == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(("ep", "expert_tp", "tokens"), [(1, 4, 2048), (4, 4, 2 * 2048), (4, 2, 2 * 1024), (1, 2, 1024), (4, 1, 0)])
+def test_ranks_that_share_experts_gather_what_each_of_them_was_sent(ep: int, expert_tp: int, tokens: int) -> None:
+    """2,048 tokens on four ranks, each token for two of eight experts (Megatron-LM's dispatchers)."""
+    plan = Plan(global_batch=8, dp=8, tp=4, ep=ep, expert_tp=expert_tp, sequence_parallel=True)
+    assert number(blocks(MODELS["experts"], plan)[0][1].expert_tokens) == tokens
 
 
 @pytest.mark.parametrize("expert_tp", [1, 2, 4])

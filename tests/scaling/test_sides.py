@@ -60,12 +60,20 @@ def test_cut_products_hide_a_share_of_the_exchanges() -> None:
 # Traffic of context parallelism
 
 
-def test_gathered_keys_and_values_pass_the_group_once_each_way() -> None:
-    """2 b s (kv width) elements gathered forward; their gradients scattered backward (Llama 3, arXiv 2407.21783, section 3.3.2)."""
+def test_keys_and_values_are_gathered_for_each_pass_and_their_gradients_scattered() -> None:
+    """2 b s (kv width) elements, gathered forward and backward (Transformer Engine keeps its own part alone), scattered backward."""
     model = MODELS["grouped queries"]
     parts = parts_of(model, plain(cp=8, context_parallel="all-gather"), toy_group(8))
     size = TOKENS * 2 * 8 * 64 * 2.0
-    assert parts["context_parallel"] == pytest.approx(8 * model.layers * 2 * link_s("all_gather", size), rel=1e-9)
+    assert parts["context_parallel"] == pytest.approx(8 * model.layers * 3 * link_s("all_gather", size), rel=1e-9)
+
+
+def test_latent_attention_gathers_the_keys_and_values_that_it_expands() -> None:
+    """16 heads of 64 + 32 columns of keys and 64 of values."""
+    model = MODELS["latent"]
+    parts = parts_of(model, plain(cp=8, context_parallel="all-gather"), toy_group(8))
+    size = TOKENS * 16 * (96 + 64) * 2.0
+    assert parts["context_parallel"] == pytest.approx(8 * model.layers * 3 * link_s("all_gather", size), rel=1e-9)
 
 
 def test_a_ring_hides_behind_the_attention_that_it_feeds() -> None:
@@ -74,7 +82,7 @@ def test_a_ring_hides_behind_the_attention_that_it_feeds() -> None:
     assert parts_of(DENSE, plain(cp=8), slow_core)["context_parallel"] == 0
     ring, gathered = (parts_of(DENSE, plain(cp=8, context_parallel=how), fast_core)["context_parallel"] for how in ("ring", "all-gather"))
     # forward keys and values pass once; backward they pass again, and their gradients with them
-    assert ring == pytest.approx(1.5 * gathered, rel=0.05)
+    assert ring == pytest.approx(gathered, rel=0.05)
 
 
 def test_the_way_of_passing_keys_changes_nothing_else() -> None:
@@ -82,6 +90,15 @@ def test_the_way_of_passing_keys_changes_nothing_else() -> None:
 
 
 # Traffic of expert parallelism
+
+
+def test_tensor_parallel_experts_gather_and_scatter_the_tokens_that_they_were_sent() -> None:
+    """TP 4 of layers and experts, EP 2: of 2,048 tokens each meets two experts. The attention exchanges each token once, the experts each
+    token twice (Megatron-LM's all-to-all dispatcher); an exchange is an all-gather and a reduce-scatter, forward and backward."""
+    model = MODELS["experts"]
+    parts = parts_of(model, plain(dp=2, tp=4, ep=2, sequence_parallel=True), toy_group(8))
+    each = 2 * link_s("all_gather", ACTIVATION, 4)
+    assert parts["tensor_parallel"] == pytest.approx(4 * model.layers * 2 * (each + 2 * each), rel=1e-9)
 
 
 def test_tokens_go_to_their_experts_and_back_in_both_passes() -> None:
