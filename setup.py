@@ -12,8 +12,8 @@ from setuptools import setup
 HERE = Path(__file__).parent
 ROOMS = ("kernels", "collectives", "results", "scaling", "runners")
 CODE_SUFFIXES = {".py", ".pyc", ".pyo"}
-SHIPPED_FROM_A_ROOM_ITSELF = {"py.typed", "PROFILE.md", "README.md", "SCHEMA.md", "WISHES.md"}
-"""Directly in a room lies also what users make, such as the CSVs that `make bench` writes to results/: not shipped."""
+SHIPPED_FROM_RESULTS_ITSELF = {"py.typed", "PROFILE.md", "README.md", "SCHEMA.md", "WISHES.md"}
+"""Directly in results/ lies also what users make, such as the CSVs that `make bench` writes there: not shipped."""
 SHIPPED_FROM_RESULTS = {"data", "profiles", "tuned"}
 """Folders of data in results/ that are shipped. Others without code hold rows that were measured, such as `results/gpu`: not."""
 
@@ -26,6 +26,12 @@ def measured(room: str, folder: str) -> bool:
     return room == "results" and folder not in SHIPPED_FROM_RESULTS and not any((HERE / room / folder).glob("*.py"))
 
 
+def shipped(room: str, file: Path) -> bool:
+    if len(file.parts) > 1:
+        return not measured(room, file.parts[0])
+    return room != "results" or file.name in SHIPPED_FROM_RESULTS_ITSELF
+
+
 def packages(room: str) -> list[str]:
     folders = {file.parent.relative_to(HERE) for file in (HERE / room).rglob("*.py") if visible(file)}
     return sorted(".".join(("chipassay", *folder.parts)) for folder in folders)
@@ -34,11 +40,7 @@ def packages(room: str) -> list[str]:
 def data_files(room: str) -> list[str]:
     files = (file for file in (HERE / room).rglob("*") if file.is_file() and visible(file) and file.suffix not in CODE_SUFFIXES)
     inside = (file.relative_to(HERE / room) for file in files)
-    return sorted(
-        file.as_posix()
-        for file in inside
-        if (not measured(room, file.parts[0]) if len(file.parts) > 1 else file.name in SHIPPED_FROM_A_ROOM_ITSELF)
-    )
+    return sorted(file.as_posix() for file in inside if shipped(room, file))
 
 
 setup(

@@ -22,6 +22,7 @@ ADDED_AND_SHIPPED = {
     "results/profiles/added.json": "{}\n",
     "results/tuned/added.json": "{}\n",
     "results/README.md": "# results\n",
+    "scaling/added.csv": "source\n",
     "scaling/models/added.toml": "layers = 1\n",
     "runners/suites/added.toml": "ops = []\n",
     "runners/templates/added.html.j2": "<p>\n",
@@ -72,7 +73,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     tree = base / "tree"
     run(sys.executable, str(HERE / "tree.py"), str(tree), cwd=HERE)
     known = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
-    made_by_users = {name for name in in_rooms(known) if name.count("/") == 1 and name.endswith((".csv", ".json", ".html", ".png"))}
+    made_by_users = {
+        name for name in known if name.startswith("results/") and name.count("/") == 1 and name.endswith((".csv", ".json", ".html", ".png"))
+    }
     made_by_users |= {name for name in known if name.startswith("results/h200-sxm-141gb/")}
     for name, text in {**ADDED_AND_SHIPPED, **ADDED_AND_NOT_SHIPPED}.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
