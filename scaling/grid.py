@@ -22,19 +22,23 @@ CONTEXT_TOKENS = 2048
 """Sequences are cut over chips where this many tokens or more stay on each (assumed; Llama 3, arXiv 2407.21783, table 4, left 8,192)."""
 WIDE_CONTEXT_TOKENS = 512
 """The same of the wide grid."""
+WIDE_NODES = 2
+"""Nodes over which a TP group of the wide grid may lie."""
 
 
-def tensor_axis(model: Transformer, chips_per_node: int) -> tuple[int, ...]:
-    """TP degrees worth trying of those that cut the model evenly: within a node, powers of two and what divides it; up to SMALL_NODE in
-    smaller nodes."""
-    most = min(max(chips_per_node, SMALL_NODE), MOST_TENSOR)
+def tensor_axis(model: Transformer, chips_per_node: int, nodes: int = 1) -> tuple[int, ...]:
+    """TP degrees worth trying of those that cut the model evenly: within a node (or so many), powers of two and what divides it; up to
+    SMALL_NODE in smaller nodes."""
+    most = min(nodes * max(chips_per_node, SMALL_NODE), MOST_TENSOR)
     small = chips_per_node < SMALL_NODE
     return tuple(tp for tp in tensor_degrees(model) if tp <= most and (small or tp & (tp - 1) == 0 or chips_per_node % tp == 0))
 
 
-def pipeline_axis(model: Transformer) -> tuple[int, ...]:
-    """PP degrees worth trying: divisors of the layers, and powers of two (an uneven cut)."""
-    return tuple(sorted({*divisors(model.layers), *_powers_of_two(model.layers)}))
+def pipeline_axis(model: Transformer, uneven: bool = False) -> tuple[int, ...]:
+    """PP degrees worth trying: divisors of the layers, and powers of two (an uneven cut). ``uneven``: for each number of layers in the
+    fullest stage also the fewest stages that need no more."""
+    found = {*divisors(model.layers), *_powers_of_two(model.layers)}
+    return tuple(sorted(found | ({-(-model.layers // most) for most in range(1, model.layers + 1)} if uneven else set())))
 
 
 def context_axis(model: Transformer, tokens: int = CONTEXT_TOKENS) -> tuple[int, ...]:
@@ -72,8 +76,9 @@ def grid(
     """The legal plans worth trying, fields outside the columns as in ``settings``; whether they fit in memory is not looked at.
 
     ``batch_tolerance`` lets the batch move by that share, so that numbers of chips that are no power of two divide it. ``full`` tries
-    every divisor and every combination, those that cannot pay included; ``wide`` cuts sequences down to WIDE_CONTEXT_TOKENS and shards
-    gradients and weights beside a pipeline too. ``recomputes``: instead of the kinds that are worth trying. May be empty.
+    every divisor and every combination, those that cannot pay included. ``wide`` cuts sequences down to WIDE_CONTEXT_TOKENS, layers over
+    WIDE_NODES and into every number of stages worth having, and shards gradients and weights beside a pipeline too. ``recomputes``:
+    instead of the kinds that are worth trying. May be empty.
 
     >>> from chipassay.scaling.models import load_model
     >>> len(grid(load_model("llama3-8b"), 8, 8, 64)) > 100
@@ -88,7 +93,7 @@ def grid(
     rows = _times(rows, microbatch=_all_divisors(replica) if full else MICROBATCHES)
     rows = _where(rows, rows["global_batch"] % (rows["dp"] * rows["microbatch"]) == 0)
     if shared.schedule in ("1f1b", "interleaved"):
-        rows = _times(rows, interleave=divisors(model.layers) if full else INTERLEAVES)
+        rows = _times(rows, interleave=divisors(model.layers) if full or wide else INTERLEAVES)
         rows = _where(rows, (rows["interleave"] == 1) | (model.layers % (rows["pp"] * rows["interleave"]) == 0))
     if model.experts is not None:
         rows = _times(rows, ep=divisors(model.experts.count), expert_tp=(0, *tensor_degrees(model)) if full else (0, 1))
@@ -132,8 +137,8 @@ def _where(rows: Rows, kept: Array) -> Rows:
 
 def _layouts(model: Transformer, chips: int, chips_per_node: int, full: bool, wide: bool = False) -> Rows:
     """tp, pp, cp and dp whose product is the number of chips."""
-    tensor = tensor_degrees(model) if full else tensor_axis(model, chips_per_node)
-    pipeline = range(1, model.layers + 1) if full else pipeline_axis(model)
+    tensor = tensor_degrees(model) if full else tensor_axis(model, chips_per_node, WIDE_NODES if wide else 1)
+    pipeline = range(1, model.layers + 1) if full else pipeline_axis(model, uneven=wide)
     context = divisors(model.seq_len) if full else context_axis(model, WIDE_CONTEXT_TOKENS if wide else CONTEXT_TOKENS)
     rows = _times({"tp": np.asarray(tensor, np.int64)}, pp=pipeline, cp=context)
     model_parallel = rows["tp"] * rows["pp"] * rows["cp"]

@@ -44,26 +44,29 @@ Report = Callable[[int, int, str], None]
 
 def _played(weighing: Weighing, report: Report) -> tuple[list[Candidate], bool]:
     """The best of the pool, each predicted by itself, best first; and whether no other plan can be better than the first."""
+    pool = weighing.pool
+    first = np.argsort(pool.closed, kind="stable")[: max(PLAYED, pool.top)].tolist()
+    later = [index for index in range(len(pool.plans)) if index not in set(first)]
     found: list[Candidate] = []
-    proven = True
+    best, proven = np.inf, True
     try:
-        for place, (least, plan) in enumerate(zip(weighing.pool.least, weighing.pool.plans, strict=True)):
-            best = min((one.value for one in found), default=np.inf)
-            if place >= max(PLAYED, weighing.pool.top) and least >= best:
+        for place, index in enumerate([*first, *later]):
+            if place >= len(first) and pool.least[index] >= best:
                 break
             if place == MOST_PLAYED:
                 proven = False
                 break
-            report(place, max(place, min(len(weighing.pool.plans), PLAYED)), "playing pipelines through")
-            candidate = _candidate(weighing, plan)
+            report(place, max(place, len(first)), "playing pipelines through")
+            candidate = _candidate(weighing, pool.plans[index])
             if weighing.limit_s_per_token is None or 1 / candidate.prediction.tokens_per_s <= weighing.limit_s_per_token:
                 found.append(candidate)
+                best = min(best, candidate.value)
     except KeyboardInterrupt:
         if not found:
             raise
         proven = False
     found = _without_twins(sorted(found, key=lambda one: one.value))
-    if found and weighing.pool.dropped < found[0].value:
+    if found and pool.dropped < best:
         proven = False
     return found, proven
 

@@ -16,11 +16,13 @@ KEPT = 512
 
 @dataclass
 class Pool:
-    """At most KEPT plans. ``least``: what each may come to when its pipeline is played through; ``values``: by the closed forms."""
+    """At most KEPT plans. ``least``: what each may come to when its pipeline is played through, ascending; ``closed``: what it comes to by
+    closed forms."""
 
     top: int
     """So many are asked for."""
     least: list[float] = field(default_factory=list)
+    closed: list[float] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     """Of the ``top`` best by closed forms, ascending."""
@@ -46,9 +48,10 @@ class Pool:
         for index in within[:KEPT].tolist():
             place = bisect.bisect_right(self.least, float(least[index]))
             self.least.insert(place, float(least[index]))
+            self.closed.insert(place, float(values[index]))
             self.plans.insert(place, plans.plan(index))
         for gone in self.least[KEPT:]:
             self.dropped = min(self.dropped, gone)
         if room < np.inf and (cut := least[(least > room) & (least <= self.limit)]).size:
             self.dropped = min(self.dropped, float(cut.min()))
-        del self.least[KEPT:], self.plans[KEPT:]
+        del self.least[KEPT:], self.closed[KEPT:], self.plans[KEPT:]

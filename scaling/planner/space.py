@@ -13,7 +13,7 @@ from chipassay.results.errors import InputError
 
 from ..cluster import Group
 from ..errors import IllegalPlan
-from ..grid import WIDE_CONTEXT_TOKENS, context_axis, grid, pipeline_axis, recompute_axis, tensor_axis
+from ..grid import WIDE_CONTEXT_TOKENS, WIDE_NODES, context_axis, grid, pipeline_axis, recompute_axis, tensor_axis
 from ..legal import check_settings
 from ..models import Transformer
 from ..plan import ORDER, RECOMPUTES, Plan, Recompute, Schedule
@@ -94,7 +94,7 @@ def _code(plan: Plan, name: str) -> Any:
 def counts(model: Transformer, group: Group, global_batch: int, space: Space) -> list[int]:
     """Numbers of chips to try, ascending: within one node any, else whole nodes, and the cluster's own; each the product of degrees."""
     most, per_node = group.count, group.chips_per_node
-    tensor, pipeline = tensor_axis(model, per_node), pipeline_axis(model)
+    tensor, pipeline = tensor_axis(model, per_node, WIDE_NODES), pipeline_axis(model, uneven=True)
     context = context_axis(model, WIDE_CONTEXT_TOKENS)
     replicas = divisors(global_batch)
     if space.full:
