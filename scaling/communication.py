@@ -50,12 +50,6 @@ def tensor_placement(tp: int, chips_per_node: int) -> Placement:
     return Placement(np.asarray(tp), np.asarray(inside), np.asarray(max(1, chips_per_node // inside) if tp <= chips_per_node else 1))
 
 
-def data_placement(dp: int, tp: int, chips_per_node: int) -> Placement:
-    """A DP group takes every tp-th rank: chips_per_node / tp of its members share a node, and tp such groups cross it."""
-    inside = max(1, min(dp, chips_per_node // tp))
-    return Placement(np.asarray(dp), np.asarray(inside), np.asarray(min(tp, chips_per_node)))
-
-
 def bus_factors(pattern: str, members: Array) -> Array:
     """Bytes on the busiest link for each byte of the message; ``results.link.bus_factor`` for many groups."""
     if pattern in WHOLE:
@@ -282,12 +276,3 @@ def send_s(
         time_s = np.where(over, time_s, np.maximum(lines.latency + flat / lines.busbw, lines.floor).reshape(sizes.shape))
     done: Array = np.where(sizes > 0, time_s, 0.0)[()]
     return done
-
-
-def exposed_s(communication_s: float, hideable_s: float, hidden_share: float) -> float:
-    """What of a communication is not hidden behind ``hideable_s`` of compute, if at most ``hidden_share`` of it can be.
-
-    >>> exposed_s(10.0, 4.0, 0.9), exposed_s(10.0, 100.0, 0.9)
-    (6.0, 1.0)
-    """
-    return communication_s - min(hideable_s, hidden_share * communication_s)

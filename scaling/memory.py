@@ -17,12 +17,13 @@ from .models import Transformer
 from .plan import Loss, Plan
 from .plans import Array, Plans
 from .stages import Stages, candidate_stages
-from .stages import in_flight as _in_flight
 from .weights import (
     both_layers,
     dense_parameters,
     expert_parameters,
+    expert_shard,
     experts_on_rank,
+    gradient_bytes,
     on_rank,
     stage_weights,
 )
@@ -65,27 +66,6 @@ KINDS = (
 def optimizer_bytes(optimizer: str, dtype: str) -> int:
     """State per weight: 12 for Adam in mixed precision (ZeRO, arXiv 1910.02054, section 3.1), 8 in fp32, whose weights count once."""
     return STATE_BYTES[optimizer] + (0 if dtype in ("fp32", "tf32") else MASTER_BYTES)
-
-
-@overload
-def gradient_bytes(dtype: str, zero_stage: int) -> int: ...
-@overload
-def gradient_bytes(dtype: str, zero_stage: Array) -> Array: ...
-def gradient_bytes(dtype: str, zero_stage: int | Array) -> int | Array:
-    """Bytes of one gradient kept and reduced: bf16 accumulates in fp32 (Megatron-LM's default), sharded gradients do not."""
-    wide = np.where(np.asarray(zero_stage) < 2, 4, 2) if dtype in ("bf16", "fp8") else np.asarray(2 if dtype == "fp16" else 4)
-    return int(wide) if isinstance(zero_stage, int) else wide
-
-
-@overload
-def in_flight(plans: Plan) -> float: ...
-@overload
-def in_flight(plans: Plans) -> Array: ...
-def in_flight(plans: Plan | Plans) -> float | Array:
-    """Microbatches whose activations the first stage holds (see ``stages.in_flight``)."""
-    if isinstance(plans, Plan):
-        return float(_in_flight(Plans.of([plans]))[0])
-    return _in_flight(plans)
 
 
 @overload
@@ -144,17 +124,15 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
     such buffers, one for each shape of a weight).
     """
     weights, settings, element = stage_weights(model, plans, stages), plans.settings, machine.element_bytes
-    shard = plans.shard
-    expert_shard = np.maximum(1.0, plans.tp * shard / (plans.ep * plans.expert_tp))
     zero = plans.zero_stage
 
     def sharded(each: Array | float, stage: int) -> Array:
-        dense = np.where(zero >= stage, shard, 1)
-        expert = np.where(zero >= stage, expert_shard, 1)
+        dense = np.where(zero >= stage, plans.shard, 1)
+        expert = np.where(zero >= stage, expert_shard(plans), 1)
         return each * (weights.dense / dense + weights.expert / expert)
 
     whole = zero >= 3
-    per_gradient = np.where(whole, element, settings.gradient_bytes or gradient_bytes(machine.dtype, zero))
+    per_gradient = np.where(whole, element, gradient_bytes(plans, machine))
     kept = {
         "weights": sharded(element, 3),
         "gradients": sharded(per_gradient, 2),
@@ -208,15 +186,3 @@ def _activations(model: Transformer, plans: Plans, machine: Machine, stages: Sta
         "workspace": tokens * np.where(at_loss, 0.0, backward),
         "buffers": tokens * (np.where(plans.pp > 1, 2 * width, 0.0) + exchanged_bytes(model, plans, element)),
     }
-
-
-def activation_bytes_per_token(model: Transformer, element: int, tp: int, sequence_parallel: bool, flash: bool, selective: bool) -> float:
-    """Activations of one dense layer kept for the backward pass, per token on one rank, in bytes."""
-    plan = Plan(
-        global_batch=1,
-        tp=tp,
-        sequence_parallel=sequence_parallel,
-        attention="flash" if flash else "unfused",
-        recompute="selective" if selective else "none",
-    )
-    return float(layer_activations(model, Plans.of([plan]), element, element, experts=False).kept[0])

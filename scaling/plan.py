@@ -134,10 +134,3 @@ class Plan:
         if self.offload != "none":
             text += f", offload {self.offload}"
         return text
-
-
-def check_plan(plan: Plan, model: Transformer, chips: int) -> None:
-    """See ``legal.check_plan``."""
-    from .legal import check_plan as check
-
-    check(plan, model, chips)

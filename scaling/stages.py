@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .models import Transformer
+from .pipeline.closed_form import in_flight as held_at_once
 from .plans import Array, Plans
 
 
@@ -71,19 +72,5 @@ def expert_layers(model: Transformer, before: Array, layers: Array, chunk: Array
 
 
 def in_flight(plans: Plans, index: Array | int = 0) -> Array:
-    """Microbatches whose activations stage ``index`` holds, in units of all its layers.
-
-    GPipe holds all. 1F1B: those sent ahead to fill the later stages, min(m, p - index) (Narayanan et al. 2021, arXiv 2104.04473,
-    section 2.2). Interleaved: 2 (p - 1 - index) + (v - 1) p chunks are sent ahead, so the first stage holds
-    p (1 + (p - 1) / (p v)) (Korthikanti et al. 2022, arXiv 2205.05198, section 4.2.3). Zero-bubble: the schedule H1, held to what
-    1F1B takes (Qi et al. 2023, arXiv 2401.10241, table 2). DualPipe: p + 1 (DeepSeek-V3, arXiv 2412.19437, table 2).
-    """
-    m, p, v = plans.microbatches, plans.pp, plans.interleave
-    schedule = plans.settings.schedule
-    if schedule == "gpipe":
-        return m + 0.0 * (p + index)
-    if schedule == "dualpipe":
-        return np.where(p > 1, np.minimum(m, p + 1), 1) + 0.0 * index
-    plain = np.minimum(m, p - index)
-    chunks = np.minimum(m * v, 2 * (p - 1 - index) + (v - 1) * p + 1)
-    return np.where(v > 1, chunks / v, plain)
+    """Microbatches whose activations stage ``index`` holds, in units of all its layers (see ``closed_form.in_flight``)."""
+    return held_at_once(plans.settings.schedule, plans.pp, plans.interleave, plans.microbatches, np.asarray(index))

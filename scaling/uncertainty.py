@@ -24,7 +24,7 @@ results/data/published.csv); assumed: chosen.
 
 MODEL_SIGMA: Mapping[str, float] = {"compute": 0.15, "network": 0.15, "host": 0.12, "experts": 0.35}
 """The model's own error by what rules the step (``regime``): chosen so that in each regime 80 to 90 % of all published runs lie in their
-80 % interval (``chipassay validate``); of at most 30 runs of each source 57 to 80 % do, since large sources are the better predicted ones."""
+80 % interval (``chipassay validate``); of at most 30 runs of each source 57 to 80 % do: large sources are the better predicted ones."""
 
 FEWEST_POINTS = 3
 """With fewer points a fit of two numbers cannot tell its own spread: a measured curve then counts as surely as a derived one."""

@@ -18,19 +18,10 @@ from .machine import Machine
 from .models import Transformer
 from .overlap import exposed_s
 from .plans import Plans
-from .weights import fullest_stage
+from .weights import fullest_stage, gradient_bytes, sharded
 
 OPTIMIZER_BYTES: Mapping[str, float] = {"adam": 34.0, "adam-bf16": 26.0, "adam-8bit": 22.0, "sgd": 26.0}
 """Bytes moved per weight: gradient 4 read twice (norm, update), moments and fp32 weights read and written, 16-bit weight written."""
-
-
-def reduced_bytes(plans: Plans, machine: Machine) -> Any:
-    """Bytes of one gradient as it is reduced: the plan's, else 4 where bf16 is summed in fp32 (Megatron-LM), else the dtype's."""
-    if plans.settings.gradient_bytes:
-        return float(plans.settings.gradient_bytes)
-    if machine.dtype in ("bf16", "fp8"):
-        return np.where(plans.zero_stage < 2, 4.0, 2.0)
-    return float(machine.element_bytes)
 
 
 def update_s(
@@ -39,22 +30,18 @@ def update_s(
     """Exposed traffic of the data-parallel dimension, the optimizer, and what offloading adds, of one step."""
     dense, expert = fullest_stage(model, plans)
     m = plans.microbatches.astype(float)
-    kept = np.where(plans.zero_stage >= 1, plans.shard, 1)
-    experts_over = np.maximum(1, plans.dp * plans.cp * plans.tp // (plans.ep * plans.expert_tp))
-    owned = dense / kept + expert / np.where(plans.zero_stage >= 1, np.minimum(experts_over, np.maximum(1, plans.shard)), 1)
+    owned = sharded(plans, dense, expert, 1)
     optimizer_s = machine.memory_s(OPTIMIZER_BYTES[plans.settings.optimizer] * owned, "adam")
     offload_s: Any = 0.0
     if plans.settings.offload != "none":
-        optimizer_s, offload_s = _offloaded_s(
-            plans, machine, group, owned, (dense + expert) / np.where(plans.zero_stage >= 3, plans.shard, 1)
-        )
+        optimizer_s, offload_s = _offloaded_s(plans, machine, group, owned, sharded(plans, dense, expert, 3))
     traffic = 0.0
-    if np.any((plans.dp * plans.cp > 1) | ((expert > 0) & (experts_over > 1))):
+    if np.any((plans.dp * plans.cp > 1) | ((expert > 0) & (places["expert_dp"].members > 1))):
         traffic = _traffic_s(model, plans, machine, group, places, dense, expert, forward_s, backward_s, m)
     ends = np.zeros(len(plans))
     if model.tied_embeddings and np.any(plans.pp > 1):
         # The first and the last stage both hold the token table and add up its gradients (Narayanan et al. 2021).
-        table = float(model.vocab) * model.hidden / plans.tp * reduced_bytes(plans, machine)
+        table = float(model.vocab) * model.hidden / plans.tp * gradient_bytes(plans, machine)
         ends = np.where(plans.pp > 1, collective_s("all_reduce", table, places["embedding"], machine, group.fabric), 0.0)
     return traffic + ends, optimizer_s, offload_s
 
@@ -66,7 +53,7 @@ def _offloaded_s(plans: Plans, machine: Machine, group: Group, owned: Any, weigh
     if machine.host_link is None:
         raise MissingCell(f"profile {machine.chip_id}: the link to its host is unknown, so offloading cannot be timed; measure host copies")
     element, m = float(machine.element_bytes), plans.microbatches
-    moved = owned * (reduced_bytes(plans, machine) + element)
+    moved = owned * (gradient_bytes(plans, machine) + element)
     if plans.settings.offload == "all":
         moved = moved + m * weights * 3 * element
     on_host = constants.HOST_ADAM_S_PER_WEIGHT.value * np.minimum(plans.chips, group.chips_per_node) * owned
@@ -86,7 +73,7 @@ def _traffic_s(
     m: Any,
 ) -> Any:
     element = float(machine.element_bytes)
-    bytes_each = reduced_bytes(plans, machine)
+    bytes_each = gradient_bytes(plans, machine)
 
     zero = plans.zero_stage
     share = constants.DP_HIDDEN_SHARE.value if plans.settings.overlap_dp else 0.0

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from .machine import Machine
 from .models import Block, Transformer
 from .plans import Array, Plans
 from .stages import Stages, candidate_stages
@@ -115,6 +116,23 @@ def fullest_stage(model: Transformer, plans: Plans) -> tuple[Array, Array]:
     weights = stage_weights(model, plans, candidate_stages(model, plans))
     fullest = np.argmax(weights.dense + weights.expert, axis=0)[None]
     return np.take_along_axis(weights.dense, fullest, 0)[0], np.take_along_axis(weights.expert, fullest, 0)[0]
+
+
+def expert_shard(plans: Plans) -> Array:
+    """Ranks over which ZeRO shards a routed expert: of the ``shard`` groups' TP ranks those that hold the same ones, and at least one."""
+    return np.maximum(1.0, plans.tp * plans.shard / (plans.ep * plans.expert_tp))
+
+
+def sharded(plans: Plans, dense: Array, expert: Array, stage: int) -> Array:
+    """Weights of one rank, dense and expert ones, spread where the plan's ZeRO is at least of that stage."""
+    return np.where(plans.zero_stage >= stage, dense / plans.shard + expert / expert_shard(plans), dense + expert)
+
+
+def gradient_bytes(plans: Plans, machine: Machine) -> Array:
+    """Bytes of one weight's gradient as it is kept and reduced: the plan's; else 4 where bf16 is summed in fp32 (Megatron-LM), which
+    sharded gradients are not; else those of the dtype."""
+    usual = np.where(plans.zero_stage < 2, 4, 2) if machine.dtype in ("bf16", "fp8") else np.asarray(machine.element_bytes)
+    return np.broadcast_to(plans.settings.gradient_bytes or usual, len(plans)).astype(float)
 
 
 def dense_parameters(model: Transformer, plans: Plans) -> Array:

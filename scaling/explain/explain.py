@@ -13,7 +13,7 @@ from ..plan import Plan
 from ..step import KINDS, straggler_share
 from ..text import seconds
 from ..update import OPTIMIZER_BYTES
-from ..weights import fullest_stage
+from ..weights import fullest_stage, sharded
 from .case import Case
 from .compute import compute_terms
 from .term import Term, one
@@ -142,12 +142,7 @@ def _update(case: Case) -> Iterator[Term]:
 
 def _own_weights(case: Case) -> float:
     """Weights that one rank updates: ZeRO spreads them over the group that shards, experts over those that hold them."""
-    plan = case.plan
-    dense, expert = (one(weights) for weights in fullest_stage(case.model, case.plans))
-    if plan.zero_stage == 0:
-        return dense + expert
-    shard = one(case.plans.shard)
-    return dense / shard + expert / min(shard, one(case.places["expert_dp"].members))
+    return one(sharded(case.plans, *fullest_stage(case.model, case.plans), 1))
 
 
 def _stragglers(case: Case) -> Iterator[Term]:

@@ -11,8 +11,7 @@ from ..activations import key_value_width
 from ..communication import collective_s
 from ..placement import Placement
 from ..text import seconds
-from ..update import reduced_bytes
-from ..weights import fullest_stage
+from ..weights import fullest_stage, gradient_bytes
 from .case import Case
 from .term import Term, one, size_words, whole
 
@@ -158,7 +157,7 @@ def _data(case: Case, said: _Collectives) -> Iterator[Term]:
     """Gradients reduced, weights gathered, and the shared token table of both ends."""
     plan, zero = case.plan, case.plan.zero_stage
     dense, expert = (one(weights) for weights in fullest_stage(case.model, case.plans))
-    each, element = one(reduced_bytes(case.plans, case.machine)), float(case.machine.element_bytes)
+    each, element = one(gradient_bytes(case.plans, case.machine)), float(case.machine.element_bytes)
     m = case.microbatches
     often = m if zero >= 2 else 1
     pieces = plan.layers_per_stage(case.model) if zero >= 3 else 1  # sharded weights move layer by layer

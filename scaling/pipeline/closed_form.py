@@ -222,8 +222,3 @@ def in_flight(schedule: str, pp: Array, interleave: Array, microbatches: Array, 
     if (v > 1).any():
         return np.where(v > 1, np.minimum(2 * (p - i - 1) + (v - 1) * p + 1, m * v) / v, in_turn)
     return in_turn + 0 * v
-
-
-def bubble_share(pipeline: Array, slow_s: Array, microbatches: Array) -> Array:
-    """Share of a step's pipeline in which its slowest stage waits; ``pipeline``: of ``pipeline_s``, ``slow_s``: its F + B + W."""
-    return 1.0 - microbatches * slow_s / pipeline

@@ -28,7 +28,7 @@ LLAMA = load_model("llama3-8b")
         ("1f1b", 1, 4, 4, 1),
         ("interleaved", 3, 64, 8 * (1 + 7 / 24), 17 / 3),
         ("gpipe", 1, 64, 64, 64),
-        ("zero-bubble", 1, 64, 8, 1),
+        ("zero-bubble", 1, 64, 8, 8),
         ("dualpipe", 1, 64, 9, 9),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from chipassay.results.profile import Quantity
 from chipassay.scaling import constants
 from chipassay.scaling.errors import MissingCell
+from chipassay.scaling.memory import memory_by_kind
 from chipassay.scaling.plans import Plans
 from chipassay.scaling.update import OPTIMIZER_BYTES
 from chipassay.scaling.weights import fullest_stage
@@ -19,6 +20,7 @@ from .toys import (
     MEASURED,
     changed,
     link_s,
+    machine_of,
     parts_of,
     plain,
     step_of,
@@ -158,6 +160,19 @@ def test_experts_are_updated_by_those_that_hold_the_same_ones() -> None:
     parts = parts_of(model, plain(dp=8, ep=4, zero_stage=1), toy_group(8, overhead_s=0.0))
     owned = (model.parameters - experts) / 8 + experts / 4 / 2
     assert parts["optimizer"] == pytest.approx(34 * owned / 1e12, rel=1e-6)
+
+
+def test_whole_experts_of_a_tp_group_are_updated_by_all_ranks_that_hold_them() -> None:
+    """Two ranks of TP with whole experts, four replicas: eight ranks hold each expert, and ZeRO-1 spreads its state over all of them."""
+    model = MODELS["experts"]
+    experts = model.layers * 8 * 3 * 1024 * 512
+    plan = plain(dp=4, tp=2, expert_tp=1, zero_stage=1)
+    parts = parts_of(model, plan, toy_group(8, overhead_s=0.0))
+    norms_and_routers = model.layers * 1024 * (2 + 8) + 1024
+    owned = ((model.parameters - experts - norms_and_routers) / 2 + norms_and_routers) / 4 + experts / 8
+    assert parts["optimizer"] == pytest.approx(34 * owned / 1e12, rel=1e-6)
+    held = memory_by_kind(model, plan, machine_of(toy_group(8)))
+    assert held["optimizer"] == pytest.approx(12 * owned)
 
 
 def test_two_replicas_reduce_their_gradients_too() -> None:
