@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..say import say
 
 if TYPE_CHECKING:
-    from ..scenario.records import Scenario
+    from ..scenario.records import Answer, Scenario
 
 HELP = "what public claims about chips are worth"
 
@@ -44,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.pictures is not None and not arguments.pictures.is_dir():
         raise FileError(arguments.pictures, "is no folder", mend="make it, or give --pictures another path")
     scenario = only(load_scenario(arguments.name), arguments.only)
-    found = []
+    found: list[Answer] = []
     with Progress(quiet=not sys.stderr.isatty()) as progress:
         total = len(scenario.questions)
         found.extend(answers(scenario, lambda place, question: progress.advance(place, total, question.id, "")))

@@ -29,9 +29,9 @@ LOOKS = (
     ("purple", "P", "++++"), ("grey", "X", "----"),
 )  # fmt: skip
 """Colour, marker and pattern of the first, second, ... series: neighbours differ in lightness, so that grey tells them apart, too."""
-CLAIM = "#d9d9d9"
+CLAIM, CLAIM_LABEL = "#d9d9d9", "where the claim holds"
 SOURCE_WIDTH, TITLE_WIDTH = 118, 78
-SOURCE_LINE_IN = 0.15
+SOURCE_LINE_IN, LEGEND_LINE_IN = 0.15, 0.25
 LOG_FROM = 6.0
 """Values that span more than this factor are drawn on a logarithmic axis."""
 
@@ -84,10 +84,12 @@ def draw_cases(answer: Answer) -> Figure:
         axes.set_title(printable(title, 60), fontsize=10, loc="left")
         _scale(axes, low, high, logarithmic, layout.bars)
         _claim(axes, answer)
-    many[0].set_ylabel(textwrap.fill(printable(answer.question.measure, 80), 44))
+    many[0].set_ylabel(textwrap.fill(printable(answer.question.measure, 80), 28))
     for axes in many:
         axes.set_xlabel(axis_name(along) if along != "days" else "days that the run may take")
-    _framed(drawing, answer, many[0].get_legend_handles_labels()[0])
+    handles, _ = many[0].get_legend_handles_labels()
+    claimed = [handle for handle in handles if handle.get_label() == CLAIM_LABEL]
+    _framed(drawing, answer, [*(handle for handle in handles if handle not in claimed), *claimed], 5)
     return drawing
 
 
@@ -150,7 +152,7 @@ def _claim(axes: Axes, answer: Answer) -> None:
     bottom, top = axes.get_ylim()
     low = limits.at_least if math.isfinite(limits.at_least) else bottom
     high = limits.at_most if math.isfinite(limits.at_most) else top
-    axes.axhspan(max(low, bottom), min(high, top), color=CLAIM, alpha=0.55, linewidth=0, zorder=0.5, label="where the claim holds")
+    axes.axhspan(max(low, bottom), min(high, top), color=CLAIM, alpha=0.55, linewidth=0, zorder=0.5, label=CLAIM_LABEL)
     for end in (limits.at_least, limits.at_most):
         if math.isfinite(end):
             axes.axhline(end, color=TEXT, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1)
@@ -182,7 +184,7 @@ def draw_mixes(answer: Answer) -> Figure:
     names = [f"{label(case.axes['mix'])}, {case.axes['model']}" for case in cases]
     axes.set_yticks(range(len(cases)), [printable(name, 60) for name in names], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * max([1.0, *(case.high for case in cases if math.isfinite(case.value))]))
     axes.set_xlabel(f"{answer.question.measure} (1: the older chips left out)")
     axes.grid(axis="y", visible=False)
     _framed(drawing, answer, axes.get_legend_handles_labels()[0], 2)
@@ -214,7 +216,7 @@ def draw_rent(answer: Answer) -> Figure:
         axes.annotate(told, (float(case.numbers["days"] or 0), case.value), **place)
     for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
         scale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis is axes.xaxis else (1, 1.5, 2, 3, 5, 7)))
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1e5 else short(value)))
     axes.set_xlabel("days")
@@ -229,14 +231,16 @@ def _framed(drawing: Figure, answer: Answer, handles: Sequence[Any] = (), column
     title = textwrap.fill(printable(headline(answer), 240), TITLE_WIDTH)
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     source = textwrap.fill(printable(source_line(answer), 320), SOURCE_WIDTH)
-    height = (0.06 + SOURCE_LINE_IN * (source.count("\n") + 1)) / drawing.get_size_inches()[1]
-    drawing.text(0.012, height * 0.9, source, ha="left", va="top", fontsize=7.5, color="#555555")
-    engine = drawing.get_layout_engine()
-    assert engine is not None  # _figure asks for one
-    engine.set(rect=(0, height, 1, 1 - height))  # type: ignore[call-arg]  # the stubs have the base class
+    height_in = drawing.get_size_inches()[1]
+    source_in = 0.06 + SOURCE_LINE_IN * (source.count("\n") + 1)
+    legend_in = LEGEND_LINE_IN * math.ceil(len(handles) / columns)
+    drawing.text(0.012, 0.9 * source_in / height_in, source, ha="left", va="top", fontsize=7.5, color="#555555")
     if handles:
-        place: dict[str, Any] = {"loc": "outside lower center", "bbox_to_anchor": (0, height, 1, 1 - height)}
+        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, source_in / height_in), "borderaxespad": 0.2}
         drawing.legend(handles=handles, ncols=columns, frameon=False, fontsize=9, **place)
+    engine: Any = drawing.get_layout_engine()  # the constrained one, by _figure
+    below = (source_in + legend_in) / height_in
+    engine.set(rect=(0, below, 1, 1 - below))
 
 
 def source_line(answer: Answer) -> str:

@@ -15,7 +15,7 @@ from .records import Answer, Case, Question, Scenario, Verdict
 from .rule import along, describe_rule, outcome, verdict
 
 WORD = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
-WORDS = ("least", "most", "low", "high", "least_at", "most_at", "cases", "yes", "no", "open")
+WORDS = ("range", "least", "most", "low", "high", "least_at", "most_at", "cases", "yes", "no", "open")
 """What a sentence can name: the values' range, the ends of their intervals, where they lie, and how many cases say what. ``by_AXIS`` gives
 the range of the values at each place on an axis."""
 
@@ -85,6 +85,7 @@ def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
     finite = [case for case in cases if math.isfinite(case.value)]
     words = dict.fromkeys(WORDS, IMPOSSIBLE)
     words |= {"cases": str(len(cases)), **{kind: str(found.outcomes.count(kind)) for kind in ("yes", "no", "open")}}
+    words["range"] = spanned(cases)
     if finite:
         least, most = min(finite, key=lambda case: case.value), max(finite, key=lambda case: case.value)
         ends = {

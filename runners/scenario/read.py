@@ -24,7 +24,7 @@ sources = ["..."]
 measure = "H800 for one H100"
 at_least = 3                    # the claim holds for values from here ...
 at_most = 30                    # ... to here; without both the answer is a number
-answer = "One H100 does the work of $least to $most H800."
+answer = "One H100 does the work of $range H800."
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ COMMON = {
     "measure": Field(str, '"H800 for one H100"'),
     "at_least": Field(float, "3", any_number=True),
     "at_most": Field(float, "4", any_number=True),
-    "headline": Field(str, '"One H100 is worth $least to $most H800"'),
-    "answer": Field(str, '"One H100 does the work of $least to $most H800."'),
+    "headline": Field(str, '"One H100 is worth $range H800"'),
+    "answer": Field(str, '"One H100 does the work of $range H800."'),
 }
 NEEDED = ("id", "kind", "claim", "sources", "measure", "headline", "answer")
 

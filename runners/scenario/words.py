@@ -8,23 +8,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from chipassay.results.safe_text import printable
 
 from ..comparison.markdown import escaped
-from ..profile_text import Table, markdown, text, wrapped
+from ..profile_text import WIDTH, Table, markdown, text, wrapped
 from .answer import figure
 from .labels import label
-from .records import Answer, Case, Scenario, axis_name
+from .records import Answer, Case, Outcome, Scenario, axis_name
 from .rule import WORDS
 
 SHORT = 12
 """Cases that a table on a terminal shows; the page, Markdown and JSON have all."""
-LEFT_OUT = ("plan", "price", "days, low", "days, high")
-"""Numbers that no terminal has room for."""
 
 
-def table_of(answer: Answer, most: int | None = None, left_out: Sequence[str] = ()) -> Table:
+def short_table(answer: Answer) -> Table:
+    """The first cases for a terminal: what varies, the value, the claim, and as many other numbers as there is room for."""
+    every = table_of(answer)
+    axes = len({axis for case in answer.cases for axis in case.axes})
+    headings = [*every.headings[:axes], "value", *every.headings[axes + 1 :]]
+    shown = [tuple(label(cell) if place < axes else cell for place, cell in enumerate(line)) for line in every.lines[:SHORT]]
+    always = {axes, axes + 1, *([axes + 2] if answer.verdict.outcomes else [])}
+    kept: list[int] = []
+    for place in range(len(headings)):
+        width = sum(max(len(line[other]) for line in (headings, *shown)) + 2 for other in (*kept, place))
+        if place in always or (len({line[place] for line in every.lines}) > 1 and width <= WIDTH):
+            kept.append(place)
+    numeric = tuple(kept.index(place) for place in every.numeric if place in kept)
+    return Table("", tuple(headings[place] for place in kept), tuple(tuple(line[place] for place in kept) for line in shown), numeric)
+
+
+def table_of(answer: Answer) -> Table:
     """The cases of an answer as a table: the axes, the value with its interval, what it says of the claim, other numbers, the reason."""
-    cases = ranked(answer) if most is None or len(answer.cases) <= most else ranked(answer)[:most]
+    cases = ranked(answer)
     axes = list(dict.fromkeys(axis for case, _ in cases for axis in case.axes))
-    names = [name for name in dict.fromkeys(name for case, _ in cases for name in case.numbers) if name not in left_out]
+    names = list(dict.fromkeys(name for case, _ in cases for name in case.numbers))
     reasons = any(case.reason for case, _ in cases)
     judged = bool(answer.verdict.outcomes)
     headings = [
@@ -47,14 +61,14 @@ def table_of(answer: Answer, most: int | None = None, left_out: Sequence[str] = 
     return Table("", tuple(printable(heading) for heading in headings), tuple(lines), tuple(numeric))
 
 
-def ranked(answer: Answer) -> list[tuple[Case, str]]:
+def ranked(answer: Answer) -> list[tuple[Case, Outcome | None]]:
     """The cases with their outcomes; where nothing is claimed the unbeaten first, then by value."""
     if not answer.verdict.outcomes:
-        return [(case, "") for case in sorted(answer.cases, key=lambda case: (not case.numbers.get("unbeaten"), case.value))]
+        return [(case, None) for case in sorted(answer.cases, key=lambda case: (not case.numbers.get("unbeaten"), case.value))]
     return list(zip(answer.cases, answer.verdict.outcomes, strict=True))
 
 
-def _is_number(cases: Sequence[tuple[Case, str]], name: str) -> bool:
+def _is_number(cases: Sequence[tuple[Case, Outcome | None]], name: str) -> bool:
     return any(isinstance(case.numbers.get(name), float) for case, _ in cases)
 
 
@@ -82,7 +96,7 @@ def told(answer: Answer) -> list[str]:
     for line in depends(answer.by_axis):
         lines += wrapped(line, 2)
     lines += wrapped(answer.rule, 2) if question.limits.given else []
-    lines += [f"  {line}" if line else line for line in text(table_of(answer, SHORT, LEFT_OUT))]
+    lines += [f"  {line}" if line else line for line in text(short_table(answer))]
     if len(answer.cases) > SHORT:
         lines.append(f"  ... {len(answer.cases) - SHORT} more cases; --format markdown, --json and --html have all")
     return lines

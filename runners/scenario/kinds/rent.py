@@ -83,4 +83,4 @@ def marked(cases: Sequence[Case]) -> list[Case]:
             for other in cases
         )
 
-    return [replace(case, numbers={**case.numbers, "unbeaten": None if beaten(case) else "yes"}) for case in cases]
+    return [replace(case, numbers={"unbeaten": None if beaten(case) else "yes", **case.numbers}) for case in cases]

@@ -1,0 +1,204 @@
+"""`chipassay scenario` end to end, on a scenario small enough for a test, and what its kinds of questions must give."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chipassay.results.prices import price
+from chipassay.runners.cli import main
+from chipassay.runners.scenario.answer import answer
+from chipassay.runners.scenario.fewest import Fewest, smooth
+from chipassay.runners.scenario.kinds.rent import marked
+from chipassay.runners.scenario.read import load_scenario
+from chipassay.runners.scenario.records import Answer, Case
+from chipassay.scaling.search import best_plan
+
+HEAD = """
+title = "Small"
+summary = "Small models on small clusters."
+as_of = "2023-08"
+prices_until = "2023-12"
+[[run]]
+model = "gpt3-1.3b"
+tokens = 26e9
+batch = 512
+source = "made up for a test"
+[[price]]
+chip = "a800-sxm-80gb"
+like = "a100-sxm-80gb"
+why = "a test"
+"""
+COMMON = """claim = "c"
+sources = ["a test"]
+measure = "times"
+headline = "$range"
+answer = "$range"
+models = ["gpt3-1.3b"]
+"""
+QUESTIONS = {
+    "exchange": 'top_chips = ["h100-sxm-80gb"]\nchips = ["h800-sxm-80gb", "a100-sxm-80gb", "v100-sxm2-32gb"]\nat_least = 2\n',
+    "count": 'kind = "exchange"\ntop_chips = ["a100-sxm-80gb"]\ncount = 16\nchips = ["a800-sxm-80gb"]\n'
+    'networks = ["hdr200x8", "eth25x1"]\nat_most = 20\n',
+    "train_time": 'chips = ["a100-sxm-80gb"]\ndays = [0.25, 1]\nat_most = 100\n',
+    "cluster": 'clusters = ["16xa100-sxm-80gb", "16xa800-sxm-80gb"]\nagainst = "16xa100-sxm-80gb"\nat_least = 1.0\n',
+    "link": 'chips = ["a800-sxm-80gb"]\ntps = [1, 8]\ncount = 16\nat_least = 5\n',
+    "ways": 'reference = "16xa100-sxm-80gb"\nchips = ["a800-sxm-80gb"]\nof = "usd"\nat_least = 0.9\n',
+    "mix": 'clusters = ["8xa100-sxm-80gb+8xv100-sxm2-32gb"]\nat_least = 1.0\n',
+    "rent": 'chips = ["a100-sxm-80gb", "h100-sxm-80gb"]\ncounts = [8, 16]\n',
+}  # fmt: skip
+
+
+def written(folder: Path, *names: str) -> str:
+    path = folder / "small.toml"
+    blocks = []
+    for name in names:
+        kind = "" if QUESTIONS[name].startswith("kind") else f'kind = "{name}"\n'
+        blocks.append(f'[[question]]\nid = "{name}"\n{kind}{COMMON}{QUESTIONS[name]}')
+    path.write_text(HEAD + "\n".join(blocks), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    scenario = load_scenario(written(tmp_path_factory.mktemp("scenario"), *QUESTIONS))
+    return {question.id: answer(question, scenario) for question in scenario.questions}
+
+
+def by(answer: Answer, axis: str) -> dict[str, Case]:
+    return {case.axes[axis]: case for case in answer.cases}
+
+
+def test_a_cut_chip_is_worth_less_than_the_whole_one_and_an_older_one_less_than_that(found: dict[str, Answer]) -> None:
+    cases = by(found["exchange"], "chip")
+    assert 1 <= cases["h800-sxm-80gb"].value < cases["a100-sxm-80gb"].value < cases["v100-sxm2-32gb"].value
+    assert found["exchange"].verdict.on == ("chip",)
+
+
+def test_chips_of_one_silicon_have_the_narrower_interval(found: dict[str, Answer]) -> None:
+    cases = by(found["exchange"], "chip")
+    assert cases["h800-sxm-80gb"].high / cases["h800-sxm-80gb"].low < cases["a100-sxm-80gb"].high / cases["a100-sxm-80gb"].low
+
+
+def test_a_slower_network_takes_more_chips(found: dict[str, Answer]) -> None:
+    cases = by(found["count"], "network")
+    assert 16 <= cases["hdr200x8"].value < cases["eth25x1"].value
+    assert cases["hdr200x8"].value % 8 == 0
+
+
+def test_less_time_takes_more_chips(found: dict[str, Answer]) -> None:
+    cases = by(found["train_time"], "days")
+    assert cases["0.25 days"].value >= 3.5 * cases["1 days"].value
+
+
+def test_a_cluster_is_as_fast_as_itself(found: dict[str, Answer]) -> None:
+    cases = by(found["cluster"], "cluster")
+    same, cut = (next(case for name, case in cases.items() if chip in name) for chip in ("a100", "a800"))
+    assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+    assert cut.value <= 1
+
+
+def test_wide_tensor_parallelism_feels_the_cut_link_more(found: dict[str, Answer]) -> None:
+    cases = by(found["link"], "tp")
+    assert 0 <= cases["TP 1"].value < cases["TP 8"].value
+
+
+def test_the_cost_of_a_way_is_its_chip_hours_at_the_price_that_stands_for_its_own(found: dict[str, Answer]) -> None:
+    (case,) = found["ways"].cases
+    chips, days, usd, reference = (case.numbers[name] for name in ("chips", "days", "million USD", "million USD of the reference"))
+    assert isinstance(chips, float)
+    assert isinstance(days, float)
+    assert isinstance(usd, float)
+    assert isinstance(reference, float)
+    quote = price("a100-sxm-80gb", as_of="2023-12")
+    assert quote is not None
+    assert 1e6 * usd == pytest.approx(chips * days * 24 * quote.usd)
+    assert case.value == pytest.approx(usd / reference)
+    assert "a test" in str(case.numbers["price"])
+
+
+def test_a_mix_is_told_beside_its_best_part_and_an_even_split(found: dict[str, Answer]) -> None:
+    (case,) = found["mix"].cases
+    mixed, alone, even = (case.numbers[name] for name in ("mixed, tokens/s", "best part alone, tokens/s", "even split, tokens/s"))
+    assert isinstance(mixed, float)
+    assert isinstance(alone, float)
+    assert isinstance(even, float)
+    assert case.value == pytest.approx(mixed / alone)
+    assert even <= mixed
+    assert case.numbers["which part"] == "a100-sxm-80gb"
+
+
+def test_rent_is_chips_times_days_times_the_price(found: dict[str, Answer]) -> None:
+    for case in found["rent"].cases:
+        days, usd = case.numbers["days"], case.numbers["USD per chip and hour"]
+        assert isinstance(days, float)
+        assert isinstance(usd, float)
+        assert case.value == pytest.approx(int(case.axes["count"].split()[0]) * days * 24 * usd)
+        assert case.low <= case.value <= case.high
+
+
+def test_only_what_no_other_beats_in_both_is_marked() -> None:
+    cases = [Case({}, usd, usd, usd, {"days": days}) for usd, days in ((1.0, 9.0), (2.0, 3.0), (3.0, 5.0), (2.0, 3.0))]
+    assert [case.numbers["unbeaten"] for case in marked(cases)] == ["yes", "yes", None, "yes"]
+
+
+def test_fewest_is_the_least_number_that_is_fast_enough(tmp_path: Path) -> None:
+    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
+    aim = 3.5 * best_plan("gpt3-1.3b", "8xa100-sxm-80gb", 512).tokens_per_s
+    reached = search.reaching(aim)
+    assert reached is not None
+    assert reached.tokens_per_s >= aim
+    for nodes in range(1, reached.chips // 8):
+        if smooth(nodes):
+            assert search._speed(8 * nodes) < aim
+    assert search.reaching(1e15) is None
+    assert "runs out of parallel work" in search.why_not(1e15)
+
+
+def test_the_command_lists_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenario"]) == 0
+    assert "sanctions-2023: " in capsys.readouterr().out
+
+
+def test_the_command_prints_text_of_a_terminals_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenario", written(tmp_path, "exchange", "rent")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert "exchange: depends on the chip" in lines
+
+
+def test_json_is_whole_and_has_no_infinity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenario", written(tmp_path, "exchange", "train_time"), "--json"]) == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    first = told["answers"][0]
+    assert first["verdict"] == "depends on the chip"
+    assert [case["outcome"] for case in first["cases"]] == ["no", "yes", "yes"]
+    assert all(math.isfinite(case["value"]) for case in first["cases"])
+
+
+def test_markdown_has_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenario", written(tmp_path, "exchange"), "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# Small")
+    assert sum(line.startswith("| ") and "gpt3-1.3b" in line for line in out.splitlines()) == 3
+
+
+def test_the_page_stands_alone_and_pictures_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib")
+    page = tmp_path / "page.html"
+    assert main(["scenario", written(tmp_path, *QUESTIONS), "--html", str(page), "--pictures", str(tmp_path)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == len(QUESTIONS)
+    assert not any(loaded in text for loaded in ("<script", "src=", "@import", 'href="http'))
+    assert len(list(tmp_path.glob("small-*.png"))) == len(QUESTIONS)
+
+
+def test_a_file_of_another_kind_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenario", "sanctions-2023", "--html", str(tmp_path / "page.pdf")]) == 2
+    assert "--html writes .html" in capsys.readouterr().err
+    assert main(["scenario", "sanctions-2023", "--pictures", str(tmp_path / "none")]) == 2
+    assert "is no folder" in capsys.readouterr().err
