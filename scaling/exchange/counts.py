@@ -18,10 +18,10 @@ RISES = 4
 """Samples above the aim after which no larger number is looked at."""
 
 
-def legal_counts(model: Transformer, group: Group, global_batch: int) -> list[int]:
-    """Numbers of chips in whole nodes that some split of the model and the batch uses in full, ascending."""
+def legal_counts(model: Transformer, group: Group, global_batch: int, tolerance: float = BATCH_TOLERANCE) -> list[int]:
+    """Numbers of chips in whole nodes that some split of the model and the batch (moved by ``tolerance``) uses in full, ascending."""
     dp = np.arange(1, global_batch + 1)
-    dp = dp[fitted_batch(global_batch, dp, BATCH_TOLERANCE) > 0]
+    dp = dp[fitted_batch(global_batch, dp, tolerance) > 0]
     axes = (tensor_axis(model, group.chips_per_node), pipeline_axis(model), context_axis(model))
     products = sorted({tp * pp * cp for tp in axes[0] for pp in axes[1] for cp in axes[2]})
     counts = np.unique(np.multiply.outer(products, dp))

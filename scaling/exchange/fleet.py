@@ -65,8 +65,7 @@ class Run:
     @property
     def dtypes(self) -> tuple[str, ...]:
         """In which the work is done, each once."""
-        found = self.prediction
-        return (found.dtype,) if isinstance(found, Prediction) else tuple(dict.fromkeys(found.dtypes))
+        return tuple(dict.fromkeys(dtype for _, dtype in self.working))
 
     @cached_property
     def usd_per_hour(self) -> float | None:
@@ -88,14 +87,22 @@ class Run:
         return total
 
     @cached_property
-    def watts(self) -> float | None:
-        """From the wall, the hosts and the building in it (see energy.py); None where a chip's power is unknown. Chips that a mix leaves
-        idle draw as those that work."""
+    def working(self) -> tuple[tuple[Group, str], ...]:
+        """The kinds that work, each with its dtype: a mix may leave one out."""
         found = self.prediction
-        dtypes = (found.dtype,) if isinstance(found, Prediction) else found.dtypes
+        if isinstance(found, MixedPrediction):
+            return tuple((self.groups[kind], found.dtypes[kind]) for kind in found.plan.kinds)
+        names = (self.groups[0].profile.chip_id,) if self.mix is None else self.mix.best.kinds
+        return tuple((group, found.dtype) for group in self.groups if group.profile.chip_id in names)
+
+    @cached_property
+    def watts(self) -> float | None:
+        """From the wall, the hosts and the building in it (see energy.py); None where a chip's power is unknown. Single chips that are left
+        idle draw as those that work, kinds that are left out nothing."""
+        found = self.prediction
         total = 0.0
         try:
-            for group, dtype in zip(self.groups, dtypes, strict=True):
+            for group, dtype in self.working:
                 watts = wall_watts(group, dtype)
                 joules = math.fsum(seconds * watts[kind] for kind, seconds in found.breakdown_s.items())
                 total += group.count * joules / found.step_time_s
@@ -159,7 +166,7 @@ class Fleet:
     def counts(self) -> list[int]:
         """Numbers of chips worth trying, in whole nodes, ascending; of a mix at most MOST_MIXED, thinned out as they grow."""
         if not self.side.mixed:
-            return legal_counts(self.model, self.side.kinds[0].group(self.side.unit_chips), self.batch)
+            return legal_counts(self.model, self.side.kinds[0].group(self.side.unit_chips), self.batch, self.tolerance)
         unit = self.side.unit_chips
         return thinned(range(unit, MOST_MIXED + 1, unit), MIX_STEP)[:-1] or [unit]
 

@@ -10,8 +10,10 @@ from typing import Any
 from .counts import smallest_reaching, thinned
 from .fleet import Estimate, Fleet, Run
 
-LESS = 0.9
-"""Share of the best speed seen at which twice in a row more chips are taken to help no more."""
+LESS, BEHIND = 0.9, 5
+"""Where so many numbers in a row reach less than this share of the best speed seen, more chips are taken to help no more."""
+CLOSE = 1.08
+"""From one number to the next around the best."""
 MORE_SHARE = 0.02
 """A part of the step counts as what stops it from this share on."""
 WORDS = {
@@ -49,9 +51,9 @@ class Ceiling:
 
 
 def fastest(fleet: Fleet, start: int) -> Estimate | None:
-    """The fastest of any number of chips: numbers that double from ``start`` on, then those around the best."""
+    """The fastest of any number of chips: numbers from ``start`` on, then more of them around the best."""
     counts = fleet.counts
-    samples = thinned(counts[bisect_left(counts, start) :], 2.0) or counts[-1:]
+    samples = thinned(counts[bisect_left(counts, start) :]) or counts[-1:]
     best, behind = 0.0, 0
     tried: list[int] = []
     for count in samples:
@@ -59,14 +61,13 @@ def fastest(fleet: Fleet, start: int) -> Estimate | None:
         tried.append(count)
         behind = behind + 1 if best and speed < LESS * best else 0
         best = max(best, speed)
-        if behind == 2:
+        if behind == BEHIND:
             break
     top = max(tried, key=fleet.speed)
     if not fleet.speed(top):
         # None of them holds the model, or only numbers in between do.
-        tried = thinned(counts)
-        top = max(tried, key=fleet.speed, default=top)
-    around = [count for count in thinned(counts, 1.15) if top / 2 < count < 2 * top] if not fleet.side.mixed else []
+        top = max(thinned(counts), key=fleet.speed, default=top)
+    around = [count for count in thinned(counts, CLOSE) if top / 1.5 < count < 1.5 * top] if not fleet.side.mixed else []
     return fleet.estimate(max([top, *around], key=fleet.speed))
 
 

@@ -219,7 +219,8 @@ class Trade:
         return MissingCell(f"the power of {(unknown or ['a chip'])[0]} is unknown; add power_w to its profile")
 
     def _sigma(self, run: Run) -> float:
-        return ratio_sigma(self.aim.prediction, run.prediction, self.aim.groups, run.groups)
+        sides = [[group for group, _ in one.working] for one in (self.aim, run)]
+        return ratio_sigma(self.aim.prediction, run.prediction, sides[0], sides[1])
 
     def _why_not(self, top: Ceiling | None) -> str:
         name = self.other.side.name

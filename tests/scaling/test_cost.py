@@ -98,12 +98,12 @@ def test_equate_prints_both_costs(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["equate", "8xh100-sxm-80gb", "--in", "a100-sxm-80gb", "--model", "llama3-8b", "--price", "h100-sxm-80gb=2"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "16 USD/h for 8 x h100-sxm-80gb" in out
+    assert "h100-sxm-80gb: 2 USD per chip and hour (as given)" in out
     assert "the same tokens on a100-sxm-80gb cost" in out
     assert main([*command, "--json"]) == 0
-    reference, other = json.loads(capsys.readouterr().out)[0]["costs"]
-    assert reference["usd_per_hour"] == 16.0
-    assert other["price"]["quotes"] > 1
+    found = json.loads(capsys.readouterr().out)[0]
+    assert found["reference_run"]["usd_per_hour"] == 16.0
+    assert found["other_run"]["usd_per_hour"] > 16.0
 
 
 @pytest.mark.parametrize("command", [["predict", "--cluster", "8xh100-sxm-80gb"], ["equate", "8xh100-sxm-80gb", "--in", "a100-sxm-80gb"]])

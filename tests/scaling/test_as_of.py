@@ -1,0 +1,82 @@
+"""As of a month: chips that came later are refused, the software is that of its time, quotes are no younger."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chipassay.results.errors import InputError
+from chipassay.scaling.as_of import SOFTWARE, check_date, check_released, settings_as_of, software_as_of
+from chipassay.scaling.exchange import exchange_rate, set_up
+from chipassay.scaling.plan import ATTENTIONS, Plan
+
+
+@pytest.mark.parametrize(
+    ("month", "attention"),
+    [
+        ("2020-06", "unfused"),
+        ("2022-05", "unfused"),
+        ("2022-06", "flash1"),
+        ("2023-05", "flash1"),
+        ("2023-07", "flash2"),
+        ("2024-06", "flash2"),
+        ("2024-07", "flash"),
+        ("2026-01", "flash"),
+    ],
+)
+def test_attention_is_what_was_published_by_then(month: str, attention: str) -> None:
+    """arXiv 2205.14135 (27 May 2022), 2307.08691 (17 July 2023), 2407.08608 (11 July 2024)."""
+    assert software_as_of(month).attention == attention
+
+
+def test_classes_of_software_are_in_order_and_each_names_its_source() -> None:
+    assert [one.since for one in SOFTWARE] == sorted(one.since for one in SOFTWARE)
+    order = [ATTENTIONS.index(one.attention) for one in SOFTWARE]
+    assert order == sorted(order, reverse=True)
+    assert all(re.search(r"arXiv:\d{4}\.\d{5}", one.source) for one in SOFTWARE)
+
+
+def test_what_else_all_plans_share_is_kept() -> None:
+    found = settings_as_of("2021-01", Plan(global_batch=8, optimizer="adam-8bit", attention="flash2", overlap_tp=True))
+    assert (found.optimizer, found.attention, found.overlap_tp) == ("adam-8bit", "unfused", False)
+
+
+@pytest.mark.parametrize("month", ["2023", "2023-13", "2023-00", "23-05", "2023-05-01", "May 2023", "", "1023-05"])
+def test_what_is_no_month_is_refused(month: str) -> None:
+    with pytest.raises(InputError, match="such as 2023-05"):
+        check_date(month)
+
+
+@given(st.from_regex(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])", fullmatch=True))
+def test_every_month_has_its_software(month: str) -> None:
+    assert software_as_of(month).since <= month
+
+
+def test_a_later_chip_is_refused_with_one_of_the_time() -> None:
+    check_released(["h100-sxm-80gb", "h800-sxm-80gb"], "2023-05")
+    with pytest.raises(InputError, match=r"h200-sxm-141gb came in 2024, after 2023-05; name one of that time, such as h100"):
+        check_released(["h100-sxm-80gb", "h200-sxm-141gb"], "2023-05")
+    with pytest.raises(InputError, match="the catalogue knows no year of it"):
+        check_released(["cpu-2-cores"], "2023-05")
+
+
+def test_an_exchange_as_of_a_month_runs_that_software_and_names_it() -> None:
+    old = exchange_rate("llama3-8b", "a100-sxm-80gb", 16, "v100-sxm2-32gb", global_batch=128, as_of="2021-06")
+    assert old.reference.plan.attention == "unfused"
+    assert old.other is not None
+    assert old.other.plan.attention == "unfused"
+    assert any(one.what == "software as of 2021-06" for one in old.inputs)
+    new = exchange_rate("llama3-8b", "a100-sxm-80gb", 16, "v100-sxm2-32gb", global_batch=128, as_of="2026-06")
+    assert new.reference.tokens_per_s > old.reference.tokens_per_s
+
+
+def test_quotes_are_those_dated_by_then_and_a_missing_one_is_told() -> None:
+    early = set_up("llama3-8b", "h100-sxm-80gb", 8, "a100-sxm-80gb", as_of="2023-12")
+    price = early.aim.prices[0]
+    assert price is not None
+    assert price.date_last <= "2023-12-31"
+    none = exchange_rate("llama3-8b", "h100-sxm-80gb", 8, "h800-sxm-80gb", as_of="2023-05")
+    assert any("no quote of h100-sxm-80gb dated by 2023-05" in note for note in none.notes)
