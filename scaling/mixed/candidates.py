@@ -26,6 +26,10 @@ KEPT = 1500
 """Pools of one order of kinds and one microbatch that are kept: as many as fastest by themselves, and as best in use of their chips."""
 
 
+ROUNDS = 12
+"""Steps towards whole layers: each gives all stages of a kind one more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Pools of one order of kinds, as arrays of one length."""
@@ -180,12 +184,32 @@ def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...]
     least_sum = ends + empty + layers * np.min([column["layer_s"] for column in columns], axis=0)
     stages = sum(column["stages"] for column in columns)
     alone = stages == 1
-    slowest = np.where(alone, least_sum, slowest)
+    slowest = np.where(alone, least_sum, _with_whole_layers(slowest, columns, layers))
     reduction: Any = 0.0
     for kind, column in zip(order, columns, strict=True):
         held = np.minimum(layers, np.maximum(0.0, slowest - column["empty_s"]) / column["layer_s"])
         reduction = np.maximum(reduction, _reduction_s(tables, kind, column, held, replicas, slowest))
     return Rows(order, choices, index, microbatch, replicas, slowest, np.maximum(least_sum, slowest), stages * slowest, reduction)
+
+
+def _with_whole_layers(slowest: Array, columns: Sequence[dict[str, Array]], layers: int) -> Array:
+    """The least time, from one that is surely reached, in which the stages hold all layers if each holds whole ones."""
+    pending = np.arange(len(slowest))
+    found = slowest.copy()
+    for _ in range(ROUNDS):
+        held: Any = 0.0
+        following: Any = np.inf
+        for column in columns:
+            layer_s, empty_s = column["layer_s"][pending], column["empty_s"][pending]
+            most = np.floor(np.maximum(0.0, found[pending] - empty_s) / layer_s + 1e-9)
+            held = held + column["stages"][pending] * most
+            following = np.minimum(following, empty_s + (most + 1) * layer_s)
+        short = held < layers
+        found[pending[short]] = following[short]
+        pending = pending[short]
+        if not len(pending):
+            break
+    return found
 
 
 def _between_s(

@@ -22,12 +22,12 @@ from .pools import Solver
 from .records import MixedPlan, MixedPrediction
 from .tables import Tables
 
-MOST_SOLVED = 320
+MOST_SOLVED = 240
 """Plans on one choice of kinds whose splits are solved, the best by estimate."""
 PLAYED = 6
 """Of these, those played through pass by pass."""
-EVERY_COUNT = 8
-"""Up to so many chips of a kind each smaller number of them is tried alone, too."""
+EVERY_COUNT = 16
+"""Up to so many chips of a kind each smaller number of them is tried alone, too; beyond, those of three binary digits."""
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,28 @@ class _Search:
             option = self._played(tables, some, found, alone.get(some))
             if option is not None:
                 options[some] = option
+        even = even_split(tables)
+        names = tuple(kind.name for kind in self.kinds)
+        evened = None if even is None else MixedOption(names, predict_mixed(tables, even, self.cluster))
+        whole = frozenset(range(len(self.kinds)))
+        if evened is not None and (whole not in options or evened.step_time_s < options[whole].step_time_s):
+            options[whole] = evened
         if not options:
             raise NoPlanFits(f"{self.model.name} does not fit on {self.cluster}, by any split over its kinds of chips; use more chips", 0.0)
-        return self._told(tables, options, enumeration.seen, solved, min(bounds))
+        return self._told(evened, options, enumeration.seen, solved, min(bounds))
 
     def _alone(self, kind: int) -> Prediction | None:
         """The best plan of one kind alone, of fewer of its chips too: a number that divides well may beat a larger one."""
         known = self.kinds[kind]
-        count = known.count
-        counts = range(1, count + 1) if count <= EVERY_COUNT else sorted({count >> power << power for power in range(count.bit_length())})
+        settings = replace(self.settings, sequence_parallel=False, zero_stage=0)
+        rate = max(known.machine.products.rate_flops_per_s, known.machine.linear_products.rate_flops_per_s)
+        chip_s = self.settings.global_batch * self.model.seq_len * self.model.training_flops_per_token(causal=True) / rate
         best: Prediction | None = None
-        for some in counts:
+        for count in _counts(known.count):
+            if best is not None and chip_s / count >= best.step_time_s:
+                break
             try:
-                settings = replace(self.settings, sequence_parallel=False, zero_stage=0)
-                ranked = search(self.model, known.group.with_count(some), known.machine, self.settings.global_batch, settings=settings)
+                ranked = search(self.model, known.group.with_count(count), known.machine, self.settings.global_batch, settings=settings)
             except (IllegalPlan, NoPlanFits, MissingCell):
                 continue
             if best is None or ranked.best.step_time_s < best.step_time_s:
@@ -193,7 +201,9 @@ class _Search:
         predictions += [alone] if alone is not None else []
         return MixedOption(names, min(predictions, key=lambda one: one.step_time_s)) if predictions else None
 
-    def _told(self, tables: Tables, options: Mapping[frozenset[int], MixedOption], tried: int, solved: int, bound_s: float) -> MixedAnswer:
+    def _told(
+        self, even: MixedOption | None, options: Mapping[frozenset[int], MixedOption], tried: int, solved: int, bound_s: float
+    ) -> MixedAnswer:
         whole = frozenset(range(len(self.kinds)))
         best_kinds = min(options, key=lambda some: (options[some].step_time_s, len(some)))
         best, together = options[best_kinds], options.get(whole)
@@ -212,7 +222,14 @@ class _Search:
         if self.model.experts is not None:
             notes.append("experts are not spread over chips of several kinds (ep 1) in mixed plans")
         separate = sum(options[frozenset({i})].tokens_per_s for i in whole if frozenset({i}) in options)
-        evened = even_split(tables)
-        names = tuple(kind.name for kind in self.kinds)
-        even = None if evened is None else MixedOption(names, predict_mixed(tables, evened, self.cluster))
         return MixedAnswer(best, together, even, tuple(smaller), separate, tried, solved, bound_s, tuple(notes))
+
+
+def _counts(most: int) -> list[int]:
+    """Numbers of chips that are tried, falling.
+
+    >>> _counts(4), _counts(100)[:6]
+    ([4, 3, 2, 1], [100, 96, 80, 64, 56, 48])
+    """
+    rounded = (digits << power for power in range(most.bit_length()) for digits in range(1, 8))
+    return sorted({most, *range(1, min(most, EVERY_COUNT) + 1), *(count for count in rounded if count <= most)}, reverse=True)

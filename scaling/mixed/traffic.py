@@ -148,8 +148,9 @@ class _Owners:
         A ring through unequal links runs at the pace of the slowest: of the times that a message would take if all were like one of its
         owners, the longest counts.
         """
-        message_s = self._s(tables, pattern, bytes_each, self.alone).max(axis=0)
         shared_s = self._s(tables, pattern, bytes_each, self.crossing)
+        alike = np.array_equal(self.alone, self.crossing)
+        message_s = (shared_s if alike else self._s(tables, pattern, bytes_each, self.alone)).max(axis=0)
         own = [np.add.reduceat(shared_s[p], edge[:-1]) for p, edge in enumerate(edges)]
         by_segment = np.max([np.repeat(times, np.diff(edge)) for times, edge in zip(own, edges, strict=True)], axis=0)
         return [np.maximum(np.add.reduceat(message_s, edge[:-1]), np.maximum.reduceat(by_segment, edge[:-1])).tolist() for edge in edges]
