@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from .machine import Machine
 from .models import Transformer
 from .operations import Core, Pass, Product, layer_operations
 from .plans import Plans
+
+if TYPE_CHECKING:
+    from chipassay.results.shape_models.product import ProductModel
 
 Array = npt.NDArray[Any]
 
@@ -93,13 +96,23 @@ def product_times(products: Sequence[Product], machine: Machine, cut: Cut) -> tu
     sustained = machine.sustained
     if not linear[0] and cut.model.head_dim % ALIGNED and machine.element_bytes == 2:
         model, sustained = machine.vector_products, 1.0
-    # One call for all three passes: C is m x n, m x k (layout nn), n x k (layout tn).
-    times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([g, g, g]))
-    times = times / sustained
-    forward, dgrad, wgrad = times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
+    forward, dgrad, wgrad = _three_passes(model, sustained, m, n, k, g)
     if linear[0]:
-        wgrad = np.maximum(wgrad, machine.memory_s((GRADIENT_SUM_BYTES + 2.0 * m / (n * k) * (n + k)) * n * k * g))
+        wgrad = np.maximum(wgrad, _summed_s(machine, m, n, k, g))
     return forward, dgrad, wgrad
+
+
+def _three_passes(model: ProductModel, sustained: float, m: Array, n: Array, k: Array, groups: Array) -> tuple[Array, Array, Array]:
+    """Products of (m x k) and (k x n) forward, of the gradient of A and of that of B, in one call: C is m x n, then m x k (layout nn), then
+    n x k (layout tn)."""
+    times = model.time_s(np.stack([m, m, n]), np.stack([n, k, k]), np.stack([k, n, m]), np.stack([groups] * 3)) / sustained
+    return times[0], times[1] * model.layouts.get("nn", 1.0), times[2] * model.layouts.get("tn", 1.0)
+
+
+def _summed_s(machine: Machine, m: Array, n: Array, k: Array, groups: Array) -> Array:
+    """What the bytes of a weight gradient take that is added to an fp32 sum: both operands read, the sum read and written."""
+    time_s: Array = machine.memory_s((GRADIENT_SUM_BYTES * n * k + machine.element_bytes * m * (n + k)) * groups)
+    return time_s
 
 
 def pass_times(passes: Sequence[Pass], machine: Machine) -> tuple[Any, Any, float, float]:
@@ -180,21 +193,34 @@ def _block_times(cut: Cut, block: Any, machine: Machine) -> dict[str, Any]:
 
 
 def end_times(model: Transformer, plans: Plans, machine: Machine) -> EndTimes:
-    """The embedding (one row read and written each way) and the logits with their loss."""
+    """The embedding (one row read and written each way) and the logits with their loss.
+
+    Logits of further tokens come with a projection of 2h to h, cut by TP (Megatron-LM, multi_token_prediction.py): the mean over all
+    logits of a microbatch.
+    """
     cut = Cut.of(model, plans, machine.element_bytes)
     row_bytes = machine.element_bytes * cut.rows * model.hidden
     columns = model.padded_vocab(cut.tp) / cut.tp
     tokens = cut.tokens * model.predicted_share
-    wide = machine.products
-    one = np.ones_like(tokens)
-    h = float(model.hidden) * one
-    times = wide.time_s(np.stack([tokens, tokens, columns]), np.stack([columns, h, h]), np.stack([h, columns, tokens])) / machine.sustained
+    h = np.full_like(tokens, float(model.hidden))
+    forward_s, dgrad_s, wgrad_s = _head_products(machine, tokens, columns, h)
+    if model.mtp_depth:
+        share = model.mtp_depth / (1 + model.mtp_depth)
+        projection = _head_products(machine, cut.tokens, h / cut.tp, 2 * h)
+        forward_s, dgrad_s, wgrad_s = (a + share * b for a, b in zip((forward_s, dgrad_s, wgrad_s), projection, strict=True))
     loss_s = machine.memory_s(LOGIT_BYTES * tokens * columns)
     norm_f, norm_b = machine.memory_s(2 * row_bytes, "layer_norm forward"), machine.memory_s(3 * row_bytes, "layer_norm backward")
     return EndTimes(
         Work(0.0, 0.0, machine.memory_s(2 * row_bytes, "gather"), 3.0),
         Work(0.0, 0.0, machine.memory_s(3 * row_bytes, "gather"), 3.0),
-        Work(times[0], 0.0, loss_s / 2 + norm_f, 8.0),
-        Work(times[1], 0.0, loss_s / 2 + norm_b, 6.0),
-        Work(times[2], 0.0, 0.0, 1.0),
+        Work(forward_s, 0.0, loss_s / 2 + norm_f, 8.0),
+        Work(dgrad_s, 0.0, loss_s / 2 + norm_b, 6.0),
+        Work(wgrad_s, 0.0, 0.0, 1.0),
     )
+
+
+def _head_products(machine: Machine, m: Array, n: Array, k: Array) -> tuple[Array, Array, Array]:
+    """The three passes of a product that is never narrower than 16 bit."""
+    one = np.ones_like(m)
+    forward_s, dgrad_s, wgrad_s = _three_passes(machine.products, machine.sustained, m, n, k, one)
+    return forward_s, dgrad_s, np.maximum(wgrad_s, _summed_s(machine, m, n, k, one))

@@ -85,8 +85,8 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
 
     The head of tied tables costs nothing where the embedding lies on the same chip, and a copy where not (Megatron-LM). Position
     tables are not split over TP. Multi-token prediction lies on the last stage, shares tables and head, and adds per depth one
-    layer, two norms and a projection of 2h to h (DeepSeek-V3, arXiv 2412.19437, section 2.2); off the first stage it needs a copy
-    of the token table too.
+    layer, three norms and a projection of 2h to h, cut by TP (DeepSeek-V3, arXiv 2412.19437, section 2.2); off the first stage it needs
+    a copy of the token table too.
     """
     h = model.hidden
     table = model.padded_vocab(plans.tp) * h / plans.tp
@@ -103,7 +103,7 @@ def stage_weights(model: Transformer, plans: Plans, stages: Stages) -> StageWeig
         dense = dense + expert_layers * on_rank(routed, model, plans)
     after = model.norm_parameters + model.head_layers * (h + 1) * h
     dense = dense + stages.first * (table + positions) + head + stages.last * after
-    dense = dense + deeper * (2 * h * h + 3 * model.norm_parameters)
+    dense = dense + deeper * (2 * h * h / plans.tp + 3 * model.norm_parameters)
     if model.mtp_depth and not model.tied_embeddings:
         dense = dense + only_last * table
     expert = expert_layers * experts_on_rank(routed, plans)

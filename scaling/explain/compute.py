@@ -111,11 +111,16 @@ def _ends(case: Case) -> Iterator[Term]:
     often = f"x {case.heads:g} x {case.microbatches}"
     if case.heads:
         flops = FLOPS_PER_MULTIPLY * tokens * columns * model.hidden
+        formula = "2 tokens vocabulary / tp hidden FLOPs, three times"
+        if model.mtp_depth:
+            formula += "; with the projection of further tokens"
+            share = model.mtp_depth / (1 + model.mtp_depth)
+            flops += share * FLOPS_PER_MULTIPLY * one(case.cut.tokens) * 2 * model.hidden**2 / case.plan.tp
         source = case.machine.products.evidence
         yield Term(
             "matmul",
             "logits",
-            "2 tokens vocabulary / tp hidden FLOPs, three times",
+            formula,
             f"{whole(tokens)} x {whole(columns)} x {model.hidden}: {_rated(3 * flops, one(work.matmul_s))} TFLOP/s, "
             f"{seconds(one(work.matmul_s))} {often}",
             case.microbatches * case.heads * one(work.matmul_s),

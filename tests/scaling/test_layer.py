@@ -152,6 +152,23 @@ def test_a_layer_takes_the_flops_of_its_weights_three_times(name: str) -> None:
         assert float(work.matmul_s[0]) == pytest.approx(each, rel=1e-9)
 
 
+def test_backward_products_of_the_logits_take_the_profiles_ratio_for_their_layouts() -> None:
+    machine = machine_of(only_products())
+    ratios = {"nn": 1.5, "tn": 2.0}
+    ends = end_times(DENSE, Plans.of([ONE]), replace(machine, products=replace(machine.products, layouts=ratios)))
+    forward = float(ends.head_forward.matmul_s[0])
+    assert float(ends.head_backward_input.matmul_s[0]) == pytest.approx(1.5 * forward)
+    assert float(ends.head_backward_weight.matmul_s[0]) == pytest.approx(2.0 * forward)
+
+
+def test_no_weight_gradient_takes_less_than_its_fp32_sum_through_memory() -> None:
+    """One sequence of 2,048 tokens at a rate of 1e30: 8 bytes for each of 1,024 x 32,000 weights, and both 16-bit operands, at 1 TB/s."""
+    machine = machine_of(toy_group(rate=1e30, overhead_s=0.0))
+    ends = end_times(DENSE, Plans.of([ONE]), machine)
+    size = 8 * 1024 * 32000 + 2 * TOKENS * (1024 + 32000)
+    assert float(ends.head_backward_weight.matmul_s[0]) == pytest.approx(size / 1e12)
+
+
 def test_the_mean_layer_weighs_each_kind_by_how_many_there_are() -> None:
     """One dense layer of eight, seven with experts."""
     machine = machine_of(toy_group())

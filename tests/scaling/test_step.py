@@ -209,14 +209,15 @@ def test_stragglers_lengthen_all_other_parts_alike(monkeypatch: pytest.MonkeyPat
 # Further tokens and windows
 
 
-def test_a_layer_for_further_tokens_adds_a_layer_and_its_logits() -> None:
-    """DeepSeek-V3 (arXiv 2412.19437), section 2.2; its projection of 2h to h, an eighth of a layer at most, is left out."""
+def test_a_layer_for_further_tokens_adds_a_layer_its_projection_and_its_logits() -> None:
+    """DeepSeek-V3 (arXiv 2412.19437), section 2.2: a projection of 2h to h."""
     without, with_one = (replace(DENSE, mtp_depth=depth) for depth in (0, 1))
     before, after = (parts_of(model, plain(), only_products())["matmul"] for model in (without, with_one))
-    flops = 6 * 8 * TOKENS * (DENSE.layer_matmul_parameters + 1024 * 32000)
+    flops = 6 * 8 * TOKENS * (DENSE.layer_matmul_parameters + 2 * 1024**2 + 1024 * 32000)
     assert after - before == pytest.approx(flops / RATE, rel=1e-9)
     whole = with_one.training_flops_per_token(causal=False) - without.training_flops_per_token(causal=False)
-    assert flops / (8 * TOKENS) < whole < 1.25 * flops / (8 * TOKENS)
+    attention = 3 * 4 * TOKENS * DENSE.q_width
+    assert flops / (8 * TOKENS) == pytest.approx(whole - attention, rel=1e-9)
 
 
 def test_windows_shorten_the_attention_of_their_layers_alone() -> None:
