@@ -44,7 +44,9 @@ def trace_events(timeline: Timeline, operations: Operations) -> list[Event]:
 
 def _event(name: str, category: str, stage: int, thread: int, start_s: float, duration_s: float, **arguments: Any) -> Event:
     event = {"name": name, "cat": category, "ph": "X", "pid": stage, "tid": thread}
-    event |= {"ts": round(start_s * 1e6, 3), "dur": round(duration_s * 1e6, 3)}
+    # Start and end are rounded, not the length: what ends as the next begins must not reach a nanosecond into it (Perfetto drops that).
+    start_ns, end_ns = round(start_s * 1e9), round((start_s + duration_s) * 1e9)
+    event |= {"ts": start_ns / 1e3, "dur": (end_ns - start_ns) / 1e3}
     return event | ({"args": arguments} if arguments else {})
 
 
