@@ -35,6 +35,8 @@ def parse_plan(text: str, global_batch: int) -> Plan:
         name = SHORT.get(name, name)
         if name not in known:
             raise UnknownName("plan field", name, known | set(SHORT))
+        if name in given:
+            raise InputError(f"plan {text!r}: {name} is given twice; leave one of them out")
         given[name] = _value(name, value)
     return Plan(global_batch=global_batch, **given)
 
@@ -72,5 +74,5 @@ def _value(name: str, text: str) -> Any:
         except ValueError:
             raise InputError(f"plan field {name}: {text!r} is not a share such as 0.5") from None
     if not text.isdigit():
-        raise InputError(f"plan field {name}: {text!r} is not a whole number")
+        raise InputError(f"plan field {name}: {text!r} is not a whole number of 0 or more")
     return int(text)

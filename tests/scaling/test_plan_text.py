@@ -28,7 +28,10 @@ def test_every_field_can_be_written(field: Field[Any]) -> None:
         ("schedule=best", "plan field schedule: 'best' is not one of gpipe, 1f1b, interleaved, zero-bubble, dualpipe"),
         ("overlap_tp=2", "plan field overlap_tp: '2' is neither yes nor no"),
         ("recompute_share=half", "plan field recompute_share: 'half' is not a share such as 0.5"),
-        ("cp=two", "plan field cp: 'two' is not a whole number"),
+        ("cp=two", "plan field cp: 'two' is not a whole number of 0 or more"),
+        ("tp=-8", "plan field tp: '-8' is not a whole number of 0 or more"),
+        ("tp=8,dp=2,tp=4", "plan 'tp=8,dp=2,tp=4': tp is given twice; leave one of them out"),
+        ("mbs=2,microbatch=4", "microbatch is given twice"),
     ],
 )
 def test_a_value_that_a_field_cannot_hold_is_refused(text: str, problem: str) -> None:
