@@ -32,7 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
     )
     parser.add_argument("--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best)")
-    parser.add_argument("--batch", metavar="N", help="sequences per step over the whole cluster (default: about four million tokens)")
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        help="sequences per step over the whole cluster (default: about four million tokens, at least one for each chip)",
+    )
+    parser.add_argument(
+        "--seq-len", metavar="N", help="tokens of a sequence (default: the model's; a config.json's is the longest it can take)"
+    )
     parser.add_argument("--tokens", metavar="N", help="also: days, money and energy for this many tokens, for example 300e9")
     add_price_argument(parser)
     add_link_argument(parser)
@@ -82,6 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _question(arguments: argparse.Namespace) -> Question:
     """What the flags ask for; numbers are read before any work is done."""
+    from chipassay.results.errors import InputError
     from chipassay.results.prices import read_overrides
     from chipassay.scaling.cluster import parse_cluster
     from chipassay.scaling.models import load_model
@@ -92,11 +100,16 @@ def _question(arguments: argparse.Namespace) -> Question:
     from ..prediction.answer import Question, batch_of
     from ..prediction.numbers import counts, number, whole
 
+    if arguments.weak and arguments.curve is None:
+        raise InputError("--weak says how the batch of a curve grows; add --curve")
     batch, tokens = whole("--batch", arguments.batch, "512"), number("--tokens", arguments.tokens, "300e9")
     curve = counts("--curve", arguments.curve) if arguments.curve else None
     operation, site = _operation(arguments), _site(arguments)
     changes = parse_changes(arguments.link)
     model = load_model(arguments.model)
+    seq_len = whole("--seq-len", arguments.seq_len, "4096")
+    if seq_len is not None:
+        model = model.with_seq_len(seq_len)
     group = single_group(apply(changes, parse_cluster(arguments.cluster)))
     overrides = read_overrides(arguments.price, [group.profile.chip_id])
     page = arguments.html is not None

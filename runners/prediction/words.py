@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chipassay.scaling.cost import describe_cost, describe_no_price
+from chipassay.scaling.plan_text import write_plan
 from chipassay.scaling.text import describe_prediction, ranked
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ WIDTH = 120
 
 def told(answer: Answer, *, terms: bool, sensitivity: bool, curve: bool) -> Iterator[str]:
     """Paragraphs: the prediction, then what it costs and draws, then what else is wanted in text (a page may have asked for more)."""
+    yield _asked(answer)
     yield describe_prediction(answer.prediction, answer.why_not)
     chip_id = answer.question.group.profile.chip_id
     yield describe_no_price(chip_id) if answer.cost is None else describe_cost(answer.cost)
@@ -40,6 +42,15 @@ def told(answer: Answer, *, terms: bool, sensitivity: bool, curve: bool) -> Iter
         yield answer.sensitivity.describe()
     if curve and answer.curve is not None:
         yield answer.curve.describe()
+
+
+def _asked(answer: Answer) -> str:
+    """What one step is, and the plan as arguments where it was searched for: so it can be asked for again, and changed."""
+    plan, seq_len = answer.prediction.plan, answer.question.model.seq_len
+    text = f"a step: {plan.global_batch:,} sequences of {seq_len:,} tokens"
+    return (
+        text if answer.question.plan is not None else f"{text}; the best plan found: --batch {plan.global_batch} --plan {write_plan(plan)}"
+    )
 
 
 def _resting(inputs: Sequence[Input]) -> str:

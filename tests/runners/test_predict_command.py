@@ -201,3 +201,26 @@ def test_bad_values_end_with_2_and_a_sentence_that_says_what_would_do(capsys, ar
     assert code == 2
     assert complaint in err
     assert out == ""
+
+
+def test_a_plan_that_was_searched_for_is_told_as_arguments_that_give_the_same_step(capsys) -> None:
+    code, out, _ = run(capsys, *MODEL, *CLUSTER, "--batch", "64")
+    assert code == 0
+    told = next(line for line in out.splitlines() if line.startswith("a step: 64 sequences of 8,192 tokens; the best plan found: "))
+    arguments = told.partition("found: ")[2].split()
+    searched = as_json(capsys, *MODEL, *CLUSTER, "--batch", "64")[1]
+    assert as_json(capsys, *MODEL, *CLUSTER, *arguments)[1]["step_time_s"] == searched["step_time_s"]
+
+
+def test_another_sequence_length_is_predicted_without_another_file(capsys) -> None:
+    long, short = (as_json(capsys, *KNOWN, *more)[1] for more in ((), ("--seq-len", "4096")))
+    assert long["tokens_per_s"] * long["step_time_s"] == pytest.approx(64 * 8192)
+    assert short["tokens_per_s"] * short["step_time_s"] == pytest.approx(64 * 4096)
+    assert "a step: 64 sequences of 4,096 tokens" in run(capsys, *KNOWN, "--seq-len", "4096")[1]
+    assert "--seq-len 0: give a number above 0, for example 4096" in run(capsys, *KNOWN, "--seq-len", "0")[2]
+
+
+def test_a_weak_curve_without_a_curve_is_told(capsys) -> None:
+    code, _, err = run(capsys, *KNOWN, "--weak")
+    assert code == 2
+    assert "add --curve" in err
