@@ -10,20 +10,24 @@ from chipassay.results.profile import Profile
 
 from ..cluster import Cluster, parse_cluster
 from ..errors import IllegalPlan, MissingCell, NoPlanFits
+from ..grid import tensor_axis
 from ..models import Transformer, load_model
 from ..plan import Plan
 from ..predict import Prediction
 from ..search import default_global_batch, search
 from .enumerate import Candidate, Enumeration
-from .evaluate import Costed, predict_mixed
+from .evaluate import predict_mixed
 from .even import even_split
 from .kinds import Kind, kinds_of
-from .pools import Solver
-from .records import MixedPlan, MixedPrediction
+from .polish import Solved, polished
+from .pools import Pool, Solver
+from .records import MixedPrediction
 from .tables import Tables
 
-MOST_SOLVED = 240
+MOST_SOLVED = 160
 """Plans on one choice of kinds whose splits are solved, the best by estimate."""
+MOST_POLISHED = 120
+"""Small changes to the best of them that are solved, too."""
 PLAYED = 6
 """Of these, those played through pass by pass."""
 EVERY_COUNT = 16
@@ -172,12 +176,10 @@ class _Search:
                 best = ranked.best
         return best
 
-    def _solve(
-        self, solver: Solver, plans: list[Candidate], alone: Prediction | None, limit_s: float
-    ) -> tuple[list[tuple[MixedPlan, Costed]], int, float]:
+    def _solve(self, solver: Solver, plans: list[Candidate], alone: Prediction | None, limit_s: float) -> tuple[list[Solved], int, float]:
         """The best plans of one choice of kinds by the common cost, how many were solved, and the least bound of the others."""
         best = min(limit_s, float("inf") if alone is None else alone.step_time_s * 1.02)
-        found: list[tuple[MixedPlan, Costed]] = []
+        found: list[tuple[tuple[Pool, ...], Solved]] = []
         solved, left = 0, float("inf")
         for plan in plans:
             if plan.bound_s >= best:
@@ -185,17 +187,22 @@ class _Search:
             if solved >= MOST_SOLVED and not self.every:
                 left = min(left, plan.bound_s)
                 continue
-            one = solver.plan(plan.pools())
+            pools = plan.pools()
+            one = solver.plan(pools)
             solved += 1
             if one is not None:
-                found.append(one)
+                found.append((pools, one))
                 best = min(best, one[1].step_time_s)
-        found.sort(key=lambda pair: pair[1].step_time_s)
-        return found[:PLAYED], solved, min(left, best)
+        found.sort(key=lambda pair: pair[1][1].step_time_s)
+        plans_found = [one for _, one in found]
+        if found and not self.every:
+            degrees = [frozenset(tensor_axis(self.model, kind.group.chips_per_node)) for kind in self.kinds]
+            better, count = polished(solver, found[0], degrees, MOST_POLISHED)
+            plans_found, solved = better[::-1] + plans_found, solved + count
+            best = min(best, plans_found[0][1].step_time_s)
+        return plans_found[:PLAYED], solved, min(left, best)
 
-    def _played(
-        self, tables: Tables, some: frozenset[int], found: list[tuple[MixedPlan, Costed]], alone: Prediction | None
-    ) -> MixedOption | None:
+    def _played(self, tables: Tables, some: frozenset[int], found: list[Solved], alone: Prediction | None) -> MixedOption | None:
         names = tuple(self.kinds[index].name for index in sorted(some))
         predictions: list[MixedPrediction | Prediction] = [predict_mixed(tables, plan, self.cluster) for plan, _ in found]
         predictions += [alone] if alone is not None else []

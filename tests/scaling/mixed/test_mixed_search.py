@@ -105,7 +105,7 @@ def clusters(draw):
     ]
 
 
-SEARCHES = settings(derandomize=True, deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+SEARCHES = settings(derandomize=True, deadline=None, max_examples=5, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SEARCHES
