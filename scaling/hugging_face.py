@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,18 @@ class Config:
     path: Path
     kind: str
     values: Mapping[str, Any]
+    given: Collection[str] = ()
+    """The keys of the file itself."""
+    asked: set[str] = field(default_factory=set)
+    """The keys that were looked for."""
 
     def get(self, *keys: str) -> Any:
         """The first of these that is given, else None."""
-        return next((self.values[key] for key in keys if self.values.get(key) is not None), None)
+        for key in keys:
+            self.asked.add(key)
+            if self.values.get(key) is not None:
+                return self.values[key]
+        return None
 
     def whole(self, *keys: str, default: int | None = None) -> int:
         """A whole number under the first of these keys that is given. Raises FileError naming the key."""
@@ -112,6 +120,7 @@ def from_hugging_face(path: Path, text: str) -> Transformer:
     window, full_every = _window(config, sizes["layers"])
     if window is not None and window < sizes["seq_len"]:
         sizes |= {"window": window, "full_every": full_every}
+    _refuse_misspelt(config)
     try:
         return Transformer(**sizes)
     except InputError as error:
@@ -136,12 +145,23 @@ def _config(path: Path, text: str) -> Config:
         near = difflib.get_close_matches(kind, KINDS, n=3, cutoff=0.7)
         offer = f"the nearest known are {', '.join(near)}" if near else f"known: {', '.join(sorted(KINDS))}"
         raise NotModelled(f"{path}: model_type {kind!r} is not modelled; {offer}")
-    config = Config(path, kind, {**DEFAULTS.get(kind, {}), **{key: value for key, value in data.items() if value is not None}})
+    values = {**DEFAULTS.get(kind, {}), **{key: value for key, value in data.items() if value is not None}}
+    config = Config(path, kind, values, data.keys())
     for keys, allowed, what in ((EXPERT_KEYS, WITH_EXPERTS, "experts"), (LATENT_KEYS, WITH_LATENT, "latent attention")):
         for key in keys:
             if config.get(key) and kind not in allowed:
                 raise config.refuse(f"{what} ({key} = {config.get(key)})")
     return config
+
+
+def _refuse_misspelt(config: Config) -> None:
+    """A default would hide that a field's name is misspelt. Configs have many fields that nobody asks for: only names that all but agree
+    with one that was looked for in vain are refused. Those that begin with an underscore are transformers' own notes."""
+    missed = config.asked - set(config.given)
+    for key in (key for key in config.given if key not in config.asked and not key.startswith("_")):
+        near = difflib.get_close_matches(key, missed, n=1, cutoff=0.93)
+        if near:
+            raise FileError(config.path, f"unknown field {key!r}", mend=f"did you mean {near[0]}?")
 
 
 def _experts(config: Config) -> Experts | None:

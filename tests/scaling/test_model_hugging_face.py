@@ -254,12 +254,21 @@ def test_what_is_not_modelled_is_refused_and_not_approximated(extra: Config, rea
         ({"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 9}, "active is 9 of 8 experts"),
         ({"model_type": "mixtral", "num_experts_per_tok": 2}, "num_local_experts or num_experts or n_routed_experts is not given"),
         ({"model_type": "deepseek_v3", "n_routed_experts": 8, "num_experts_per_tok": 2}, "kv_lora_rank is not given"),
+        ({"head_dims": 64}, "unknown field 'head_dims'; did you mean head_dim?"),
+        ({"model_type": "mistral", "sliding_windows": 1024}, "unknown field 'sliding_windows'; did you mean sliding_window?"),
     ],
 )
 def test_a_mistake_in_a_config_names_the_file_and_the_field(change: Config, told: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=told) as caught:
         _read(tmp_path, LLAMA3_8B | change)
     assert "config.json" in str(caught.value)
+
+
+def test_a_misspelt_field_is_not_taken_for_its_default(tmp_path: Path) -> None:
+    """Without its number of key heads a Llama would have one for each head."""
+    misspelt = {("num_key_value_head" if key == "num_key_value_heads" else key): value for key, value in LLAMA3_8B.items()}
+    with pytest.raises(FileError, match=r"config\.json: unknown field 'num_key_value_head'; did you mean num_key_value_heads\?"):
+        _read(tmp_path, misspelt)
 
 
 @pytest.mark.parametrize(
