@@ -13,33 +13,27 @@ from chipassay.results.profile import Curve, Evidence, Link, Profile, Quantity
 
 from .constants import FULL_CLOCK_W_PER_TFLOPS
 from .errors import MissingCell
+from .stand_ins import (
+    ATTENTION_BACKWARD,
+    ELEMENT_BYTES,
+    TRAINING_DTYPES,
+    WIDER,
+    attention_curve,
+    attention_model,
+    host_link,
+    matmul_curve,
+    memory_curve,
+    product_model,
+    profile_dtype,
+    training_dtype,
+)
 
 if TYPE_CHECKING:
     from chipassay.results.shape_models.attention import AttentionModel
     from chipassay.results.shape_models.product import ProductModel
 
-TRAINING_DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp8")
-ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4, "fp8": 2}
-"""Bytes of one activation or working weight. In ``fp8`` only the operands of the linear layers' products are narrower."""
-WIDER = {"fp8": "bf16"}
-"""What everything but the linear layers' products runs in."""
-CHOSEN_DTYPES = ("bf16", "fp16", "tf32", "fp32")
-"""What a plan without a dtype may train in: fp8 must be asked for."""
-BF16_PREFERENCE = 0.8
-"""bf16 is chosen over a faster dtype down to this share of its rate: it needs no loss scaling."""
-
-ASSUMED_MATMUL_SHARE = 0.70
-ASSUMED_ATTENTION_SHARE = 0.60
-ASSUMED_MEMORY_SHARE = 0.80
-"""Shares that stand in for missing cells: matmul of the peak, attention of the matmul rate (published chips: 0.4 to 0.8), memory
-of the peak bandwidth (published chips: 0.79 to 0.87). Used only with evidence ``assumed``."""
-ASSUMED_KERNEL_LATENCY_S = 5e-6
 LARGE = 8192
 """Side of the product at which power is reckoned."""
-ATTENTION_BACKWARD = 2.5
-"""FLOPs of the fused attention backward over its forward: five products instead of two (Dao et al. 2022, arXiv 2205.14135). Stands in
-where a profile knows no time of the backward pass."""
-
 SHARED_MEMORY_TRANSPORTS = ("gloo", "shared-memory", "shm", "mpi", "multiprocessing")
 """Transports whose measured group was ranks of one CPU machine: they say nothing of a link between chips."""
 
@@ -105,111 +99,8 @@ class Machine:
         return link_for(self.links.get(known, ()), known, max(2, group_size))
 
 
-def _achievable(profile: Profile) -> dict[str, float]:
-    """dtype -> rate that large products reach, by measurement or by an assumed share of the peak."""
-    rates = {dtype: peak.value * ASSUMED_MATMUL_SHARE for dtype, peak in profile.peak_flops_per_s.items() if dtype in CHOSEN_DTYPES}
-    rates.update({dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in CHOSEN_DTYPES})
-    return rates
-
-
-def training_dtype(profile: Profile) -> str:
-    """The dtype to train in: the fastest of bf16, fp16, tf32 and fp32, and bf16 if it comes near.
-
-    A chip that only emulates bf16 (V100, P100, most CPUs) shows it by its rate. Where any was measured, only measured ones count.
-    """
-    measured = {dtype: curve.rate for dtype, curve in profile.matmul.items() if dtype in CHOSEN_DTYPES}
-    rates = measured or _achievable(profile)
-    if not rates:
-        raise MissingCell(f"profile {profile.chip_id}: no matmul rate and no peak in {', '.join(TRAINING_DTYPES)}; measure matmul first")
-    best = max(rates, key=lambda dtype: rates[dtype])
-    if rates.get("bf16", 0.0) >= BF16_PREFERENCE * rates[best]:
-        return "bf16"
-    return best
-
-
-def _named(dtype: str, known: Mapping[str, Any]) -> str:
-    """The profile's name of a dtype: fp8 is e4m3's, whose products are those of the forward pass."""
-    return "fp8_e4m3" if dtype == "fp8" and "fp8_e4m3" in known else dtype
-
-
-def _matmul(profile: Profile, dtype: str) -> Curve:
-    dtype = _named(dtype, {**profile.peak_flops_per_s, **profile.matmul})
-    if dtype in profile.matmul:
-        return profile.matmul[dtype]
-    peak = profile.peak_flops_per_s.get(dtype)
-    if peak is None:
-        known = ", ".join(sorted({*profile.matmul, *profile.peak_flops_per_s})) or "none"
-        raise MissingCell(
-            f"profile {profile.chip_id}: nothing is known of {dtype} matmul (known: {known}); choose one of those or measure it"
-        )
-    source = f"{ASSUMED_MATMUL_SHARE:.2f} of the peak of {peak.value / 1e12:.4g} TFLOP/s: no matmul was measured in {dtype}"
-    return Curve(ASSUMED_KERNEL_LATENCY_S, peak.value * ASSUMED_MATMUL_SHARE, Evidence("assumed", source))
-
-
-def _attention(profile: Profile, dtype: str, matmul: Curve) -> Curve:
-    if dtype in profile.attention:
-        return profile.attention[dtype]
-    if profile.attention and dtype in profile.matmul:
-        other = next((known for known in ("bf16", "fp16", "fp32") if known in profile.attention and known in profile.matmul), None)
-        if other is not None:
-            ratio = profile.attention[other].rate / profile.matmul[other].rate
-            source = f"{ratio:.2f} of the {dtype} matmul rate, as in {other}: {profile.attention[other].evidence.source}"
-            return Curve(matmul.overhead_s, matmul.rate * ratio, Evidence("derived", source))
-    source = f"{ASSUMED_ATTENTION_SHARE:.2f} of the matmul rate: no attention was measured"
-    return Curve(matmul.overhead_s, matmul.rate * ASSUMED_ATTENTION_SHARE, Evidence("assumed", source))
-
-
-def _memory(profile: Profile) -> Curve:
-    if profile.memory is not None:
-        return profile.memory
-    peak = profile.peak_bandwidth_bytes_per_s
-    if peak is None:
-        raise MissingCell(f"profile {profile.chip_id}: no memory bandwidth, measured or by datasheet; measure copy first")
-    source = f"{ASSUMED_MEMORY_SHARE:.2f} of the peak of {peak.value / 1e9:.4g} GB/s: no copy was measured"
-    return Curve(ASSUMED_KERNEL_LATENCY_S, peak.value * ASSUMED_MEMORY_SHARE, Evidence("assumed", source))
-
-
-def _product_model(profile: Profile, dtype: str, matmul: Curve, memory: Curve) -> ProductModel:
-    """The profile's model by shape, else the one line as a model without tiles."""
-    from chipassay.results.shape_models.product import ProductModel
-
-    named = _named(dtype, profile.products)
-    if named in profile.products:
-        return profile.products[named]
-    element = 1.0 if dtype == "fp8" else float(ELEMENT_BYTES[dtype])
-    return ProductModel(matmul.rate, memory.rate, matmul.overhead_s, matmul.evidence, element, max(2.0, element))
-
-
-def _attention_model(profile: Profile, dtype: str, attention: Curve, memory: Curve) -> AttentionModel:
-    """The profile's model by shape, another 16-bit dtype's, or the one line as a model."""
-    from chipassay.results.shape_models.attention import AttentionModel
-
-    for known in (dtype, *(("bf16", "fp16") if dtype in ("bf16", "fp16") else ())):
-        if known in profile.attentions:
-            found = profile.attentions[known]
-            return found if found.backward else replace(found, backward={"128": ATTENTION_BACKWARD})
-    element = float(ELEMENT_BYTES[dtype])
-    return AttentionModel(
-        attention.rate, memory.rate, attention.overhead_s, attention.evidence, element, element, backward={"128": ATTENTION_BACKWARD}
-    )
-
-
 STATIC_SHARE = 0.2
 """Share of a board's rated power that memory and leakage take whatever the clocks (assumed; matters where a board is capped)."""
-PCIE_SHARE = 0.88
-"""Of a PCIe link's rate that a pinned copy reaches (H200: 55.3 of 63 GB/s, measured, results/h200-sxm-141gb)."""
-
-
-def _host_link(profile: Profile) -> Quantity | None:
-    """The slower of both directions of pinned copies, as measured, else a share of the PCIe link's rate."""
-    measured = [quantity for name, quantity in profile.host_link_bytes_per_s.items() if name.endswith(" pinned")]
-    if measured:
-        return min(measured, key=lambda quantity: quantity.value)
-    chip = load_chips().get(profile.chip_id)
-    if chip is None or not chip.pcie_bytes_per_s:
-        return None
-    source = f"{PCIE_SHARE} of the link's {chip.pcie_bytes_per_s / 1e9:.3g} GB/s, as on an H200"
-    return Quantity(PCIE_SHARE * chip.pcie_bytes_per_s, Evidence("derived", source))
 
 
 def _later_than_ampere(chip_id: str) -> bool:
@@ -286,12 +177,12 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
     chosen = dtype or training_dtype(profile)
     if chosen not in TRAINING_DTYPES:
         raise MissingCell(f"training in {chosen!r} is not modelled; choose one of {', '.join(TRAINING_DTYPES)}")
-    memory = _memory(profile)
-    matmul = _matmul(profile, chosen)
+    memory = memory_curve(profile)
+    matmul = matmul_curve(profile, chosen)
     wide = WIDER.get(chosen, chosen)
-    wide_matmul = matmul if wide == chosen else _matmul(profile, wide)
-    attention = _attention(profile, wide, wide_matmul)
-    products = _product_model(profile, wide, wide_matmul, memory)
+    wide_matmul = matmul if wide == chosen else matmul_curve(profile, wide)
+    attention = attention_curve(profile, wide, wide_matmul)
+    products = product_model(profile, wide, wide_matmul, memory)
     capacity = profile.memory_bytes
     if memory_bytes is not None:
         capacity = Quantity(memory_bytes, Evidence("assumed", "given by the caller"))
@@ -299,8 +190,8 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         raise MissingCell(
             f"profile {profile.chip_id}: its memory size is unknown, so what fits cannot be told; add memory_bytes to the profile"
         )
-    linear = products if wide == chosen else _product_model(profile, chosen, matmul, memory)
-    attentions = _attention_model(profile, wide, attention, memory)
+    linear = products if wide == chosen else product_model(profile, chosen, matmul, memory)
+    attentions = attention_model(profile, wide, attention, memory)
     power_w = None if profile.power_w is None else profile.power_w.value
     chip = load_chips().get(profile.chip_id)
     rated_w = chip.power_w if chip is not None and power_w is not None and chip.power_w else power_w
@@ -314,7 +205,7 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         Input("memory traffic", f"{memory.rate / 1e9:.4g} GB/s + {memory.overhead_s * 1e6:.3g} us", memory.evidence),
         Input("memory size", f"{capacity.value / 1e9:.4g} GB", capacity.evidence),
     )
-    peak = profile.peak_flops_per_s.get(_named(chosen, profile.peak_flops_per_s))
+    peak = profile.peak_flops_per_s.get(profile_dtype(chosen, profile.peak_flops_per_s))
     return Machine(
         chip_id=profile.chip_id,
         name=profile.name,
@@ -324,7 +215,7 @@ def prepare(profile: Profile, dtype: str | None = None, memory_bytes: float | No
         vector_products=profile.products.get("fp32", products),
         attentions=attentions,
         memory_ops=profile.memory_ops,
-        host_link=_host_link(profile),
+        host_link=host_link(profile),
         later_than_ampere=_later_than_ampere(profile.chip_id),
         sustained=share,
         power_w=power_w,

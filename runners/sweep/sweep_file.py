@@ -27,9 +27,9 @@ from typing import Any, TypeVar
 from chipassay.results.errors import FileError, InputError, UnknownName
 from chipassay.results.prices import Price, given_price, price_of, read_overrides
 from chipassay.scaling.cluster import Cluster, parse_cluster
-from chipassay.scaling.machine import TRAINING_DTYPES
 from chipassay.scaling.models import Transformer, load_model
 from chipassay.scaling.plan_text import parse_plan
+from chipassay.scaling.stand_ins import TRAINING_DTYPES
 from chipassay.scaling.what_if import Change, apply, check_used, parse_changes
 
 from .case import BEST, Case, Offer, key_of, model_version

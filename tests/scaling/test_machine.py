@@ -11,15 +11,13 @@ from chipassay.results.profile import Curve, Link, Profile, Quantity
 from chipassay.results.shipped import find_profile
 from chipassay.scaling.constants import FULL_CLOCK_W_PER_TFLOPS
 from chipassay.scaling.errors import MissingCell
-from chipassay.scaling.machine import (
+from chipassay.scaling.machine import STATIC_SHARE, prepare, sustained_share
+from chipassay.scaling.stand_ins import (
     ASSUMED_ATTENTION_SHARE,
     ASSUMED_MATMUL_SHARE,
     ASSUMED_MEMORY_SHARE,
     ELEMENT_BYTES,
-    STATIC_SHARE,
     TRAINING_DTYPES,
-    prepare,
-    sustained_share,
     training_dtype,
 )
 
