@@ -17,6 +17,7 @@ PIPELINES = {
     "interleaved": Stages.of(2e-3, 4e-3, send_s=1e-4, stages=4, interleave=2, microbatches=8, schedule="interleaved"),
     "zero-bubble": Stages.of(1e-3, 1e-3, 1e-3, stages=4, microbatches=8, schedule="zero-bubble"),
     "dualpipe": Stages.of(1e-3, 1e-3, 1e-3, 1e-4, stages=4, microbatches=8, schedule="dualpipe"),
+    "times of no round number": Stages.of(1e-3 / 3, 2e-3 / 3, send_s=1e-4 / 7, stages=4, microbatches=8),
     "one stage": Stages.of(1e-3, 2e-3, microbatches=3),
 }
 """The first has messages longer than passes, so that several are on the way from one stage."""
