@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from chipassay.results.errors import FileError, InputError, UnknownName
 
 from ..say import say
+from .link_argument import add_link_argument
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--overlap-tp", action="store_true", help="also plans that hide tensor-parallel traffic behind the products")
     what.add_argument("--every", action="store_true", help="every divisor and every combination, worth trying or not")
     add_price_argument(parser)
+    add_link_argument(parser)
     show = parser.add_argument_group("what to show")
     show.add_argument("--front", metavar="WHAT", help="also the plans that none beats in both time and: cost, chips or memory")
     show.add_argument("--format", default="table", metavar="F", help="table (default), markdown or csv")
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from chipassay.scaling.cluster import parse_cluster
     from chipassay.scaling.models import load_model
+    from chipassay.scaling.what_if import apply, parse_changes
 
     from ..prediction.numbers import whole
 
@@ -75,7 +78,7 @@ def execute(arguments: argparse.Namespace) -> int:
     length = whole("--seq-len", arguments.seq_len, "4096")
     if length is not None:
         model = model.with_seq_len(length)
-    cluster = parse_cluster(arguments.cluster)
+    cluster = apply(parse_changes(arguments.link), parse_cluster(arguments.cluster))
     if len(cluster.groups) > 1:
         return _mixed(arguments, model, cluster)
     answer = _answer(arguments, model, cluster)
@@ -151,8 +154,9 @@ def _tell(arguments: argparse.Namespace, answer: PlanAnswer) -> None:
             say(words.run_words(answer, tokens))
         elif answer.price is not None:
             say(f"price: {answer.price.describe()}")
-        if arguments.seq_len is None:
-            say(f"The first in full: chipassay predict --model {arguments.model} {words.best_as_arguments(answer, arguments.cluster)}")
+        also = "" if arguments.seq_len is None else f" --seq-len {arguments.seq_len}"
+        also += "".join(f" --link {change}" for change in arguments.link)
+        say(f"The first in full: chipassay predict --model {arguments.model} {words.best_as_arguments(answer, arguments.cluster)}{also}")
     if arguments.out is not None and not arguments.json:
         say(f"written: {arguments.out}")
 

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
     )
-    parser.add_argument("--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best)")
+    parser.add_argument(
+        "--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best of the usual ones)"
+    )
     parser.add_argument(
         "--batch",
         metavar="N",
