@@ -41,6 +41,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     if arguments.html is not None and arguments.html.suffix.lower() != ".html":
         raise FileError(arguments.html, "--html writes .html", mend="end the name in it")
+    if arguments.html is not None and not arguments.html.parent.is_dir():
+        raise FileError(arguments.html, "its folder does not exist", mend="make it, or give --html another path")
     if arguments.pictures is not None and not arguments.pictures.is_dir():
         raise FileError(arguments.pictures, "is no folder", mend="make it, or give --pictures another path")
     scenario = only(load_scenario(arguments.name), arguments.only)

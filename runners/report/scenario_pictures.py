@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ LOOKS = (
     ("purple", "P", "++++"), ("grey", "X", "----"),
 )  # fmt: skip
 """Colour, marker and pattern of the first, second, ... series: neighbours differ in lightness, so that grey tells them apart, too."""
-CLAIM, CLAIM_LABEL = "#d9d9d9", "where the claim holds"
+CLAIM, CLAIM_LABEL = "#9a9a9a", "where the claim holds"
 SOURCE_WIDTH, TITLE_WIDTH = 118, 78
 SOURCE_LINE_IN, LEGEND_LINE_IN = 0.15, 0.25
+ADDRESS = re.compile(r"https?://(?:www\.)?([^/\s]+)\S*")
+"""Of a page; on paper its site is enough, and the page of the scenario has all of it."""
 LOG_FROM = 6.0
 """Values that span more than this factor are drawn on a logarithmic axis."""
 
@@ -152,7 +155,7 @@ def _claim(axes: Axes, answer: Answer) -> None:
     bottom, top = axes.get_ylim()
     low = limits.at_least if math.isfinite(limits.at_least) else bottom
     high = limits.at_most if math.isfinite(limits.at_most) else top
-    axes.axhspan(max(low, bottom), min(high, top), color=CLAIM, alpha=0.55, linewidth=0, zorder=0.5, label=CLAIM_LABEL)
+    axes.axhspan(max(low, bottom), min(high, top), color=CLAIM, alpha=0.25, linewidth=0, zorder=0.5, label=CLAIM_LABEL)
     for end in (limits.at_least, limits.at_most):
         if math.isfinite(end):
             axes.axhline(end, color=TEXT, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1)
@@ -245,5 +248,6 @@ def _framed(drawing: Figure, answer: Answer, handles: Sequence[Any] = (), column
 
 def source_line(answer: Answer) -> str:
     """What stands under a picture."""
-    claim = "" if not answer.question.limits.given else f" Claim: {answer.verdict.describe()}; {answer.question.sources[0]}."
+    source = ADDRESS.sub(r"\1", answer.question.sources[0])
+    claim = "" if not answer.question.limits.given else f" Claim: {answer.verdict.describe()}; {source}."
     return f"Source: chipassay {chipassay_version()}, predictions with 80 % intervals.{claim}"

@@ -11,7 +11,7 @@ from chipassay.results.errors import InputError, UnknownName
 from chipassay.scaling.text import amount
 
 from .labels import label
-from .records import Answer, Case, Question, Scenario, Verdict
+from .records import Answer, Case, Limits, Question, Scenario, Verdict
 from .rule import along, describe_rule, outcome, verdict
 
 WORD = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
@@ -20,6 +20,8 @@ WORDS = ("range", "least", "most", "low", "high", "least_at", "most_at", "cases"
 the range of the values at each place on an axis."""
 
 
+MOST_EXACT = 1e7
+"""Whole numbers below it are counts."""
 SMALL = 0.1
 """Below it one digit is enough."""
 IMPOSSIBLE = "impossible"
@@ -29,13 +31,15 @@ SHOWN = 2
 
 
 def figure(value: float) -> str:
-    """A value with three digits that matter; whole where it is large.
+    """A value with three digits that matter; what is counted, in full.
 
     >>> figure(2.456), figure(118.2), figure(4096.0), figure(math.inf)
-    ('2.46', '118', '4,100', 'impossible')
+    ('2.46', '118', '4,096', 'impossible')
     """
     if not math.isfinite(value):
         return IMPOSSIBLE
+    if float(value).is_integer() and abs(value) < MOST_EXACT:
+        return f"{value:,.0f}"
     return f"{value:.1g}" if 0 < abs(value) < SMALL else amount(value)
 
 
@@ -75,9 +79,19 @@ def judged(question: Question, cases: tuple[Case, ...]) -> Answer:
         found = Verdict("answered")
     by_axis = {axis: along(axis, axes, found.outcomes) for axis in found.on if any(axis in place for place in axes)}
     ends = {name: figure(end) for name in ("at_least", "at_most") if math.isfinite(end := getattr(question.limits, name))}
-    return Answer(
-        question, cases, found, describe_rule(question.measure, question.limits, ends), _sentence(question, cases, found), by_axis
-    )
+    rule = describe_rule(question.measure, question.limits, ends)
+    if found.outcomes:
+        rule += f" {_counted(question.limits, cases, found)}"
+    return Answer(question, cases, found, rule, _sentence(question, cases, found), by_axis)
+
+
+def _counted(limits: Limits, cases: Sequence[Case], found: Verdict) -> str:
+    """How many cases say what, and how many are sure of it."""
+    holding = [case for case, says in zip(cases, found.outcomes, strict=True) if says == "yes"]
+    sure = sum(limits.at_least <= case.low and case.high <= limits.at_most for case in holding)
+    whole = f" ({sure} of them with the whole interval)" if holding else ""
+    against, between = found.outcomes.count("no"), found.outcomes.count("open")
+    return f"Of {len(cases)} cases it holds in {len(holding)}{whole}, does not in {against}, {between} are open."
 
 
 def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
@@ -85,8 +99,8 @@ def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
     finite = [case for case in cases if math.isfinite(case.value)]
     words = dict.fromkeys(WORDS, IMPOSSIBLE)
     words |= {"cases": str(len(cases)), **{kind: str(found.outcomes.count(kind)) for kind in ("yes", "no", "open")}}
-    words["range"] = spanned(cases)
     if finite:
+        words["range"] = spanned(finite)
         least, most = min(finite, key=lambda case: case.value), max(finite, key=lambda case: case.value)
         ends = {
             "least": least.value,

@@ -91,6 +91,11 @@ def test_the_rule_names_the_limits_and_what_the_value_is() -> None:
     assert "old for new) is at least 3 and at most 4" in answered(case(5.0), limits=FROM_3_TO_4).rule
 
 
+def test_cases_are_counted_and_those_that_are_sure_told_apart() -> None:
+    found = answered(case(3.1, model="a"), case(9.0, model="b"), case(1.0, model="c"), case(2.9, model="d"))
+    assert found.rule.endswith("Of 4 cases it holds in 2 (1 of them with the whole interval), does not in 1, 1 are open.")
+
+
 def test_numbers_are_put_into_the_sentence() -> None:
     found = answered(
         case(2.0, 1.5, chip="h800-sxm-80gb"), case(6.0, 2.0, chip="v100-sxm2-32gb"),
