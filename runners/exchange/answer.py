@@ -8,7 +8,7 @@ from typing import Any
 
 from chipassay.results.prices import Price
 from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
-from chipassay.scaling.exchange import Exchange, Point, Run, Same, Side, set_up
+from chipassay.scaling.exchange import Exchange, Point, Run, Same, Side, Trade, set_up
 from chipassay.scaling.models import Transformer
 from chipassay.scaling.what_if import Change
 
@@ -78,24 +78,29 @@ def answers(question: Question, watch: Callable[[str], None]) -> Iterator[Answer
     """One after the other, as they are worked out. Of several, one that has no answer is told and the others go on; a single one raises."""
     q = question
     for model in q.models:
+        trade: Trade | None = None  # of the first side; its reference is the others' too
         for other in q.others:
             try:
-                yield _answer(q, model, other, watch)
+                trade = trade.against(other) if trade is not None else _trade(q, model, other, watch)
+                yield _answer(q, model, trade)
             except (NoPlanFits, IllegalPlan, MissingCell) as error:
                 if q.pairs == 1:
                     raise
                 yield Answer(model, other.name, None, str(error))
 
 
-def _answer(q: Question, model: Transformer, other: Side, watch: Callable[[str], None]) -> Answer:
-    trade = set_up(
+def _trade(q: Question, model: Transformer, other: Side, watch: Callable[[str], None]) -> Trade:
+    return set_up(
         model, q.reference, q.count, other,
         global_batch=q.batch, as_of=q.as_of, changes=q.changes, prices=q.prices, watch=lambda words: watch(f"{model.name}: {words}"),
     )  # fmt: skip
+
+
+def _answer(q: Question, model: Transformer, trade: Trade) -> Answer:
     exchange = trade.exchange(q.same, limits=q.same == "time")
     curve = None
     if q.curve:
         # As far as the answer, and twice further: beyond it lines run out of the picture.
         most = 2 * max(q.count, exchange.count or 0, 0 if exchange.count or exchange.ceiling is None else exchange.ceiling.chips)
         curve = trade.curve(most)
-    return Answer(model, other.name, exchange, curve=curve)
+    return Answer(model, trade.other.side.name, exchange, curve=curve)

@@ -107,9 +107,9 @@ def draw_rates(question: Question, answers: Sequence[Answer]) -> Figure:
     largest = 1.0
     for series, name in enumerate(names):
         shift = 0.06 * (series - (len(names) - 1) / 2)  # so that intervals stand beside each other
-        rated = [(places[answer.model.name], answer.exchange) for answer in answers if answer.other == name and _counts(answer)]
-        rated = sorted(((place, e) for place, e in rated if e is not None), key=lambda pair: pair[0])
-        ends = [(_ends(e), e.count / e.reference_count) for _, e in rated]
+        rated = sorted(((places[one.model.name], one.exchange) for one in answers if one.other == name and one.exchange), key=_place)
+        rated = [(place, e) for place, e in rated if e.count is not None]
+        ends = [(_ends(e), (e.count or 0) / e.reference_count) for _, e in rated]
         largest = max([largest, *(high for (_, high), _ in ends if math.isfinite(high)), *(value for _, value in ends)])
         below = [value - low for (low, _), value in ends]
         above = [high - value if math.isfinite(high) else 0.0 for (_, high), value in ends]
@@ -131,6 +131,10 @@ def draw_rates(question: Question, answers: Sequence[Answer]) -> Figure:
     axes.set_xlabel("model, and its parameters")
     figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _place(pair: tuple[int, Exchange]) -> int:
+    return pair[0]
 
 
 def _counts(answer: Answer) -> bool:

@@ -41,6 +41,21 @@ def thinned(counts: Sequence[int], step: float = STEP) -> list[int]:
     return kept if not counts or kept[-1] == counts[-1] else [*kept, counts[-1]]
 
 
+def roundest(counts: Sequence[int], step: float = STEP) -> list[int]:
+    """Of ascending numbers, in each span of a factor ``step`` the one that can be halved most often: such divide a batch and a model well.
+
+    >>> roundest([8, 16, 24, 32, 40, 64, 72], 2.0)
+    [8, 16, 32, 64]
+    """
+    kept: list[int] = []
+    start = 0
+    while start < len(counts):
+        end = max(start + 1, bisect_left(counts, counts[start] * step))
+        kept.append(max(counts[start:end], key=lambda count: count & -count))
+        start = end
+    return kept
+
+
 def smallest_reaching(counts: Sequence[int], start: int, reaches: Callable[[int], bool]) -> int | None:
     """Index of a count that reaches the aim where the one tried before it does not: doubling from ``start``, then bisection.
 

@@ -155,12 +155,18 @@ class Fleet:
         """``batch`` may be moved by ``tolerance``. ``prices`` stand in the place of the quotes (of those dated by ``as_of``). ``watch`` is
         told of each number before it is searched."""
         self.model, self.side, self.batch, self.tolerance, self.settings = model, side, batch, tolerance, settings
+        self.as_of = as_of
         self.prices = tuple(price_of(chip_id, prices or {}, as_of=as_of) for chip_id in side.chip_ids)
         self.problem: NoPlanFits | IllegalPlan | None = None
         """Why the last number that could not be used could not."""
         self.tried: dict[int, Run | None] = {}
         self._estimates: dict[int, Priced | None] = {}
         self._watch = watch
+        self._terms: dict[str, Any] = {"settings": settings, "prices": prices, "as_of": as_of, "watch": watch}
+
+    def of(self, side: Side, batch: int | None = None) -> Fleet:
+        """Another side on the same terms, at the same batch unless another is given; it may be moved by BATCH_TOLERANCE."""
+        return Fleet(self.model, side, batch or self.batch, **self._terms)
 
     @cached_property
     def counts(self) -> list[int]:

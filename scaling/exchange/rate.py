@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from chipassay.results.errors import InputError
 from chipassay.results.prices import Price
@@ -55,12 +54,13 @@ def set_up(
         check_released((*sides[0].chip_ids, *sides[1].chip_ids), as_of)
         settings = settings_as_of(as_of, settings)
     batch = global_batch or default_global_batch(transformer, reference_count)
-    terms: dict[str, Any] = {"settings": settings, "prices": prices, "as_of": as_of, "watch": watch}
-    asked = Fleet(transformer, sides[0], batch, tolerance=0.0 if global_batch else BATCH_TOLERANCE, **terms)
+    asked = Fleet(
+        transformer, sides[0], batch,
+        tolerance=0.0 if global_batch else BATCH_TOLERANCE, settings=settings, prices=prices, as_of=as_of, watch=watch,
+    )  # fmt: skip
     aim = asked.up_to(reference_count)
-    batch = aim.prediction.plan.global_batch
-    reference_fleet = Fleet(transformer, sides[0], batch, **terms)
-    return Trade(reference_fleet, aim, Fleet(transformer, sides[1], batch, **terms), as_of)
+    fleet = asked.of(sides[0], aim.prediction.plan.global_batch)
+    return Trade(fleet, aim, fleet.of(sides[1]))
 
 
 def exchange_rate(

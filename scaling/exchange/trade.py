@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chipassay.results.errors import UnknownName
 
-from ..as_of import software_input
+from ..as_of import check_released, software_input
 from ..errors import IllegalPlan, MissingCell, NoPlanFits
 from ..machine import Input
 from ..predict import Prediction
@@ -17,6 +17,7 @@ from .counts import largest_within, smallest_reaching, thinned
 from .fleet import Fleet, Run
 from .limits import Ceiling, ceiling
 from .record import SAMES, WHAT, Exchange, Same
+from .side import Side
 from .spread import ratio_sigma
 from .worth import Worth, worth_of
 
@@ -37,9 +38,15 @@ class Point:
 class Trade:
     """Both sides made ready: the reference's run, and the other's numbers as they are asked for."""
 
-    def __init__(self, reference: Fleet, aim: Run, other: Fleet, as_of: str | None) -> None:
-        self.reference, self.aim, self.other, self.as_of = reference, aim, other, as_of
+    def __init__(self, reference: Fleet, aim: Run, other: Fleet) -> None:
+        self.reference, self.aim, self.other = reference, aim, other
         self._worth: Worth | None = None
+
+    def against(self, other: Side) -> Trade:
+        """The same reference against another side. Raises InputError for a chip that came after the month that is asked about."""
+        if self.reference.as_of is not None:
+            check_released(other.chip_ids, self.reference.as_of)
+        return Trade(self.reference, self.aim, self.reference.of(other))
 
     @property
     def worth(self) -> Worth | None:
@@ -81,7 +88,7 @@ class Trade:
             model=self.reference.model.name,
             same=same,
             global_batch=self.other.batch,
-            as_of=self.as_of,
+            as_of=self.reference.as_of,
             reference_chip=self.reference.side.name,
             reference_count=self.aim.chips,
             other_chip=self.other.side.name,
@@ -189,8 +196,8 @@ class Trade:
         assert run is not None
         if same in ("cost", "energy"):  # of a whole run, so as unsure as its time
             spread = math.exp(Z80 * self._sigma(run))
-            least, most = (largest_within(counts, of, aim * factor)[0] for factor in (1 / spread, spread))
-            low, high = float(least or 0), float(max(count, most or count))
+            few, many = (largest_within(counts, of, aim * factor)[0] for factor in (1 / spread, spread))
+            low, high = float(few or 0), float(max(count, many or count))
         reason = f"the largest number in whole nodes whose {what} is no more than the reference's {aim:.4g} {unit}"
         return count, low, high, reason
 
@@ -208,7 +215,7 @@ class Trade:
         return count, float(count), float(count), f"the largest number in whole nodes that rents for no more than {aim:.4g} USD/h"
 
     def _missing(self, same: Same) -> MissingCell:
-        when = f" by {self.as_of}" if self.as_of else ""
+        when = f" by {self.reference.as_of}" if self.reference.as_of else ""
         if same in ("cost", "rent"):
             fleets = (self.reference, self.other)
             chips = [chip for fleet in fleets for chip, price in zip(fleet.side.chip_ids, fleet.prices, strict=True) if price is None]
@@ -236,7 +243,7 @@ class Trade:
         for fleet in (self.reference, self.other):
             for chip, price in zip(fleet.side.chip_ids, fleet.prices, strict=True):
                 if price is None:
-                    when = f" dated by {self.as_of}" if self.as_of else ""
+                    when = f" dated by {self.reference.as_of}" if self.reference.as_of else ""
                     notes.append(f"no quote of {chip}{when} is known, so its cost is not: give --price {chip}=USD")
         if run is not None and run.mix is not None:
             notes += run.mix.notes
@@ -251,4 +258,4 @@ class Trade:
         if run is not None:
             found.append((self.other.side.name, run.prediction.inputs))
         told = tuple(Input(f"{name}: {one.what}", one.value, one.evidence) for name, inputs in found for one in inputs)
-        return told if self.as_of is None else (*told, software_input(self.as_of))
+        return told if self.reference.as_of is None else (*told, software_input(self.reference.as_of))
