@@ -157,6 +157,19 @@ def test_the_reference_node_of_a_chip_is_the_makers() -> None:
     assert fabric.name == "ndr400x8"
 
 
+@pytest.mark.parametrize(
+    ("chip_id", "fabric_name"),
+    [("gb300", "xdr800x72"), ("mi325x-256gb", "roce400x8"), ("mi355x-288gb", "roce400x8"), ("h20-141gb", "ndr400x8")],
+)
+def test_a_chip_of_large_clusters_has_a_network(chip_id: str, fabric_name: str) -> None:
+    """Else predictions assume one 100 Gbit/s NIC for each node of them, and a GB300 seems five times slower than a GB200."""
+    system = default_system(chip_id)
+    assert system is not None
+    fabric = fabric_of(system)
+    assert fabric is not None
+    assert fabric.name == fabric_name
+
+
 def test_every_system_names_a_catalogued_chip() -> None:
     assert {system.chip_id for system in load_systems().values()} <= set(load_chips())
 
