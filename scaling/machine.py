@@ -99,6 +99,8 @@ class Machine:
         return link_for(self.links.get(known, ()), known, max(2, group_size))
 
 
+LEAST_DYNAMIC_SHARE = 0.05
+"""Of the rated power, that a cap leaves to the cores at least: keeps the formula finite below any cap that a board takes (assumed)."""
 STATIC_SHARE = 0.2
 """Share of a board's rated power that memory and leakage take whatever the clocks (assumed; matters where a board is capped)."""
 
@@ -124,7 +126,7 @@ def sustained_share(power_w: float | None, rate_flops_per_s: float, rated_w: flo
     if power_w is None:
         return 1.0
     rated = power_w if rated_w is None else rated_w
-    left_w = max(0.05 * rated, power_w - STATIC_SHARE * rated) / (1 - STATIC_SHARE)
+    left_w = max(LEAST_DYNAMIC_SHARE * rated, power_w - STATIC_SHARE * rated) / (1 - STATIC_SHARE)
     return min(1.0, (left_w / (FULL_CLOCK_W_PER_TFLOPS.value * rate_flops_per_s / 1e12)) ** (1 / 3))
 
 

@@ -225,11 +225,12 @@ def _known_times(model: Transformer, shapes: Plans, machine: Machine) -> tuple[L
     settings = shapes.settings
     cut = (int(getattr(shapes, name)[0]) for name in _CUT)
     key = (model, machine, settings.attention, settings.fused, settings.dtype, *cut)
-    if key not in _KNOWN:
-        _KNOWN[key] = layer_times(model, shapes, machine), end_times(model, shapes, machine)
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _KNOWN[key] = layer_times(model, shapes, machine), end_times(model, shapes, machine)
         if len(_KNOWN) > _KEPT:
             _KNOWN.popitem(last=False)
-    return _KNOWN[key]
+    return found  # not looked up again: another thread may have pushed it out
 
 
 def distinct_cuts(plans: Plans) -> tuple[Plans, Array]:

@@ -107,20 +107,23 @@ def loss(cases: Mapping[str, Sequence[Case]], values: Mapping[str, float]) -> fl
 
 def fit(cases: Mapping[str, Sequence[Case]], start: Mapping[str, float]) -> dict[str, float]:
     """The constants with the least loss near a start, one after the other, in ever smaller steps (coordinate descent): a few numbers, and a
-    loss with kinks, on which a gradient would be of no use."""
+    loss with kinks, on which a gradient would be of no use. The coarsest steps go on over flat ground: as long as the host is faster than
+    the chip, its time per kernel tells nothing."""
     values = dict(start)
     least = loss(cases, values)
     for factor in FACTORS:
         for name in values:
             for way in (factor, 1 / factor):
+                tried = values[name]
                 for _ in range(MOST_STEPS):
-                    tried = values[name] * way
+                    tried *= way
                     if "SHARE" in name:
                         tried = min(tried, LARGEST_SHARE)
                     found = loss(cases, {**values, name: tried})
-                    if found >= least - LEAST_GAIN:
+                    if found < least - LEAST_GAIN:
+                        values[name], least = tried, found
+                    elif factor != FACTORS[0] or found > least + LEAST_GAIN:
                         break
-                    values[name], least = tried, found
     return values
 
 
