@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..errors import MissingCell
 from ..grid import pipeline_axis, recompute_axis, tensor_axis
 from ..plan import Recompute
 from .choices import microbatch_axis
@@ -43,7 +44,10 @@ def even_split(tables: Tables) -> MixedPlan | None:
     for bound_s, plan in sorted(_plans(tables), key=lambda pair: pair[0]):
         if best is not None and bound_s >= best[0]:
             break
-        costed = cost(tables, plan)
+        try:
+            costed = cost(tables, plan)
+        except MissingCell:  # chips have to talk that nothing joins
+            continue
         if costed.fits and (best is None or costed.step_time_s < best[0]):
             best = costed.step_time_s, plan
     return None if best is None else best[1]

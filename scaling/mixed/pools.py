@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..errors import MissingCell
 from ..plan import Recompute
 from .evaluate import Costed, border_weight, cost
 from .records import MixedPipeline, MixedPlan, MixedStage
@@ -81,7 +82,14 @@ class Solver:
         return tuple(replace(cut, sum_s=cut.sum_s - twice) for cut in found)
 
     def plan(self, pools: Sequence[Pool]) -> tuple[MixedPlan, Costed] | None:
-        """The best split of layers and batch over pools that all work; None where they do not fit or the batch does not divide."""
+        """The best split of layers and batch over pools that all work; None where they do not fit, the batch does not divide, or chips have
+        to talk that nothing joins."""
+        try:
+            return self._plan(pools)
+        except MissingCell:
+            return None
+
+    def _plan(self, pools: Sequence[Pool]) -> tuple[MixedPlan, Costed] | None:
         settings = self.tables.settings
         copies = sum(pool.replicas for pool in pools)
         shard = copies if settings.zero_stage >= 1 else 1

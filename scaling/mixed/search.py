@@ -26,6 +26,8 @@ from .tables import Tables
 
 MOST_SOLVED = 160
 """Plans on one choice of kinds whose splits are solved, the best by estimate."""
+MOST_SOLVED_SMALL, SMALL_CHIPS = 640, 16
+"""The same for clusters of up to so many chips, whose plans are quick to solve."""
 MOST_POLISHED = 120
 """Small changes to the best of them that are solved, too."""
 PLAYED = 6
@@ -181,10 +183,11 @@ class _Search:
         best = min(limit_s, float("inf") if alone is None else alone.step_time_s * 1.02)
         found: list[tuple[tuple[Pool, ...], Solved]] = []
         solved, left = 0, float("inf")
+        most = MOST_SOLVED_SMALL if sum(kind.count for kind in self.kinds) <= SMALL_CHIPS else MOST_SOLVED
         for plan in plans:
             if plan.bound_s >= best:
                 continue
-            if solved >= MOST_SOLVED and not self.every:
+            if solved >= most and not self.every:
                 left = min(left, plan.bound_s)
                 continue
             pools = plan.pools()
