@@ -78,13 +78,25 @@ def ceiling(fleet: Fleet, reference: Fleet, aim: Run, start: int) -> Ceiling | N
     most = fastest(fleet, start)
     if most is None:
         return None
-    beyond = None
-    if fleet.side != reference.side and not _cut_off(fleet, most):
-        counts = reference.counts
-        first = bisect_left(counts, aim.chips)
-        index = smallest_reaching(counts, first, lambda place: reference.speed(counts[place]) > most.tokens_per_s)
-        beyond = None if index is None else counts[index]
+    beyond = None if fleet.side == reference.side or _cut_off(fleet, most) else _first_above(reference, most.tokens_per_s, aim.chips)
     return Ceiling(most.chips, most.tokens_per_s, most.tokens_per_s / aim.tokens_per_s, beyond, _reason(fleet, most))
+
+
+def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
+    """The smallest number of chips from ``start`` on that is faster than that; None where none is."""
+    top = fastest(fleet, start)
+    if top is None or top.tokens_per_s <= tokens_per_s:
+        return None
+    first, last = bisect_left(fleet.counts, start), bisect_left(fleet.counts, top.chips)
+    if first > last:  # already fewer are
+        return top.chips
+    counts = [*roundest(fleet.counts[first:last], CLOSE), top.chips]
+    index = smallest_reaching(counts, 0, lambda place: fleet.speed(counts[place]) > tokens_per_s)
+    if not index:
+        return counts[0]
+    between = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : bisect_left(fleet.counts, counts[index]) + 1]
+    place = smallest_reaching(between, len(between) // 2, lambda place: fleet.speed(between[place]) > tokens_per_s)
+    return counts[index] if place is None else between[place]
 
 
 def _cut_off(fleet: Fleet, most: Estimate) -> bool:
