@@ -21,7 +21,6 @@ from .weights import (
     both_layers,
     dense_parameters,
     expert_parameters,
-    expert_shard,
     experts_on_rank,
     gradient_bytes,
     on_rank,
@@ -128,7 +127,7 @@ def _states(model: Transformer, plans: Plans, machine: Machine, stages: Stages) 
 
     def sharded(each: Array | float, stage: int) -> Array:
         dense = np.where(zero >= stage, plans.shard, 1)
-        expert = np.where(zero >= stage, expert_shard(plans), 1)
+        expert = np.where(zero >= stage, plans.expert_shard, 1)
         return each * (weights.dense / dense + weights.expert / expert)
 
     whole = zero >= 3

@@ -13,13 +13,11 @@ from .plan import Plan
 from .step import Step, launch_s, waiting_s
 
 
-def stage_layers(model: Transformer, plan: Plan, head_layers: float) -> list[int]:
-    """Layers of each stage; what does not divide goes to the first stages, and to none whose logits cost as much as that.
-
-    ``head_layers``: what the logits cost, in layers.
+def stage_layers(model: Transformer, plan: Plan) -> list[int]:
+    """Layers of each stage; what does not divide goes to the first stages, for the last has the logits.
 
     >>> from chipassay.scaling.models import load_model
-    >>> stage_layers(load_model("gpt2"), Plan(global_batch=8, pp=5), 1.0)
+    >>> stage_layers(load_model("gpt2"), Plan(global_batch=8, pp=5))
     [3, 3, 2, 2, 2]
     """
     least, more = divmod(model.layers, plan.pp)
@@ -34,7 +32,7 @@ def stages_of(model: Transformer, plan: Plan, step: Step, index: int = 0) -> Sta
 
     passes = step.passes
     layer, head, embedding = (np.array([one(part) for part in parts]) for parts in (passes.layer_s, passes.head_s, passes.embedding_s))
-    layers = np.array(stage_layers(model, plan, head.sum() / max(layer.sum(), 1e-30)), float)
+    layers = np.array(stage_layers(model, plan), float)
     rows = np.outer(layers, layer)
     rows[0] += embedding
     rows[-1] += head + model.mtp_depth * (head + layer)

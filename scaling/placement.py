@@ -75,8 +75,9 @@ def placements(plans: Plans, chips_per_node: int, pod_nodes: int = 0) -> dict[st
 
     ``tp``, ``cp``, ``dp``, ``pp``; ``dp_cp``: the ranks that hold the same weights; ``shard`` and ``replica``: what hybrid sharding
     makes of them (neighbours shard); ``ep``: the chips that one layer's experts are spread over, neighbours if ``ep`` stands before
-    ``dp`` in the order, ``expert_dp``: those that hold the same experts, ``expert_tp``: those that share each of them; ``embedding``:
-    first and last stage. Raises IllegalPlan for an order that is none.
+    ``dp`` in the order, ``expert_dp``: those that hold the same experts (``expert_shard`` and ``expert_replica``: what hybrid sharding
+    makes of them), ``expert_tp``: those that share each of them; ``embedding``: first and last stage. Raises IllegalPlan for an order
+    that is none.
     """
     if len(plans) < FEW:
         return _placements(plans, chips_per_node, pod_nodes)
@@ -111,11 +112,12 @@ def _placements(plans: Plans, chips_per_node: int, pod_nodes: int) -> dict[str, 
     tp_stride, tp = axes["tp"]
     expert_axes = {**axes, "tp": (tp_stride * plans.expert_tp, np.maximum(1, tp // plans.expert_tp))}
     experts = _joined(expert_axes, [name for name in dense if name != "pp"], dense)
-    expert_dp = np.maximum(1, expert_axes["tp"][1] * plans.cp * plans.dp // plans.ep)
     if names.index("ep") < names.index("dp"):
         ep_axes, expert_dp_axes = _split(experts, plans.ep)
     else:
-        expert_dp_axes, ep_axes = _split(experts, expert_dp)
+        expert_dp_axes, ep_axes = _split(experts, plans.expert_replicas)
+
+    expert_shard, expert_replica = _split(expert_dp_axes, plans.expert_shard)
 
     groups: dict[str, list[Axis]] = {
         **{name: [axes[name]] for name in dense},
@@ -124,6 +126,8 @@ def _placements(plans: Plans, chips_per_node: int, pod_nodes: int) -> dict[str, 
         "replica": replica,
         "ep": ep_axes,
         "expert_dp": expert_dp_axes,
+        "expert_shard": expert_shard,
+        "expert_replica": expert_replica,
         "expert_tp": [(tp_stride, plans.expert_tp)],
     }
     found = dict(zip(groups, _placed(list(groups.values()), plans.chips, chips_per_node, pod_nodes), strict=True))

@@ -90,6 +90,16 @@ class Plans:
         return self.dp * self.tp * self.pp * self.cp
 
     @property
+    def expert_replicas(self) -> Array:
+        """Ranks that hold the same routed experts."""
+        return np.maximum(1, self.dp * self.cp * self.tp // (self.ep * self.expert_tp))
+
+    @property
+    def expert_shard(self) -> Array:
+        """Ranks over which ZeRO shards a routed expert: those of a ``shard`` group, its TP ranks with it, that hold the same experts."""
+        return np.gcd(self.expert_replicas, np.maximum(1, self.tp * self.shard // (self.ep * self.expert_tp)))
+
+    @property
     def microbatches(self) -> Array:
         """Microbatches per replica and step."""
         return self.global_batch // (self.dp * self.microbatch)

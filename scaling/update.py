@@ -22,6 +22,8 @@ from .weights import fullest_stage, gradient_bytes, sharded
 
 OPTIMIZER_BYTES: Mapping[str, float] = {"adam": 34.0, "adam-bf16": 26.0, "adam-8bit": 22.0, "sgd": 26.0}
 """Bytes moved per weight: gradient 4 read twice (norm, update), moments and fp32 weights read and written, 16-bit weight written."""
+EXPERTS: Mapping[str, str] = {"dp_cp": "expert_dp", "shard": "expert_shard"}
+"""Group of ranks -> the group that does the same for routed experts."""
 
 
 def update_s(
@@ -87,7 +89,7 @@ def _traffic_s(
     def both(pattern: str, place: str, each: Any) -> Any:
         """Of the weights that all ranks hold, and of the experts that fewer do."""
         time_s = pieces * collective(pattern, place, each * dense / pieces)
-        return time_s + pieces * collective(pattern, "expert_dp", each * expert / pieces) if np.any(expert > 0) else time_s
+        return time_s + pieces * collective(pattern, EXPERTS[place], each * expert / pieces) if np.any(expert > 0) else time_s
 
     unsharded: Any = 0.0
     if np.any(zero == 0):
@@ -97,6 +99,7 @@ def _traffic_s(
     scatter_s, gather_s = both("reduce_scatter", "shard", bytes_each), both("all_gather", "shard", element)
     if np.any(plans.shard < plans.dp * plans.cp):
         scatter_s = scatter_s + pieces * collective("all_reduce", "replica", bytes_each * dense / plans.shard / pieces)
+        scatter_s = scatter_s + pieces * collective("all_reduce", "expert_replica", bytes_each * expert / plans.expert_shard / pieces)
     back_s, ahead_s = exposed_s(scatter_s, backward_s, share), exposed_s(gather_s, forward_s, share)
     # Gradients are scattered after the last microbatch (ZeRO-1) or after each (2); ZeRO-3 gathers the weights for each pass as well.
     often = np.where(zero >= 2, m, 1.0)

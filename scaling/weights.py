@@ -118,14 +118,9 @@ def fullest_stage(model: Transformer, plans: Plans) -> tuple[Array, Array]:
     return np.take_along_axis(weights.dense, fullest, 0)[0], np.take_along_axis(weights.expert, fullest, 0)[0]
 
 
-def expert_shard(plans: Plans) -> Array:
-    """Ranks over which ZeRO shards a routed expert: of the ``shard`` groups' TP ranks those that hold the same ones, and at least one."""
-    return np.maximum(1.0, plans.tp * plans.shard / (plans.ep * plans.expert_tp))
-
-
 def sharded(plans: Plans, dense: Array, expert: Array, stage: int) -> Array:
     """Weights of one rank, dense and expert ones, spread where the plan's ZeRO is at least of that stage."""
-    return np.where(plans.zero_stage >= stage, dense / plans.shard + expert / expert_shard(plans), dense + expert)
+    return np.where(plans.zero_stage >= stage, dense / plans.shard + expert / plans.expert_shard, dense + expert)
 
 
 def gradient_bytes(plans: Plans, machine: Machine) -> Array:

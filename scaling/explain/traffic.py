@@ -11,6 +11,7 @@ from ..activations import key_value_width
 from ..communication import collective_s
 from ..placement import Placement
 from ..text import seconds
+from ..update import EXPERTS
 from ..weights import fullest_stage, gradient_bytes
 from .case import Case
 from .term import Term, one, size_words, whole
@@ -166,7 +167,7 @@ def _data(case: Case, said: _Collectives) -> Iterator[Term]:
     def add(what: str, pattern: str, place: str, bytes_each: float, count: float) -> None:
         wanted.append((what, pattern, place, bytes_each * dense, count))
         if expert > 0:
-            wanted.append((f"{what} of experts", pattern, "expert_dp", bytes_each * expert, count))
+            wanted.append((f"{what} of experts", pattern, EXPERTS[place], bytes_each * expert, count))
 
     if zero == 0:
         add("gradients", "all_reduce", "dp_cp", each, 1)
@@ -174,6 +175,8 @@ def _data(case: Case, said: _Collectives) -> Iterator[Term]:
         add("gradients", "reduce_scatter", "shard", each, often)
         if one(case.plans.shard) < plan.dp * plan.cp:
             wanted.append(("gradients of replicas", "all_reduce", "replica", each * dense / one(case.plans.shard), often))
+            shard = one(case.plans.expert_shard)
+            wanted.append(("gradients of replicas of experts", "all_reduce", "expert_replica", each * expert / shard, often))
         add("weights", "all_gather", "shard", element, 2 * m if zero >= 3 else 1)
     terms = [
         said.term("data_parallel", what, pattern, place, size / pieces, count * pieces) for what, pattern, place, size, count in wanted

@@ -175,6 +175,17 @@ def test_whole_experts_of_a_tp_group_are_updated_by_all_ranks_that_hold_them() -
     assert held["optimizer"] == pytest.approx(12 * owned)
 
 
+def test_experts_that_a_sharding_group_holds_once_are_not_gathered_but_reduced_between_groups() -> None:
+    """Two groups of four shard; the experts are spread over the four: each rank of a group has other ones, whole, and one rank of the
+    other group has the same."""
+    model = MODELS["experts"]
+    experts = model.layers * 8 * 3 * 1024 * 512
+    rest = model.parameters - experts
+    parts = parts_of(model, plain(dp=8, ep=4, shard=4, zero_stage=3, gradient_bytes=2), toy_group(8))
+    sharded = 2 * link_s("all_gather", 2 * rest, 4) + link_s("reduce_scatter", 2 * rest, 4) + link_s("all_reduce", 2 * rest / 4, 2)
+    assert parts["data_parallel"] == pytest.approx(sharded + link_s("all_reduce", 2 * experts / 4, 2), rel=1e-6)
+
+
 def test_two_replicas_reduce_their_gradients_too() -> None:
     parts = parts_of(GPT, plain(dp=2, gradient_bytes=2), toy_group(2))
     assert parts["data_parallel"] == pytest.approx(link_s("all_reduce", 2 * WEIGHTS, 2), rel=1e-6)
