@@ -31,7 +31,9 @@ def test_a_search_over_two_kinds(benchmark, name):
 
 
 @pytest.mark.slow
-def test_a_search_over_three_kinds_and_4096_chips(benchmark):
+def test_a_search_over_three_kinds_and_4096_chips(benchmark, request):
+    if not request.config.getoption("benchmark_only"):
+        pytest.skip("takes a quarter of a minute: asked for by --benchmark-only")
     benchmark.group = "search over kinds of chips"
     cluster = "2048xa100-sxm-80gb+1024xh800-sxm-80gb+1024xv100-sxm2-32gb"
     answer = benchmark.pedantic(plan_mixed, ("gpt3-13b", cluster, 4096), rounds=1)
