@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ SETTINGS_NOT_FOUND = "NOT FOUND"
 class Run:
     """One measured training configuration. None and empty: the source does not say.
 
-    The field names are the columns of the table; a column that is absent counts as empty, one that is unknown is passed over.
+    The field names are the columns of the table; a column that is absent counts as empty, one that is unknown is passed over unless its
+    name is all but that of an absent one.
     """
 
     line: int
@@ -108,17 +110,28 @@ def _run(line: Line) -> Run:
     return Run(line=line.number, **values)
 
 
+def _refuse_misspelt(line: Line) -> None:
+    """A column that nobody reads is allowed; one that is nearly called as an absent one would leave open what the source says."""
+    absent = [name for name in COLUMNS if name not in line.cells]
+    for name in line.cells:
+        near = difflib.get_close_matches(name, absent, n=1, cutoff=0.85) if name not in COLUMNS else []
+        if near:
+            raise FileError(line.path, f"unknown column {name!r}", line=1, mend=f"did you mean {near[0]}?")
+
+
 def read_runs(path: Path = TRAINING_RUNS) -> tuple[Run, ...]:
     """The runs of a table, in its order.
 
-    Raises FileError, with line and column, for a column of REQUIRED that lacks, a cell that is no number where one belongs, an unknown
-    metric, or an id that stands twice.
+    Raises FileError, with line and column, for a column of REQUIRED that lacks, one that is misspelt, a cell that is no number where one
+    belongs, an unknown metric, or an id that stands twice.
 
     >>> len(read_runs()) > 2000
     True
     """
     runs: dict[str, Run] = {}
     for line in read_lines(path, REQUIRED):
+        if not runs:
+            _refuse_misspelt(line)
         run = _run(line)
         if run.id in runs:
             raise FileError(path, f"{run.id!r} stands in line {runs[run.id].line}, too", line=run.line, field="id", mend="rename one")

@@ -82,8 +82,14 @@ class Outcome:
 
 
 def dtype_of(run: Run) -> str | None:
-    """The dtype that the row's words mean; None: the best of the chip (``fp16/bf16`` counts as bf16, being no slower)."""
-    return next((dtype for pattern, dtype in DTYPES if re.search(pattern, run.dtype, re.IGNORECASE)), None)
+    """The dtype that the row's words mean; None where it has none: the best of the chip (``fp16/bf16`` counts as bf16, being no slower).
+
+    Raises Unusable for words that mean none.
+    """
+    found = next((dtype for pattern, dtype in DTYPES if re.search(pattern, run.dtype, re.IGNORECASE)), None)
+    if found is None and run.dtype:
+        raise Unusable(f"the dtype {run.dtype!r} is not known: {', '.join(dtype for _, dtype in DTYPES)} are")
+    return found
 
 
 _MACHINES: dict[tuple[int, int, bool, str | None], Machine] = {}

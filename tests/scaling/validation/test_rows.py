@@ -31,6 +31,14 @@ def test_a_table_without_a_needed_column_is_refused(tmp_path, missing) -> None:
         read_runs(write(tmp_path / "few.csv", row))
 
 
+def test_a_misspelt_column_is_refused_and_any_other_passed_over(tmp_path) -> None:
+    """Without it the microbatch would be searched over, though the source says it."""
+    row = {("microbach" if name == "microbatch" else name): cell for name, cell in GPT_22B.items()}
+    with pytest.raises(FileError, match=r"few.csv, line 1: unknown column 'microbach'; did you mean microbatch\?"):
+        read_runs(write(tmp_path / "few.csv", row))
+    assert read_runs(write(tmp_path / "more.csv", {**GPT_22B, "loss": "2.1", "read_by": "me"}))[0].microbatch == 4
+
+
 @pytest.mark.parametrize(
     ("cells", "words"),
     [

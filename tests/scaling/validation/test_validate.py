@@ -38,6 +38,7 @@ def test_a_run_that_says_everything_is_predicted_near_its_time(tmp_path) -> None
     ("cells", "reason"),
     [
         ({"chip": "Quantum 9000"}, "'Quantum 9000' is not known"),
+        ({"dtype": "bf61"}, "the dtype 'bf61' is not known: fp8, bf16, fp16, tf32, fp32 are"),
         ({"model_family": "ResNet-50", "measured_metric": "images_per_s_total"}, "not a transformer"),
         ({"tp": "5", "num_chips": "5"}, "no tp and pp divide 5 chips"),
     ],
