@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chipassay.scaling.errors import IllegalPlan
@@ -105,6 +105,20 @@ def test_experts_that_are_not_cut_by_tp_spread_over_the_tp_ranks_too(tp: int, dp
     found = place(plan, per_node)
     assert as_told(found["ep"]) == counted(neighbours, per_node)
     assert as_told(found["expert_dp"]) == counted(rest, per_node)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    tp=degrees, dp=st.sampled_from((8, 12, 24)), ep=st.sampled_from((1, 2, 4)), shard=st.sampled_from((4, 8)), per_node=st.integers(1, 12)
+)
+def test_hybrid_sharding_cuts_those_that_hold_the_same_experts(tp: int, dp: int, ep: int, shard: int, per_node: int) -> None:
+    """Of a sharding group shard / ep hold the same ones."""
+    assume(dp % shard == 0)
+    found = place(Plan(global_batch=dp, tp=tp, dp=dp, ep=ep, shard=shard, zero_stage=3), per_node)
+    _, alike = cut(groups_over(Plan(global_batch=dp, tp=tp, dp=dp), ("dp",)), ep)
+    inside, across = cut(alike, shard // ep)
+    assert as_told(found["expert_shard"]) == counted(inside, per_node)
+    assert as_told(found["expert_replica"]) == counted(across, per_node)
 
 
 def test_the_usual_layout_by_hand() -> None:
