@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from chipassay.results.evidence import Evidence
 
+from .text import seconds
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -20,6 +22,13 @@ class Constant:
     """Sources of published runs (as the ``source`` column begins) on which it was calibrated; empty: on none."""
     prior: float | None = None
     """What was taken before any run was looked at: where a fit begins that leaves a source out."""
+    is_time: bool = False
+    """In seconds; else a bare number."""
+
+    @property
+    def told(self) -> str:
+        """The value as it is shown."""
+        return seconds(self.value) if self.is_time else f"{self.value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ HOST_S_PER_KERNEL = Constant(
     Evidence("derived", "3.4 ms for a layer of eager Megatron-DeepSpeed, forward, recomputed and backward"),
     ("vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, single node",),
     prior=16e-6,
+    is_time=True,
 )
 HOST_KERNELS_PER_PASS = Constant(
     "host work around a pass",

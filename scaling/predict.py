@@ -138,11 +138,14 @@ def assumptions(plan: Plan) -> tuple[Input, ...]:
     used = [constants.STRAGGLER_SIGMA]
     if plan.host == "eager":
         used.append(constants.HOST_S_PER_KERNEL)
+    hidden = []
     if plan.dp * plan.cp > 1 and plan.overlap_dp:
-        used += [constants.DP_HIDDEN_SHARE, constants.OVERLAP_COST]
+        hidden.append(constants.DP_HIDDEN_SHARE)
     if plan.tp > 1 and plan.overlap_tp:
-        used.append(constants.TP_HIDDEN_SHARE)
-    return tuple(Input(constant.name, f"{constant.value:.3g}", constant.evidence) for constant in used)
+        hidden.append(constants.TP_HIDDEN_SHARE)
+    if hidden:
+        used += [*hidden, constants.OVERLAP_COST]
+    return tuple(Input(constant.name, constant.told, constant.evidence) for constant in used)
 
 
 def predict(

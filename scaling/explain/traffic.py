@@ -148,7 +148,7 @@ def _hidden(kind: str, exposed_s: float, terms: list[Term], share: constants.Con
         kind,
         f"hidden beside {beside}",
         f"-(1 - {cost.value:g}) x the smaller of {share.value:g} of the traffic and of the {beside}",
-        f"{seconds(exposed_s)} of {seconds(total_s)} stay exposed",
+        f"{seconds((total_s - exposed_s) / (1 - cost.value))} run beside the {beside}; {seconds(exposed_s)} of {seconds(total_s)} count",
         exposed_s - total_s,
         f"{share.evidence.level}: {share.evidence.source}; cost of overlap {cost.evidence.level}: {cost.evidence.source}",
     )

@@ -18,6 +18,7 @@ from chipassay.scaling.plan import ATTENTIONS, CONTEXT_PARALLELS, HOSTS, OFFLOAD
 from chipassay.scaling.plan_text import parse_plan
 from chipassay.scaling.predict import predict_ready
 from chipassay.scaling.ready import ready
+from chipassay.scaling.text import seconds
 from tests.scaling.toys import toy_link, toy_profile
 
 CASES = (
@@ -119,6 +120,7 @@ def test_what_overlap_hides_is_a_term_of_its_own_less_what_it_costs() -> None:
     found = toy_terms(Plan(global_batch=64, dp=8, host="graph"), 8)
     # All of the gradients' reduction but a tenth hides behind the long backward pass, and costs 0.13 of what it hides.
     assert found["hidden beside passes"].seconds == pytest.approx(-0.9 * 0.87 * found["gradients"].seconds)
+    assert f"{seconds(0.9 * found['gradients'].seconds)} run beside the passes" in found["hidden beside passes"].numbers
     assert "hidden beside passes" not in toy_terms(Plan(global_batch=64, dp=8, host="graph", overlap_dp=False), 8)
 
 

@@ -158,6 +158,8 @@ def test_constants_are_named_where_a_plan_uses_them_and_only_there() -> None:
     assert {"host time per kernel", "cost of overlap", "hidden share of overlapped TP traffic"} <= named[0]
     assert "host time per kernel" not in named[1]
     assert "cost of overlap" not in named[1]
+    assert "cost of overlap" in {entry.what for entry in assumptions(Plan(global_batch=8, tp=8, overlap_tp=True))}
+    assert next(entry.value for entry in assumptions(eager) if entry.what == "host time per kernel") == "50 us"
 
 
 def test_a_profile_of_one_catalogued_chip_takes_its_links_from_the_catalogue() -> None:
