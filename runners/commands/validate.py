@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chip", metavar="ID", help="only this chip: a catalogue id such as a100-sxm-80gb")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write every run with its prediction, interval, error and reason")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw predicted against measured (.png or .svg)")
+    parser.add_argument("--mixed", action="store_true", help="the shipped runs on clusters of several kinds of chips instead")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -36,6 +37,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from ..report.validation_picture import check_name, write_picture
     from ..validation.records import as_records, write_csv
 
+    if arguments.mixed:
+        return _mixed(arguments)
     if arguments.picture is not None:
         check_name(arguments.picture)  # a mistake in the name is told before the work is done
     runs = read_runs(arguments.runs or TRAINING_RUNS)
@@ -54,6 +57,30 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps(as_records(outcomes), allow_nan=False))
     else:
         _tell(outcomes)
+    return 0
+
+
+def _mixed(arguments: argparse.Namespace) -> int:
+    """The table of mixed clusters; it has its own columns."""
+    from chipassay.scaling.mixed.validate import validate_mixed
+
+    from ..say import say
+    from ..validation import mixed
+
+    for name in ("runs", "chip", "picture"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name} is for clusters of one kind of chip; leave it out, or leave out --mixed")
+    outcomes = list(validate_mixed())
+    if arguments.source is not None:
+        outcomes = [outcome for outcome in outcomes if arguments.source.lower() in outcome.run.source.lower()]
+        if not outcomes:
+            raise InputError(f"--source {arguments.source!r}: no source of the table of mixed clusters holds that text")
+    if arguments.out is not None:
+        mixed.write_csv(outcomes, arguments.out)
+    if arguments.json:
+        print(json.dumps([mixed.as_record(outcome) for outcome in outcomes], allow_nan=False))
+    else:
+        say(mixed.describe(outcomes))
     return 0
 
 

@@ -115,3 +115,23 @@ def test_the_command_needs_no_file_of_its_own_checkout(capsys, tmp_path, monkeyp
     shutil.copy(TRAINING_RUNS, copy)
     monkeypatch.chdir(tmp_path)
     assert run(capsys, "--runs", "runs.csv", "--source", "GPT-NeoX")[0] == 0
+
+
+def test_mixed_clusters_have_a_table_of_their_own(capsys, tmp_path) -> None:
+    out = tmp_path / "mixed.csv"
+    code, told, _ = run(capsys, "--mixed", "--source", "Sailor", "--out", out)
+    assert code == 0
+    assert "7 runs" in told
+    assert "inside the 80 % interval" in told
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scored"] for row in rows].count("yes") == 7
+    first = rows[0]
+    assert float(first["error"]) == pytest.approx(float(first["predicted"]) / float(first["measured"]) - 1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--chip", "t4-pcie-16gb"), ("--picture", "x.png"), ("--runs", "x.csv")])
+def test_what_mixed_clusters_do_not_have_is_refused(capsys, flag, value) -> None:
+    code, _, told = run(capsys, "--mixed", flag, value)
+    assert code == 2
+    assert f"{flag} is for clusters of one kind of chip" in told
