@@ -192,10 +192,10 @@ def launch_s(settings: Plan) -> float:
 
 def waiting_s(chip_s: Any, launches: Any, per_launch_s: float) -> Any:
     """How long the chip waits, in one pass of so many kernels, for the host that launches them."""
-    return _waiting(chip_s, per_launch_s * (launches + constants.HOST_KERNELS_PER_PASS.value))
+    return host_lag_s(chip_s, per_launch_s * (launches + constants.HOST_KERNELS_PER_PASS.value))
 
 
-def _waiting(chip_s: Any, host_s: Any) -> Any:
+def host_lag_s(chip_s: Any, host_s: Any) -> Any:
     """How long the chip waits for a host that works beside it.
 
     Neither the larger of the two nor their sum: large kernels give the host a lead, which small ones and each synchronisation use up.

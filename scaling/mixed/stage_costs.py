@@ -22,7 +22,7 @@ from ..plan import RECOMPUTES, Plan, Recompute
 from ..plans import Plans
 from ..sides import Side, sides
 from ..stages import Stages
-from ..step import _waiting as waiting_s
+from ..step import host_lag_s as waiting_s
 from ..update import OPTIMIZER_BYTES
 from ..weights import stage_weights
 from .kinds import Kind
