@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,8 +31,8 @@ LEAST_USED = 0.75
 """Of the chips that there are; plans that leave more of them idle are not looked for."""
 MIX_STEP = 1.05
 """From one number of a mix to the next: each is an optimisation of its own."""
-MOST_MIXED = 8192
-"""Chips of a mix beyond which it is not looked at."""
+MOST_CHIPS, MOST_MIXED = 2**20, 8192
+"""Chips of one kind and of a mix beyond which no number is looked at: ten times the largest clusters of today; what takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,10 @@ class Fleet:
 
     @cached_property
     def counts(self) -> list[int]:
-        """Numbers of chips worth trying, in whole nodes, ascending; of a mix at most MOST_MIXED, thinned out as they grow."""
+        """Numbers of chips worth trying, in whole nodes, ascending, up to MOST_CHIPS; of a mix to MOST_MIXED, thinned out as they grow."""
         if not self.side.mixed:
-            return legal_counts(self.model, self.side.kinds[0].group(self.side.unit_chips), self.batch, self.tolerance)
+            legal = legal_counts(self.model, self.side.kinds[0].group(self.side.unit_chips), self.batch, self.tolerance)
+            return legal[: bisect_right(legal, MOST_CHIPS)]
         unit = self.side.unit_chips
         return thinned(range(unit, MOST_MIXED + 1, unit), MIX_STEP)[:-1] or [unit]
 

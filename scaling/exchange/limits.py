@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .counts import roundest, smallest_reaching, thinned
-from .fleet import Estimate, Fleet, Run
+from .fleet import MOST_CHIPS, MOST_MIXED, Estimate, Fleet, Run
 
 LESS, BEHIND = 0.9, 5
 """Where so many numbers in a row reach less than this share of the best speed seen, more chips are taken to help no more."""
@@ -39,7 +39,7 @@ class Ceiling:
     """Of the reference's speed."""
     beyond: int | None
     """The smallest number of reference chips (in whole nodes) that is faster than that: from there on it is not possible at all. None: the
-    reference itself never gets there, or larger numbers of a mix were not looked at."""
+    reference itself never gets there, or larger numbers of the other were not looked at."""
     reason: str
     """What stops it, in one sentence."""
 
@@ -101,7 +101,7 @@ def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
 
 def _cut_off(fleet: Fleet, most: Estimate) -> bool:
     """Whether larger numbers were not looked at, though they may be faster."""
-    return fleet.side.mixed and 2 * most.chips > fleet.counts[-1]
+    return 2 * most.chips > (MOST_MIXED if fleet.side.mixed else MOST_CHIPS)
 
 
 def _reason(fleet: Fleet, most: Estimate) -> str:
@@ -110,7 +110,7 @@ def _reason(fleet: Fleet, most: Estimate) -> str:
     told = sorted((kind for kind in waits if waits[kind] >= MORE_SHARE), key=lambda kind: -waits[kind])[:2]
     shares = " and ".join(f"{waits[kind]:.0%} {WORDS[kind]}" for kind in told)
     if _cut_off(fleet, most):
-        return f"more than {fleet.counts[-1]:,} {name} were not looked at"
+        return f"more than {MOST_MIXED if fleet.side.mixed else MOST_CHIPS:,} {name} were not looked at"
     if most.chips == fleet.counts[-1]:
         return f"a batch of {fleet.batch:,} sequences cannot be cut over more than {most.chips:,} {name}"
     if not shares:

@@ -13,10 +13,13 @@ from ..models import Transformer, load_model
 from ..plan import Plan
 from ..search import BATCH_TOLERANCE, default_global_batch
 from ..what_if import Change
-from .fleet import Fleet
+from .fleet import MOST_CHIPS, Fleet
 from .record import Exchange, Same
 from .side import Side, side_of
 from .trade import Trade
+
+MOST_REFERENCE = MOST_CHIPS // 8
+"""Chips of a reference: the other side may need eight times as many."""
 
 
 def set_up(
@@ -42,6 +45,8 @@ def set_up(
     """
     if reference_count < 1:
         raise InputError(f"{reference_count} reference chips cannot be exchanged; give at least 1")
+    if reference_count > MOST_REFERENCE:
+        raise InputError(f"{reference_count:,} reference chips are more than any job has; give at most {MOST_REFERENCE:,}")
     transformer = load_model(model) if isinstance(model, str) else model
     made = tuple(changes)
     sides = [
