@@ -23,7 +23,7 @@ from chipassay.scaling.uncertainty import MODEL_SIGMA, Z80
 
 from .left_out import ALL, COLUMNS, LEFT_OUT_CSV, LeftOut, leave_one_source_out, words
 from .rows import read_runs
-from .validate import LOOSE_METRICS, Case, Outcome, case_of, forget_machines, outcome_of, validate
+from .validate import LOOSE_METRICS, Case, Outcome, case_of, outcome_of, validate
 
 MOST_OF_A_SOURCE = 30
 """Runs of one source that the fit looks at, evenly spaced: a median needs no thousand."""
@@ -59,13 +59,11 @@ def set_to(values: Mapping[str, float]) -> Iterator[None]:
             one, holders = before[name]
             for holder in holders:
                 setattr(holder, name, replace(one, value=value))
-        forget_machines()
         yield
     finally:
         for name, (one, holders) in before.items():
             for holder in holders:
                 setattr(holder, name, one)
-        forget_machines()
 
 
 def cases_by_source(names: Sequence[str]) -> dict[str, list[Case]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from chipassay.results.errors import ChipassayError
+from chipassay.scaling import constants
 from chipassay.scaling.cluster import Group
 from chipassay.scaling.machine import Machine
 from chipassay.scaling.models import Transformer
@@ -92,17 +93,12 @@ def dtype_of(run: Run) -> str | None:
     return found
 
 
-_MACHINES: dict[tuple[int, int, bool, str | None], Machine] = {}
-
-
-def forget_machines() -> None:
-    """Make machines again from now on: a constant of the model that is in them has changed."""
-    _MACHINES.clear()
+_MACHINES: dict[tuple[int, int, bool, str | None, float], Machine] = {}
 
 
 def machine_of(group: Group, dtype: str | None) -> Machine:
-    """The group's chip made ready; once for each chip, dtype and size of node."""
-    key = (id(group.profile), group.chips_per_node, group.count == 1, dtype)
+    """The group's chip made ready; once for each chip, dtype and size of node, and value of the constant that is in it."""
+    key = (id(group.profile), group.chips_per_node, group.count == 1, dtype, constants.FULL_CLOCK_W_PER_TFLOPS.value)
     if key not in _MACHINES:
         _MACHINES[key] = ready(group, dtype)
     return _MACHINES[key]
@@ -111,8 +107,6 @@ def machine_of(group: Group, dtype: str | None) -> Machine:
 @lru_cache(maxsize=1)
 def fitted_sources() -> tuple[str, ...]:
     """How the sources begin on which a constant of the model was calibrated."""
-    from chipassay.scaling import constants
-
     return tuple(sorted({source for constant in constants.CALIBRATED for source in constant.fitted_on}))
 
 
