@@ -41,6 +41,19 @@ def test_a_constant_that_nothing_tells_stays_where_it_was(monkeypatch: pytest.Mo
     assert fitted(monkeypatch, lambda values: 0.1, a=3.0) == {"a": 3.0}
 
 
+def test_a_constant_is_fitted_on_its_own_sources_and_stays_where_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sources that would have it at 3 and at 5."""
+
+    def loss(cases: Mapping[str, Any], values: Mapping[str, float]) -> float:
+        return sum(abs(math.log(values["a"] / best)) for best in cases.values())
+
+    monkeypatch.setattr(module, "loss", loss)
+    both: dict[str, Any] = {"one, table 1": 3.0, "two, table 1": 5.0}
+    only_two = {"a": ("two",)}
+    assert fit(both, {"a": 1.0}, only_two)["a"] == pytest.approx(5, rel=0.04)
+    assert fit({"one, table 1": both["one, table 1"]}, {"a": 1.0}, only_two) == {"a": 1.0}
+
+
 def test_a_share_stays_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitted(monkeypatch, lambda values: 1 / values["A_SHARE"], A_SHARE=0.9)["A_SHARE"] == module.LARGEST_SHARE
 
