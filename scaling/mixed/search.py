@@ -120,7 +120,48 @@ def plan_mixed(
     batch = global_batch or default_global_batch(transformer, cluster.count)
     kinds, notes = kinds_of(cluster, dtype)
     shared = replace(settings or Plan(global_batch=batch, sequence_parallel=True), global_batch=batch, zero_stage=1)
-    return _Search(transformer, kinds, shared, cluster.name, notes, every).answer()
+    answer = _Search(transformer, kinds, shared, cluster.name, notes, every).answer()
+    if every:
+        return answer
+    # Numbers that divide badly can be slower than fewer chips that divide well: those may stand idle.
+    for counts in sorted({tuple(round_down(kind.count) for kind in kinds) for round_down in (_power_of_two, _few_factors)}):
+        if counts != tuple(kind.count for kind in kinds):
+            fewer = tuple(replace(kind, group=kind.group.with_count(count)) for kind, count in zip(kinds, counts, strict=True))
+            answer = _the_faster(answer, _Search(transformer, fewer, shared, cluster.name, notes, every), kinds)
+    return answer
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << count.bit_length() - 1
+
+
+def _few_factors(count: int) -> int:
+    """The largest number up to ``count`` that is at most 7 times a power of two.
+
+    >>> _few_factors(50), _few_factors(40)
+    (48, 40)
+    """
+    return max(digits << power for power in range(count.bit_length()) for digits in range(1, 8) if digits << power <= count)
+
+
+def _the_faster(answer: MixedAnswer, search: _Search, kinds: tuple[Kind, ...]) -> MixedAnswer:
+    """The answer, or with the best of a search on fewer chips where that is faster."""
+    try:
+        other = search.answer()
+    except NoPlanFits:
+        return answer
+    better = other.all_kinds is not None and (answer.all_kinds is None or other.all_kinds.step_time_s < answer.all_kinds.step_time_s)
+    answer = replace(
+        answer,
+        all_kinds=other.all_kinds if better else answer.all_kinds,
+        tried=answer.tried + other.tried,
+        solved=answer.solved + other.solved,
+    )
+    if other.best.step_time_s >= answer.best.step_time_s:
+        return answer
+    used = " and ".join(f"{fewer.count} of {kind.count} {kind.name}" for fewer, kind in zip(search.kinds, kinds, strict=True))
+    note = f"at most {used} work: the others would make numbers that divide the work worse"
+    return replace(answer, best=other.best, bound_s=min(answer.bound_s, other.bound_s), notes=(*answer.notes, note))
 
 
 @dataclass(eq=False)

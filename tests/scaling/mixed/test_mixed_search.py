@@ -178,3 +178,9 @@ def test_kinds_that_nothing_joins_work_alone():
     answer = plan_mixed("gpt3-1.3b", parse_cluster("4xa100-sxm-80gb@none+4xv100-sxm2-32gb@none"), 64)
     assert answer.best.kinds == ("a100-sxm-80gb",)
     assert answer.all_kinds is None
+
+
+@pytest.mark.parametrize("counts", [(32, 40), (48, 50)])
+def test_numbers_that_divide_badly_are_never_slower_than_fewer_that_divide_well(counts):
+    fewer, more = (plan_mixed("gpt3-1.3b", f"{n}xa800-sxm-80gb+{n}xv100-sxm2-32gb", 128).best for n in counts)
+    assert more.tokens_per_s >= fewer.tokens_per_s * 0.999
