@@ -118,14 +118,15 @@ def sustained_share(power_w: float | None, rate_flops_per_s: float, rated_w: flo
     Dynamic power is f C V^2, and the voltage falls about as the clock does, so the clock that a power allows goes with its cube root
     (Mudge, "Power: a first-class architectural design constraint", IEEE Computer 34(4), 2001). Full clocks would take
     ``FULL_CLOCK_W_PER_TFLOPS`` of the board's power for each TFLOP/s that the kernel reaches. ``rated_w``: the board's power before it was
-    capped to ``power_w``; memory and leakage, STATIC_SHARE of it, take theirs first.
+    capped to ``power_w``; memory and leakage, STATIC_SHARE of it, take theirs first. A board of more power than its chip's others is a
+    larger one, not a capped one.
 
     >>> round(sustained_share(700.0, 776e12), 2), sustained_share(300.0, 103e12), sustained_share(None, 1e15)
     (0.8, 1.0, 1.0)
     """
     if power_w is None:
         return 1.0
-    rated = power_w if rated_w is None else rated_w
+    rated = power_w if rated_w is None else max(rated_w, power_w)
     left_w = max(LEAST_DYNAMIC_SHARE * rated, power_w - STATIC_SHARE * rated) / (1 - STATIC_SHARE)
     return min(1.0, (left_w / (FULL_CLOCK_W_PER_TFLOPS.value * rate_flops_per_s / 1e12)) ** (1 / 3))
 

@@ -168,6 +168,7 @@ def test_a_capped_board_pays_memory_and_leakage_first() -> None:
     assert STATIC_SHARE == 0.2
     assert sustained_share(600.0, rate, 1000.0) == pytest.approx(0.5)
     assert sustained_share(500.0, rate) == pytest.approx(0.5)
+    assert sustained_share(500.0, rate, 250.0) == pytest.approx(0.5)  # of more power than others: not capped
 
 
 def test_less_power_never_leaves_higher_clocks() -> None:
