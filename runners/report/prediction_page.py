@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chipassay.results.safe_text import printable
 from chipassay.results.units import short
-from chipassay.scaling.text import amount, ranked, seconds
+from chipassay.scaling.text import amount, fitting, ranked, seconds
 
 from ..profile_text import Table
 from . import facts
@@ -117,7 +117,7 @@ def _cards(answer: Answer) -> Iterator[Card]:
     yield Card("tokens per second", amount(p.tokens_per_s), f"80 %: {amount(low)} to {amount(high)}")
     if p.mfu is not None and p.mfu_causal is not None and p.hfu is not None:
         yield Card("MFU", f"{p.mfu:.1%}", f"attention counted causal {p.mfu_causal:.1%}; HFU {p.hfu:.1%}")
-    verdict = f"of {p.memory_limit_bytes / 1e9:.1f} GB: {'fits' if p.fits else 'does not fit'}, most of it {p.largest_memory}"
+    verdict = f"of {p.memory_limit_bytes / 1e9:.1f} GB: {fitting(p)}, most of it {p.largest_memory}"
     yield Card("memory per chip", f"{p.memory_total_bytes / 1e9:.1f} GB", verdict)
     if answer.cost is not None:
         cost = answer.cost
