@@ -53,8 +53,8 @@ ATTENTION_KERNELS: Mapping[str, AttentionKernel] = {
         0.31,
         Evidence(
             "derived",
-            "half of FlashAttention-2 (Dao 2023, arXiv 2307.08691, abstract: about twice as fast), whose 182 TFLOP/s on A100 are 1.17 of the "
-            "profile's and whose 294 on H100 are 0.62",
+            "half of FlashAttention-2 (Dao 2023, arXiv 2307.08691, abstract: about twice as fast), whose 182 TFLOP/s on A100 are 1.17 of "
+            "the profile's and whose 294 on H100 are 0.62",
         ),
     ),
 }
@@ -109,7 +109,7 @@ STRAGGLER_SIGMA = Constant(
     "standard deviation of the log speed of chips of one kind; every step waits for the slowest of them",
     Evidence(
         "derived",
-        "published runs of 8 to 3,072 A100 (0.012 to 0.020 fit alike); Sinha et al. 2022 (arXiv 2208.11035) measured chips of one cluster 8 % apart on average",
+        "published runs of 8 to 3,072 A100 (0.012 to 0.020 fit alike); Sinha et al. 2022 (arXiv 2208.11035) measured chips 8 % apart",
     ),
     ("Megatron-LM SC21", "Korthikanti et al. 2022", "vTrain (MICRO 2024, arXiv 2312.12391) measured validation data, multi-node"),
     prior=0.02,
