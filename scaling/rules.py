@@ -197,10 +197,10 @@ def _pipeline_rules(p: Plans, model: Transformer) -> Iterator[Rule]:
     )
     if schedule in ("1f1b", "interleaved"):
         yield (
-            (p.interleave == 1) | (model.layers % (p.pp * p.interleave) == 0),
+            (p.interleave == 1) | (p.interleave <= -(-model.layers // p.pp)),
             lambda plan: (
-                f"{model.layers} layers do not divide into pp {plan.pp} x interleave {plan.interleave} parts; the nearest interleave is "
-                f"{nearest(plan.interleave, divisors(model.layers // plan.pp)) if model.layers % plan.pp == 0 else 1}"
+                f"interleave {plan.interleave} is more than the {-(-model.layers // plan.pp)} layers of a stage; the nearest is "
+                f"{-(-model.layers // plan.pp)}"
             ),
             IllegalPlan,
         )

@@ -44,7 +44,7 @@ def candidate_stages(model: Transformer, plans: Plans) -> Stages:
     most = -(-model.layers // p)
     short = most * p - model.layers
     layers = most - ((index == p - 1) & (short >= 1)) - ((index == 0) & (p > 1) & (short >= 2))
-    chunk = layers // plans.interleave
+    chunk = most // plans.interleave
     before = index * np.where(plans.interleave > 1, chunk, most) - ((index > 0) & (short >= 2))
     expert = expert_layers(model, before, layers, chunk)
     both_ends = (plans.settings.schedule == "dualpipe") & (p > 1)

@@ -45,6 +45,8 @@ def allowed(plan: Plan, model: Transformer = DENSE, chips: int | None = None) ->
         (Plan(global_batch=1536, tp=8, pp=16, dp=8, interleave=3), load_model("gpt3-175b"), 1024),
         # Llama 3 (arXiv 2407.21783), Table 4: context parallelism over 16 chips at a length of 131,072; ZeRO-1 in the place of its FSDP
         (Plan(global_batch=16, tp=8, cp=16, pp=16, dp=8, zero_stage=1), replace(load_model("llama3-405b"), seq_len=131072), 16384),
+        # Llama 3 again, as its 126 layers lie: eight parts of one layer or none on each of 16 stages
+        (Plan(global_batch=2048, tp=8, pp=16, dp=128, interleave=8, zero_stage=2), load_model("llama3-405b"), 16384),
         # DeepSeek-V3 (arXiv 2412.19437), section 3.2: 16-way pipeline (DualPipe), 64-way experts, ZeRO-1, 2,048 chips
         (Plan(global_batch=15360, pp=16, dp=128, ep=64, zero_stage=1, schedule="dualpipe"), DEEPSEEK, 2048),
         # torchtitan: FSDP within the node, replicas beyond
@@ -69,8 +71,8 @@ REFUSED: list[tuple[dict[str, Any], Transformer, str, dict[str, Any]]] = [
     ({"dp": 4, "microbatch": 3}, DENSE, "dp 4 x microbatch 3; the nearest that does is 60", {"global_batch": 60}),
     ({"pp": 33}, DENSE, "pp 33 is more than the 32 layers of llama3-8b; give at most 32", {"pp": 32}),
     ({"interleave": 2}, DENSE, "interleave 2 needs a pipeline", {"interleave": 1}),
-    ({"pp": 4, "interleave": 3}, DENSE, "do not divide into pp 4 x interleave 3 parts; the nearest interleave is 4", {"interleave": 4}),
-    ({"pp": 3, "interleave": 2}, DENSE, "the nearest interleave is 1", {"interleave": 1}),
+    ({"pp": 4, "interleave": 9}, DENSE, "interleave 9 is more than the 8 layers of a stage; the nearest is 8", {"interleave": 8}),
+    ({"pp": 3, "interleave": 12, "global_batch": 63}, DENSE, "interleave 12 is more than the 11 layers of a stage; the nearest is 11", {"interleave": 11}),
     ({"pp": 4, "interleave": 2, "global_batch": 6}, DENSE, "multiple of pp 4; the nearest global batch is 8", {"global_batch": 8}),
     ({"pp": 4, "interleave": 2, "schedule": "zero-bubble"}, DENSE, "with an interleave of 2 is not modelled", {"interleave": 1}),
     ({"pp": 4, "schedule": "interleaved"}, DENSE, "interleaved with an interleave of 1", {"interleave": 2}),
@@ -174,12 +176,12 @@ def test_what_may_run_is_cut_into_whole_parts(row: dict[str, Any], model: Transf
         plan.global_batch / plan.dp / plan.microbatch,
         model.seq_len / plan.cp / (2 if model.causal and plan.cp > 1 else 1),
         model.seq_len / plan.cp / (plan.tp if plan.sequence_parallel else 1),
-        model.layers / plan.pp / plan.interleave if plan.interleave > 1 else 1.0,
         plan.global_batch / plan.dp / plan.microbatch / plan.pp if plan.interleave > 1 else 1.0,
         (model.experts.count if model.experts else 1) / plan.ep,
         plan.dp * plan.cp / plan.ep,
     ]
     expected = all(value == int(value) for value in whole) and plan.pp <= model.layers and (plan.interleave == 1 or plan.pp > 1)
+    expected &= plan.interleave == 1 or plan.interleave <= -(-model.layers // plan.pp)  # no stage holds a part of no layer
     if model.ffn_hidden % plan.tp == 0 and (model.latent or model.kv_heads % plan.tp == 0 or plan.tp % model.kv_heads == 0):
         assert allowed(plan, model) == expected
 
