@@ -254,7 +254,7 @@ def test_a_slower_network_never_helps() -> None:
         (Plan(global_batch=64, tp=3, dp=1), "tp 3 does not divide the 32 .*nearest"),
         (Plan(global_batch=64, dp=7), "64 does not divide into dp 7.*nearest"),
         (Plan(global_batch=64, pp=33), "pp 33 is more than the 32 layers.*at most 32"),
-        (Plan(global_batch=64, pp=4, interleave=3), "do not divide into pp 4 x interleave 3.*nearest"),
+        (Plan(global_batch=64, pp=4, interleave=9), "interleave 9 is more than the . layers of a stage; the nearest"),
         (Plan(global_batch=6, pp=4, interleave=2), "multiple of pp 4.*nearest"),
         (Plan(global_batch=64, interleave=2), "interleave 2 needs a pipeline; give"),
         (Plan(global_batch=64, dp=2, zero_stage=4), "zero_stage is 4; give 0, 1, 2 or 3"),
