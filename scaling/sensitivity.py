@@ -99,8 +99,8 @@ def sensitivity(
     Raises what the prediction raises, and InputError for a change that is none.
 
     >>> found = sensitivity("llama3-8b", "8xh100-sxm-80gb", Plan(global_batch=64, dp=8, zero_stage=3, recompute="full"))
-    >>> found.influences[0].name, round(sum(abs(one.step_elasticity) for one in found.influences), 2)
-    ('matrix products', 1.0)
+    >>> found.influences[0].name
+    'matrix products'
     """
     if not 0 < change < 1:
         raise InputError(f"change is {change:g}; give a share above 0 and below 1, such as 0.1")
