@@ -19,6 +19,8 @@ from .machine import SHARED_MEMORY_TRANSPORTS, Input
 GROUP = re.compile(r"(?P<count>\d+)x(?P<chip>[^@+]+)(?:@(?P<fabric>[^@+]+))?")
 ASSUMED_FABRIC = "eth100x1"
 ASSUMED_CHIPS_PER_NODE = 8
+MOST_CHIPS = 2**20
+"""Of one kind in a cluster that is asked for; the search over more would go on for hours."""
 
 
 @dataclass(frozen=True)
@@ -151,5 +153,7 @@ def parse_cluster(text: str, profiles: Mapping[str, Profile] | None = None) -> C
             raise InputError(
                 f"cluster {part.strip()!r} cannot be read; write COUNTxCHIP or COUNTxCHIP@FABRIC, as in 64xh100-sxm-80gb@ndr400x8"
             )
+        if float(match["count"]) > MOST_CHIPS:
+            raise InputError(f"cluster {part.strip()!r} is larger than any there is; give at most {MOST_CHIPS:,} chips of a kind")
         groups.append(make_group(int(match["count"]), resolve_profile(match["chip"].strip(), profiles), match["fabric"]))
     return Cluster(tuple(groups))

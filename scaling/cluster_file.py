@@ -29,7 +29,7 @@ from chipassay.results.evidence import Evidence
 from chipassay.results.fabrics import Fabric, fabric_kinds, find_fabric, make_fabric
 from chipassay.results.profile import Profile
 
-from .cluster import Cluster, Group, default_fabric, make_group, resolve_profile
+from .cluster import MOST_CHIPS, Cluster, Group, default_fabric, make_group, resolve_profile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +51,7 @@ class Field:
 
 FIELDS: Mapping[str, Field] = {
     "chip": Field(str, '"h100-sxm-80gb"'),
-    "count": Field(int, "64", least=1),
+    "count": Field(int, "64", least=1, most=MOST_CHIPS),
     "chips_per_node": Field(int, "8", least=1),
     "fabric": Field(str, '"ndr400x8"'),
     "nic_gbit_per_s": Field(float, "400", above=True),
@@ -119,7 +119,7 @@ def _check(path: Path, name: str, value: Any) -> None:
     if value < field.least or (field.above and value == field.least):
         raise FileError(path, f"{name} is {value!r}", mend=f"give {'more than' if field.above else 'at least'} {field.least:g}")
     if value > field.most:
-        raise FileError(path, f"{name} is {value!r}", mend=f"give at most {field.most:g}")
+        raise FileError(path, f"{name} is {value!r}", mend=f"give at most {field.most:.12g}")
 
 
 def _profile(path: Path, chip: str, profiles: Mapping[str, Profile] | None) -> Profile:

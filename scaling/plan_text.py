@@ -16,6 +16,8 @@ SHORT = {
 """The field's usual abbreviations."""
 FLAGS = tuple(field.name for field in fields(Plan) if field.type == "bool")
 WORDS = ("dtype", "order")
+MOST = 10**9
+"""Products of two such numbers are still whole numbers of 64 bits."""
 
 
 def parse_plan(text: str, global_batch: int) -> Plan:
@@ -73,6 +75,8 @@ def _value(name: str, text: str) -> Any:
             return float(text)
         except ValueError:
             raise InputError(f"plan field {name}: {text!r} is not a share such as 0.5") from None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise InputError(f"plan field {name}: {text!r} is not a whole number of 0 or more")
+    if float(text) > MOST:
+        raise InputError(f"plan field {name}: {text} is more than any plan has; write at most {MOST:,}")
     return int(text)

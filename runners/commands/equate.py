@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HELP = "how many of one chip replace another"
 
 REFERENCE = re.compile(r"(\d+)x([^@]+)(?:@(.+))?")
+MOST_BATCH = 2**20
+"""Sequences: every number of chips that divides one is looked at."""
 SAMES = ("time", "cost", "rent", "power", "energy")
 FORMATS = ("table", "markdown", "csv", "json")
 
@@ -104,7 +106,7 @@ def _question(arguments: argparse.Namespace) -> Question:
         raise InputError(f"{arguments.reference!r} is not COUNTxCHIP[@FABRIC]; write for example 100xh100-sxm-80gb")
     if "+" in match[2]:
         raise InputError(f"{arguments.reference!r}: the reference is one kind of chip; put the mix into --in")
-    batch, tokens = whole("--batch", arguments.batch, "512"), number("--tokens", arguments.tokens, "300e9")
+    batch, tokens = whole("--batch", arguments.batch, "512", most=MOST_BATCH), number("--tokens", arguments.tokens, "300e9")
     if arguments.as_of is not None:
         check_date(arguments.as_of)
     changes = parse_changes(arguments.link)

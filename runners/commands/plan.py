@@ -28,6 +28,8 @@ HELP = "the best plans for a model on a cluster, and why the others lost"
 FORMATS = ("table", "markdown", "csv")
 OBJECTIVES = ("time", "cost", "energy", "chips")
 FRONTS = ("cost", "chips", "memory")
+MOST_MIXED_BATCH = 2**16
+"""Sequences: the time and memory that it takes to share them out over several kinds of chips grow with their number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,7 +199,8 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
 
     from ..planning.mixed import told
 
-    answer = plan_mixed(model, cluster, whole("--batch", arguments.batch, "512"), dtype=arguments.dtype, every=arguments.every)
+    batch = whole("--batch", arguments.batch, "512", most=MOST_MIXED_BATCH)
+    answer = plan_mixed(model, cluster, batch, dtype=arguments.dtype, every=arguments.every)
     if arguments.json:
         print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
     else:

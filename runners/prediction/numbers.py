@@ -6,6 +6,9 @@ import math
 
 from chipassay.results.errors import InputError
 
+MOST = 10**9
+"""Products of two such numbers are still whole numbers of 64 bits."""
+
 
 def number(flag: str, text: str | None, example: str, *, least: float | None = None) -> float | None:
     """The number of a flag: above 0, or at least ``least``; None where the flag was not given.
@@ -24,8 +27,8 @@ def number(flag: str, text: str | None, example: str, *, least: float | None = N
     return value
 
 
-def whole(flag: str, text: str | None, example: str) -> int | None:
-    """The whole number above 0 of a flag; None where it was not given.
+def whole(flag: str, text: str | None, example: str, *, most: int = MOST) -> int | None:
+    """The whole number above 0 and up to ``most`` of a flag; None where it was not given.
 
     >>> whole("--batch", "2048", "512")
     2048
@@ -33,6 +36,8 @@ def whole(flag: str, text: str | None, example: str) -> int | None:
     value = number(flag, text, example)
     if value is not None and not value.is_integer():
         raise InputError(f"{flag} {text}: give a whole number, for example {example}")
+    if value is not None and value > most:
+        raise InputError(f"{flag} {text}: give at most {most:,}, for example {example}")
     return None if value is None else int(value)
 
 

@@ -153,6 +153,7 @@ def test_of_several_pairs_one_without_an_answer_says_why_and_the_others_stand(ca
         (("0xh100-sxm-80gb", "--in", "h800-sxm-80gb", "--model", "gpt2"), "give at least 1"),
         (("1000000xh100-sxm-80gb", "--in", "h800-sxm-80gb", "--model", "gpt2"), "give at most 131,072"),
         ((*ASKED, "--batch", "12.5"), "give a whole number"),
+        ((*ASKED, "--batch", "1e20"), "--batch 1e20: give at most 1,048,576"),
         ((*ASKED, "--tokens", "many"), "--tokens 'many' is not a number"),
         ((*ASKED, "--as-of", "May"), "such as 2023-05"),
         ((*ASKED, "--link", "a800-sxm-80gb.nics=4"), "unknown chip of this cluster 'a800-sxm-80gb'"),

@@ -157,3 +157,9 @@ def test_what_several_kinds_cannot_be_asked_is_refused(capsys, flag) -> None:
     code, _, err = run(capsys, "--model", "gpt3-1.3b", "--cluster", "8xa100-sxm-80gb+8xv100-sxm2-32gb", *flag)
     assert code == 2
     assert "several kinds of chips" in err
+
+
+def test_a_batch_too_large_to_share_out_over_several_kinds_is_refused(capsys) -> None:
+    code, _, err = run(capsys, "--model", "gpt3-1.3b", "--cluster", "8xa100-sxm-80gb+8xv100-sxm2-32gb", "--batch", "65537")
+    assert code == 2
+    assert "--batch 65537: give at most 65,536, for example 512" in err

@@ -174,6 +174,10 @@ def test_a_plan_that_does_not_fit_is_told_the_nearest_that_does_and_ends_with_1(
     [
         (("--batch", "-4"), "--batch -4: give a number above 0, for example 512"),
         (("--batch", "0.5"), "--batch 0.5: give a whole number"),
+        (("--batch", "1e22"), "--batch 1e22: give at most 1,000,000,000"),
+        (("--seq-len", "1e20"), "--seq-len 1e20: give at most 1,000,000,000"),
+        (("--plan", "tp=99999999999999999999"), "plan field tp: 99999999999999999999 is more than any plan has"),
+        (("--cluster", "9999999999999999999999xh100-sxm-80gb"), "is larger than any there is; give at most 1,048,576"),
         (("--batch", "many"), "--batch 'many' is not a number"),
         (("--tokens", "nan"), "--tokens nan: give a number above 0"),
         (("--price", "h100-sxm-80gb=-2"), "a price must be above 0"),

@@ -113,3 +113,12 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_an_oversubscription_that_cannot_be_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="at least 1"):
         find_fabric(name)
+
+
+def test_a_cluster_larger_than_any_is_refused_before_it_is_searched(tmp_path: Path) -> None:
+    assert parse_cluster("1048576xh100-sxm-80gb").count == 2**20
+    for count in ("1048577", "9" * 22, "9" * 5000):
+        with pytest.raises(InputError, match="larger than any there is; give at most 1,048,576 chips of a kind"):
+            parse_cluster(f"8xa100-sxm-80gb+{count}xh100-sxm-80gb")
+    with pytest.raises(FileError, match="count is 1048577; give at most 1048576"):
+        read(tmp_path, BASE.replace("1024", "1048577"))

@@ -30,6 +30,8 @@ def test_every_field_can_be_written(field: Field[Any]) -> None:
         ("recompute_share=half", "plan field recompute_share: 'half' is not a share such as 0.5"),
         ("cp=two", "plan field cp: 'two' is not a whole number of 0 or more"),
         ("tp=-8", "plan field tp: '-8' is not a whole number of 0 or more"),
+        ("tp=²", "plan field tp: '²' is not a whole number of 0 or more"),
+        ("tp=" + "9" * 20, "plan field tp: 99999999999999999999 is more than any plan has; write at most 1,000,000,000"),
         ("tp=8,dp=2,tp=4", "plan 'tp=8,dp=2,tp=4': tp is given twice; leave one of them out"),
         ("mbs=2,microbatch=4", "microbatch is given twice"),
     ],
