@@ -32,6 +32,7 @@ from chipassay.scaling.plan_text import parse_plan
 from chipassay.scaling.stand_ins import TRAINING_DTYPES
 from chipassay.scaling.what_if import Change, apply, check_used, parse_changes
 
+from ..prediction.numbers import MOST
 from .case import BEST, Case, Offer, key_of, model_version
 
 if sys.version_info >= (3, 11):
@@ -120,6 +121,8 @@ def _values(path: Path, name: str, value: Any) -> list[Any]:
             raise FileError(path, f"{name} holds {one!r}, which is no number above 0", mend=mend)
         elif axis.kind is int and not isinstance(one, int):
             raise FileError(path, f"{name} holds {one!r}, which is no whole number", mend=mend)
+        elif axis.kind is int and one > MOST:
+            raise FileError(path, f"{name} holds {one!r}, and may hold at most {MOST:,}", mend=mend)
     return [float(one) for one in values] if axis.kind is float else values
 
 

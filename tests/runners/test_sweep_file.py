@@ -119,6 +119,7 @@ def test_every_example_of_a_field_can_be_read(tmp_path: Path) -> None:
         ('cluster = "8xh100-sxm-80gb"', r"model is missing; add it, such as model = \[\"llama3-8b\"\]"),
         (SMALL + "modle = 3", "unknown field 'modle'; did you mean model"),
         (SMALL + "batch = 2.5", "batch holds 2.5, which is no whole number"),
+        (SMALL + "batch = [99999999999999999999]", "batch holds 99999999999999999999, and may hold at most 1,000,000,000"),
         (SMALL + "batch = [true]", "batch holds True, which is no number above 0"),
         (SMALL + "batch = []", "batch is an empty list"),
         (SMALL + "tokens = -1", "no number above 0"),
