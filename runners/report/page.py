@@ -25,6 +25,8 @@ from .versus import Versus, versus
 from .visible import visible
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from chipassay.results.compare.comparison import Comparison
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -54,6 +56,27 @@ def write_report(
         raise FileError(path, f"cannot be written ({error.strerror})", mend="give a path in a folder that exists") from error
 
 
+def page_environment() -> Environment:
+    """The templates of all pages: escaped, and strict about what is missing. Raises ChipassayError where jinja2 is."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise missing_library("jinja2") from error
+
+    def final(value: object) -> object:
+        # Names that a machine or another tool reports; Markup is of this room's own making.
+        return visible(value) if type(value) is str else value
+
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=final,
+    )
+
+
 def render(
     rows: Sequence[Row],
     profile: Profile | None,
@@ -63,24 +86,9 @@ def render(
     verdict: Verdict | None = None,
 ) -> str:
     """The report as text: the same input gives the same text."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise missing_library("jinja2") from error
+    environment = page_environment()
+    from markupsafe import Markup
 
-    def final(value: object) -> object:
-        # Names that a machine or another tool reports; Markup is of this room's own making.
-        return visible(value) if type(value) is str else value
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=final,
-    )
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8").strip()
     code = script()
     shown: list[Versus] = [versus(comparison, number) for number, comparison in enumerate(comparisons, 1)]

@@ -13,8 +13,7 @@ from chipassay.scaling.text import amount, fitting, ranked, seconds
 
 from ..profile_text import Table
 from . import facts
-from .draw import missing_library
-from .page import TEMPLATES
+from .page import TEMPLATES, page_environment
 from .style import FAINT, INK
 from .svg import inline
 from .visible import visible
@@ -71,19 +70,9 @@ class LedTable(Table):
 
 def page_text(answer: Answer, timeline: Timeline) -> str:
     """The page. Raises ChipassayError where a library is missing; the same answer gives the same text."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise missing_library("jinja2") from error
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = page_environment()
+    from markupsafe import Markup
+
     p = answer.prediction
     inputs = [*p.inputs, *(answer.goodput.inputs if answer.goodput else ()), *(answer.energy.inputs if answer.energy else ())]
     return environment.get_template("prediction.html.j2").render(

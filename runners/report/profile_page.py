@@ -17,7 +17,7 @@ from ..profile_text import Table
 from ..profile_words import closing, coverage_words, date_of, diff_tables, held_out_table, show_tables
 from . import facts
 from .draw import STYLE, fill, missing_library
-from .page import TEMPLATES
+from .page import TEMPLATES, page_environment
 from .pictures import Key, Picture, legend, picture
 from .plot import Axis, Plot
 from .profile_bars import bars
@@ -149,19 +149,9 @@ def _page(
     notes: Sequence[tuple[str, Sequence[str]]],
     wide: Picture | None = None,
 ) -> str:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise missing_library("jinja2") from error
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = page_environment()
+    from markupsafe import Markup
+
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8").strip())
     return environment.get_template("profile.html.j2").render(
         title=title,

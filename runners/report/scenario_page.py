@@ -13,10 +13,8 @@ from ..scenario.answer import headline
 from ..scenario.records import Answer, Scenario
 from ..scenario.words import depends, head, table_of
 from . import facts
-from .draw import missing_library
-from .page import TEMPLATES
+from .page import TEMPLATES, page_environment
 from .prediction_page import _svg
-from .visible import visible
 
 MARKS = {"supported": "supported", "not supported": "not", "depends": "depends", "answered": "supported"}
 RULE = (
@@ -44,19 +42,9 @@ class Told:
 
 def page_text(scenario: Scenario, answers: Sequence[Answer]) -> str:
     """The page. Raises ChipassayError where a library is missing; the same answers give the same text."""
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise missing_library("jinja2") from error
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = page_environment()
+    from markupsafe import Markup
+
     return environment.get_template("scenario.html.j2").render(
         title=scenario.title,
         summary=" ".join(head(scenario)[1:]),
