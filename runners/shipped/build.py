@@ -13,7 +13,7 @@ from chipassay.results.published import profile_from_catalogue
 from ..normalise import profile_of
 from .attentions import attentions_of
 from .links import links_of
-from .own_rows import own_rows
+from .own_rows import own_rows, own_sustained_power
 from .products import Corrections, products_of
 from .recipes import RECIPES, Recipe
 from .relatives import memory_op_by_rule
@@ -58,7 +58,7 @@ def build(recipe: Recipe, parent: Callable[[str], Profile], gap: Callable[[], Co
             memory_ops=own.memory_ops,
             launch_s=own.launch_s,
             host_link_bytes_per_s=own.host_link_bytes_per_s,
-            sustained_power_w=own.sustained_power_w,
+            sustained_power_w=own.sustained_power_w or own_sustained_power(recipe.chip_id),
             memory=own.memory or base.memory,
             memory_bytes=own.memory_bytes or base.memory_bytes,
             loads=own.loads,
