@@ -14,6 +14,7 @@ from chipassay.results.schema import Row
 from chipassay.results.shape_models.product import ProductModel, Tile
 from chipassay.runners.normalise import choose, normalise, profile_of
 from chipassay.runners.normalise_attention import appends, attention_rows
+from chipassay.runners.normalise_facts import sustained_power
 from chipassay.runners.normalise_memory import memory_op_rows, memory_ops
 from chipassay.runners.normalise_products import product_rows, shapes_of
 from chipassay.runners.normalise_rows import fit_evidence
@@ -275,3 +276,9 @@ def test_small_copies_say_nothing_of_the_host_link():
 
 def test_evidence_of_own_rows_says_nothing_of_what_other_tools_leave_open():
     assert "not told" not in fit_evidence([product(1, 1, 1, 1.0)]).source
+
+
+def test_the_power_of_a_case_is_that_of_its_fastest_kernel() -> None:
+    slow = product(8192, 8192, 8192, 9e-3, kernel="a.slow", sustained_power_w=500.0)
+    fast = product(8192, 8192, 8192, 1.5e-3, kernel="z.fast", sustained_power_w=690.0)
+    assert {name: found.value for name, found in sustained_power([slow, fast]).items()} == {"matmul bf16": 690.0}
