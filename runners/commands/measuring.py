@@ -88,7 +88,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, budget_s: float | None) -
     """The arguments that say what to measure."""
     parser.add_argument(
         "--suite",
-        help="quick, standard, full, collectives, siblings, sustained, check, shapes, a .toml (default: quick; under a launcher: collectives)",
+        help="quick, standard, full, collectives, siblings, sustained, check, shapes, or a .toml "
+        "(default: quick; under a launcher: collectives)",
     )
     parser.add_argument("--only", type=names, default=(), metavar="OP,...", help="only these operations: matmul, attention, copy, ...")
     parser.add_argument("--backend", type=names, default=(), metavar="NAME,...", help="only these backends: torch, triton, cupy, numpy")
