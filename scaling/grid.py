@@ -93,8 +93,9 @@ def grid(
     rows = _times(rows, microbatch=_all_divisors(replica) if full else MICROBATCHES)
     rows = _where(rows, rows["global_batch"] % (rows["dp"] * rows["microbatch"]) == 0)
     if shared.schedule in ("1f1b", "interleaved"):
-        rows = _times(rows, interleave=divisors(model.layers) if full or wide else INTERLEAVES)
-        rows = _where(rows, (rows["interleave"] == 1) | (model.layers % (rows["pp"] * rows["interleave"]) == 0))
+        rows = _times(rows, interleave=_interleaves(model.layers, rows["pp"]) if full or wide else INTERLEAVES)
+        most = -(-model.layers // rows["pp"])  # an uneven cut too: parts of one length, the first and last of the model shorter
+        rows = _where(rows, (rows["interleave"] == 1) | ((rows["pp"] > 1) & (most % rows["interleave"] == 0)))
     if model.experts is not None:
         rows = _times(rows, ep=divisors(model.experts.count), expert_tp=(0, *tensor_degrees(model)) if full else (0, 1))
         rows = _where(rows, (rows["dp"] * rows["cp"] % rows["ep"] == 0) & (rows["expert_tp"] < rows["tp"]))
@@ -166,6 +167,11 @@ def _sharded(rows: Rows, chips_per_node: int, shared: Plan, full: bool, wide: bo
 
 def _powers_of_two(most: int) -> tuple[int, ...]:
     return tuple(2**i for i in range(most.bit_length()))
+
+
+def _interleaves(layers: int, pp: Array) -> tuple[int, ...]:
+    """Numbers of parts into which the fullest stage of one of these pipelines can be cut."""
+    return _all_divisors(-(-layers // pp))
 
 
 def _all_divisors(numbers: Array) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from .plan import Plan
 from .plans import Array, Plans
 from .predict import Prediction, predict_ready, single_group
 from .ready import ready
+from .spare import SPARE_SHARE, usable_bytes
 from .step import step
 
 BATCH_TOLERANCE = 0.05
@@ -57,6 +58,8 @@ class Priced:
     """Of the fullest chip."""
     step_time_s: Array
     """Infinite where the plan does not fit."""
+    spare: float = SPARE_SHARE
+    """Share of the memory that a plan must leave free to count as fitting."""
 
     @property
     def fitting(self) -> int:
@@ -75,14 +78,16 @@ def default_global_batch(model: Transformer, chips: int = 1) -> int:
     return max(sequences, 2 ** math.ceil(math.log2(chips)))
 
 
-def price(model: Transformer, plans: Plans, machine: Machine, group: Group) -> Priced:
-    """Memory of all plans, and the step time of those that fit, in chunks over the machine's cores (NumPy lets them run together)."""
+def price(model: Transformer, plans: Plans, machine: Machine, group: Group, spare: float = SPARE_SHARE) -> Priced:
+    """Memory of all plans, and the step time of those that fit and leave a share ``spare`` of the memory free, in chunks over the machine's
+    cores (NumPy lets them run together)."""
+    usable = usable_bytes(machine.memory_bytes, spare)
     chunks = [plans.take(slice(start, start + CHUNK)) for start in range(0, len(plans), CHUNK)]
 
     def of(chunk: Plans) -> tuple[Array, Array]:
         needed = np.sum(list(memory_by_kind(model, chunk, machine).values()), axis=0)
         times = np.full(len(chunk), np.inf)
-        fits = needed <= machine.memory_bytes
+        fits = needed <= usable
         if fits.any():
             times[fits] = step(model, chunk.take(fits), machine, group).step_time_s
         return needed, times
@@ -94,7 +99,7 @@ def price(model: Transformer, plans: Plans, machine: Machine, group: Group) -> P
         with ThreadPoolExecutor(workers) as pool:
             priced = list(pool.map(of, chunks))
     needed, times = (np.concatenate(parts) if parts else np.zeros(0) for parts in (list(zip(*priced, strict=True)) or [(), ()]))
-    return Priced(plans, machine, needed, times)
+    return Priced(plans, machine, needed, times, spare)
 
 
 def price_all(
@@ -129,6 +134,13 @@ def no_plan_fits(model: Transformer, group: Group, priced: Priced, tried: int | 
     plan, needed = priced.plans.plan(leanest), float(priced.needed_bytes[leanest])
     kinds = memory_by_kind(model, plan, priced.machine)
     largest = max(kinds, key=lambda kind: kinds[kind])
+    if needed <= capacity:
+        return NoPlanFits(
+            f"{model.name} fits on {group.name} only with less than {priced.spare:.1%} of the memory to spare: the leanest of "
+            f"{tried or len(priced.plans)} plans ({plan.describe()}) needs {needed / 1e9:.1f} GB per chip of {capacity / 1e9:.1f} GB; use "
+            "more chips, or let the search keep less memory free",
+            needed,
+        )
     return NoPlanFits(
         f"{model.name} does not fit on {group.name}: the leanest of {tried or len(priced.plans)} plans ({plan.describe()}) needs "
         f"{needed / 1e9:.1f} GB per chip of {capacity / 1e9:.1f} GB, most of it {largest} ({kinds[largest] / 1e9:.1f} GB); use more chips",

@@ -20,6 +20,7 @@ from ..plan import ORDER, RECOMPUTES, Plan, Recompute, Schedule
 from ..plan_text import SHORT, parse_plan
 from ..plans import COLUMNS, Array, Plans
 from ..rules import divisors, nearest, tensor_degrees
+from ..spare import SPARE_SHARE, check_spare
 
 ORDERS = (ORDER, "tp-cp-ep-pp-dp", "tp-ep-dp-cp-pp", "tp-ep-dp-pp-cp", "tp-pp-cp-ep-dp", "tp-pp-ep-dp-cp")
 """TP groups always lie closest together, since they talk within every layer; then come CP, DP and PP in every order. Experts are spread
@@ -44,6 +45,8 @@ class Space:
     overlap_tp: Sequence[bool] = (False,)
     full: bool = False
     """Every divisor and every combination."""
+    spare: float = SPARE_SHARE
+    """Share of the memory that every plan must leave free."""
 
     def recomputes(self) -> tuple[Recompute, ...]:
         """Kinds of recomputation to try, ``none`` first where it is allowed."""
@@ -56,7 +59,9 @@ class Space:
         return (1.0,) if kind == "none" else sorted(self.shares)
 
 
-def space_of(fixed: str = "", *, dtype: str | None = None, overlap_tp: bool = False, full: bool = False) -> Space:
+def space_of(
+    fixed: str = "", *, dtype: str | None = None, overlap_tp: bool = False, full: bool = False, spare: float = SPARE_SHARE
+) -> Space:
     """The space in which what ``fixed`` says holds of all plans, such as ``tp=8,schedule=1f1b,optimizer=adam-8bit``.
 
     ``overlap_tp``: plans that cut TP traffic into pieces beside the products are tried, too.
@@ -83,6 +88,7 @@ def space_of(fixed: str = "", *, dtype: str | None = None, overlap_tp: bool = Fa
         shares=(given.recompute_share,) if "recompute_share" in names else SHARES,
         overlap_tp=(given.overlap_tp,) if "overlap_tp" in names else (False, True) if overlap_tp else (False,),
         full=full,
+        spare=check_spare(spare),
     )
 
 

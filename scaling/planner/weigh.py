@@ -21,6 +21,7 @@ from ..memory import memory_by_kind, total_bytes
 from ..models import Transformer
 from ..plans import Array, Plans
 from ..search import CHUNK, Priced
+from ..spare import usable_bytes
 from ..step import KINDS, step
 from .bound import Compute, in_any_order, least_played, moved_by_order
 from .front import Against, Front
@@ -72,6 +73,7 @@ class Weighing:
         kinds = self.space.recomputes()
         self.seen += len(base) * sum(len(self.space.variants(kind)) for kind in kinds)
         compute = Compute.of(self.model, base, self.machine)
+        usable = usable_bytes(self.machine.memory_bytes, self.space.spare)
         left = np.arange(len(base))
         for kind in kinds:
             rest = left
@@ -82,7 +84,7 @@ class Weighing:
                 if not len(plans):
                     break
                 needed = self._needed(plans)
-                fitting = needed <= self.machine.memory_bytes
+                fitting = needed <= usable
                 if fitting.any():
                     self.fits = True
                     self._time(plans.take(fitting), compute.take(rest[fitting]), needed[fitting])
@@ -121,7 +123,7 @@ class Weighing:
         least = int(np.argmin(needed))
         if self.leanest is None or needed[least] < self.leanest.needed_bytes[0]:
             lean = slice(least, least + 1)
-            self.leanest = Priced(plans.take(lean), self.machine, needed[lean], np.full(1, np.inf))
+            self.leanest = Priced(plans.take(lean), self.machine, needed[lean], np.full(1, np.inf), self.space.spare)
 
     def _time(self, plans: Plans, compute: Compute, needed: Array) -> None:
         """Time plans that fit, in all their orders of ranks, and keep the best.
@@ -159,7 +161,7 @@ class Weighing:
         """Show timed plans to the pool and to the front."""
         if not len(plans):
             return
-        values, ratio = self.judge.of_many(plans, parts_s), least_played(plans, parts_s)
+        values, ratio = self.judge.of_many(plans, parts_s), least_played(plans, parts_s, self.model.layers)
         s_per_token = np.sum(list(parts_s.values()), axis=0) / (plans.global_batch * self.model.seq_len)
         if self.limit_s_per_token is not None:
             soon = s_per_token * ratio <= self.limit_s_per_token

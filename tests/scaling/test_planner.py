@@ -143,7 +143,7 @@ def test_no_pipeline_played_through_is_shorter_than_it_may_be(schedule: Any) -> 
     for index in range(0, len(plans), 1 + len(plans) // 40):
         one = plans.take(np.array([index]))
         closed = step(model, one, machine, group)
-        least_s = float((closed.step_time_s * least_played(one, closed.parts_s))[0])
+        least_s = float((closed.step_time_s * least_played(one, closed.parts_s, model.layers))[0])
         assert least_s <= predict_ready(model, one.plan(0), machine, group).step_time_s * (1 + 1e-12), one.plan(0).describe()
         assert least_s > 0.8 * closed.step_time_s[0] or schedule == "dualpipe"
 
