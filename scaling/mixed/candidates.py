@@ -7,25 +7,24 @@ left after its fixed costs: ``tau = (L + sum fixed / layer) / sum 1 / layer``. N
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import constants
-from ..overlap import exposed_s
 from .choices import FEW_CHIPS, STAGES, Choices, choices_of
 from .pools import Block, Pool
+from .reduction import layer_reduction_s
+from .screen import least_turn_s, screened
 from .tables import Tables
 
 Array = npt.NDArray[Any]
 
-KEPT = 1500
-"""Pools of one order of kinds and one microbatch that are kept: as many as fastest by themselves, and as best in use of their chips."""
-
-
+KEPT = 800
+"""Pools of one order of kinds and one microbatch that are kept: as many by the bound of a whole plan, and as fastest by themselves."""
 ROUNDS = 12
 """Steps towards whole layers: each gives all stages of a kind one more."""
 
@@ -46,14 +45,18 @@ class Rows:
     """At least so long takes a microbatch through all stages."""
     usual_sum_s: Array
     """About so long."""
-    reduction_s: Array
-    """About so much of the gradients' traffic stays exposed."""
+    held: Array
+    """Layers on a stage, about the most."""
+    ring_s: Array
+    """About so long takes the reduction of one layer, with all other pools at this one's pace."""
+    own_s: Array
+    """About so long takes the reduction of a stage if all stages on its node reduce at once."""
 
     def __len__(self) -> int:
         return len(self.replicas)
 
     def take(self, which: Array) -> Rows:
-        columns = (self.replicas, self.slowest_s, self.sum_s, self.usual_sum_s, self.reduction_s)
+        columns = (self.replicas, self.slowest_s, self.sum_s, self.usual_sum_s, self.held, self.ring_s, self.own_s)
         return Rows(self.order, self.choices, self.index[:, which], self.microbatch, *(column[which] for column in columns))
 
     def used(self, kind: int) -> Array:
@@ -77,26 +80,37 @@ class Rows:
         return self.replicas * self.microbatch / self.slowest_s
 
 
-def pools_of(tables: Tables, order: Sequence[int], microbatch: int, global_batch: int, every: bool) -> Rows | None:
-    """All pools through these kinds in this order that can fit; None where there are none. ``every``: nothing left out."""
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What pools through several kinds are screened by."""
+
+    limit_s: float
+    """Plans that take longer by their bound are not wanted."""
+    rates: tuple[float, ...]
+    """Sequences per second that a chip of each kind does at best by itself."""
+
+
+def pools_of(
+    tables: Tables, order: Sequence[int], microbatch: int, global_batch: int, every: bool, limits: Limits | None = None
+) -> tuple[Rows | None, int]:
+    """The pools through these kinds in this order that can fit (None: there are none), and how many ways were looked at.
+
+    Without ``limits`` all of them, else the most promising. ``every``: with every number of stages and of replicas, not the usual ones.
+    """
     layers = tables.model.layers
     counts = [tables.kinds[kind].count for kind in order]
     most = min(layers, max(counts)) if every else min(layers, max(STAGES))
     choices = tuple(choices_of(tables, kind, microbatch, most, every, len(order) > 2) for kind in order)
     if not all(len(choice.tp) for choice in choices):
-        return None
-    index = np.array([axis.ravel() for axis in np.meshgrid(*(np.arange(len(choice.tp)) for choice in choices), indexing="ij")])
-    columns = [{name: _at(choice, name, rows) for name in _COLUMNS} for choice, rows in zip(choices, index, strict=True)]
-    able = np.min([count // (column["tp"] * column["stages"]) for count, column in zip(counts, columns, strict=True)], axis=0)
-    able = np.minimum(able, global_batch // microbatch)
-    stages = _total([column["stages"] for column in columns])
-    kept = (able >= 1) & (stages <= layers + 2) & _fitting(tables, order, columns, stages, global_batch // microbatch)
-    index, able = index[:, kept], able[kept]
-    if not len(able):
-        return None
-    index, replicas = _with_replicas(index, able, every or len(order) == 1 or max(counts) <= FEW_CHIPS)
-    rows = _priced(tables, tuple(order), choices, index, replicas, microbatch)
-    return rows if every or len(order) == 1 else _most_promising(tables, rows, global_batch)
+        return None, 0
+    if limits is None:
+        found = screened(tables, choices, microbatch, global_batch, (0.0,) * len(tables.kinds), math.inf, None)
+    else:
+        found = screened(tables, choices, microbatch, global_batch, limits.rates, limits.limit_s, KEPT)
+    if not len(found.able):
+        return None, found.seen
+    index, replicas = _with_replicas(found.index, found.able, every, len(order) == 1 or max(counts) <= FEW_CHIPS)
+    return _priced(tables, tuple(order), choices, index, replicas, microbatch), found.seen
 
 
 _COLUMNS = (
@@ -106,10 +120,6 @@ _COLUMNS = (
     "empty_s",
     "first_s",
     "last_s",
-    "fixed_bytes",
-    "layer_bytes",
-    "flight_bytes",
-    "optimizer_bytes",
     "weights",
 )
 
@@ -119,30 +129,20 @@ def _at(choice: Choices, name: str, rows: Array) -> Array:
     return values
 
 
-def _fitting(tables: Tables, order: Sequence[int], columns: Sequence[dict[str, Array]], stages: Array, most: int) -> Array:
-    """Whether the layers can fit at all: each block as if all its stages held as little in flight as its last, and as if the optimizer's
-    state were shared by as many as there are chips."""
-    room: Any = 0
-    shard = sum(kind.count for kind in tables.kinds) if tables.settings.zero_stage >= 1 else 1
-    behind = stages.copy()
-    for kind, column in zip(order, columns, strict=True):
-        behind = behind - column["stages"]
-        in_flight = np.minimum(most, behind + 1)
-        each = column["layer_bytes"] + in_flight * column["flight_bytes"] + column["optimizer_bytes"] / shard
-        layers = np.floor((tables.kinds[kind].machine.memory_bytes - column["fixed_bytes"]) / each)
-        room = room + column["stages"] * np.clip(layers, 0, tables.model.layers)
-    fits: Array = room >= tables.model.layers
-    return fits
-
-
-def _with_replicas(index: Array, able: Array, several: bool) -> tuple[Array, Array]:
-    """Rows with the most replicas, and with fewer: with ``several`` up to eight and powers of two, else the largest power of two."""
-    if not several:
-        power = 1 << np.floor(np.log2(able)).astype(np.int64)
-        fewer = power < able
-        return np.concatenate([index, index[:, fewer]], axis=1), np.concatenate([able, power[fewer]])
+def _with_replicas(index: Array, able: Array, every: bool, several: bool) -> tuple[Array, Array]:
+    """Rows with the most replicas, and with fewer: up to eight, powers of two, and up to seven times one; without ``several`` only the
+    largest of the latter two. ``every``: with any number."""
+    most = int(able.max())
+    if every:
+        numbers: Iterable[int] = range(1, most)
+    elif several:
+        numbers = sorted({*range(1, 8), *(digits << power for power in range(most.bit_length()) for digits in (1, 3, 5, 7))})
+    else:
+        fewer = [_power_of_two(able), few_factors(able)]
+        rows = [np.arange(len(able)), np.flatnonzero(fewer[0] < able), np.flatnonzero((fewer[1] < able) & (fewer[1] > fewer[0]))]
+        return index[:, np.concatenate(rows)], np.concatenate([able, fewer[0][rows[1]], fewer[1][rows[2]]])
     found_index, found = [index], [able]
-    for count in sorted({*range(1, 8), *(2**power for power in range(3, int(able.max()).bit_length()))}):
+    for count in numbers:
         some = able > count
         if some.any():
             found_index.append(index[:, some])
@@ -150,18 +150,20 @@ def _with_replicas(index: Array, able: Array, several: bool) -> tuple[Array, Arr
     return np.concatenate(found_index, axis=1), np.concatenate(found)
 
 
-def _most_promising(tables: Tables, rows: Rows, global_batch: int) -> Rows:
-    """Of many rows those that are fastest by themselves, and those that do most with the chips that they use."""
-    if len(rows) <= 2 * KEPT:
-        return rows
-    alone_s = global_batch / rows.rate + rows.usual_sum_s - rows.slowest_s + rows.reduction_s
-    share: Any = 0.0
-    for kind in rows.order:
-        costs = rows.choices[rows.order.index(kind)]
-        share = share + rows.used(kind) / float(np.median(costs.layer_s * costs.tp))
-    worth = rows.rate / share
-    kept = np.unique(np.concatenate([np.argpartition(alone_s, KEPT)[:KEPT], np.argpartition(-worth, KEPT)[:KEPT]]))
-    return rows.take(kept)
+def _power_of_two(count: Array) -> Array:
+    power: Array = 1 << np.floor(np.log2(count)).astype(np.int64)
+    return power
+
+
+def few_factors(count: Array) -> Array:
+    """The largest number up to each that is at most 7 times a power of two: such numbers divide batches and nodes well.
+
+    >>> few_factors(np.array([50, 40, 5])).tolist()
+    [48, 40, 5]
+    """
+    unit = np.maximum(1, _power_of_two(count) // 4)
+    few: Array = count // unit * unit
+    return few
 
 
 def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...], index: Array, replicas: Array, microbatch: int) -> Rows:
@@ -183,27 +185,42 @@ def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...]
     slowest = (layers + fixed) / per_second
     least_sum = ends + empty + layers * np.min([column["layer_s"] for column in columns], axis=0)
     stages = sum(column["stages"] for column in columns)
-    alone = stages == 1
-    slowest = np.where(alone, least_sum, _with_whole_layers(slowest, columns, layers))
-    reduction: Any = 0.0
+    room = _rooms(choices, index, columns, layers)
+    each = [[column[name] for column in columns] for name in ("stages", "layer_s", "empty_s")]
+    capped = least_turn_s(each[0], each[1], each[2], room, layers)
+    slowest = np.where(stages == 1, least_sum, _with_whole_layers(np.maximum(slowest, capped), columns, room, layers))
+    most: Any = 0.0
+    ring: Any = 0.0
+    own: Any = 0.0
     for kind, column in zip(order, columns, strict=True):
-        held = np.minimum(layers, np.maximum(0.0, slowest - column["empty_s"]) / column["layer_s"])
-        reduction = np.maximum(reduction, _reduction_s(tables, kind, column, held, replicas, slowest))
-    return Rows(order, choices, index, microbatch, replicas, slowest, np.maximum(least_sum, slowest), stages * slowest, reduction)
+        held = np.clip((slowest - column["empty_s"]) / column["layer_s"], 0.0, layers)
+        alone_s, shared_s = layer_reduction_s(tables, kind, column, replicas)
+        most, ring, own = np.maximum(most, held), np.maximum(ring, alone_s), np.maximum(own, held * shared_s)
+    return Rows(order, choices, index, microbatch, replicas, slowest, np.maximum(least_sum, slowest), stages * slowest, most, ring, own)
 
 
-def _with_whole_layers(slowest: Array, columns: Sequence[dict[str, Array]], layers: int) -> Array:
-    """The least time, from one that is surely reached, in which the stages hold all layers if each holds whole ones."""
+def _rooms(choices: Sequence[Choices], index: Array, columns: Sequence[dict[str, Array]], layers: int) -> list[Array]:
+    """Layers that fit on each block."""
+    behind = np.zeros(index.shape[1], np.int64)
+    found: list[Array] = []
+    for choice, rows, column in zip(choices[::-1], index[::-1], columns[::-1], strict=True):
+        found.insert(0, choice.room[rows, np.minimum(behind, layers + 2)])
+        behind = behind + column["stages"]
+    return found
+
+
+def _with_whole_layers(slowest: Array, columns: Sequence[dict[str, Array]], room: Sequence[Array], layers: int) -> Array:
+    """The least time, from one that is surely reached, in which the stages hold all layers if each holds whole ones, as many as fit."""
     pending = np.arange(len(slowest))
     found = slowest.copy()
     for _ in range(ROUNDS):
         held: Any = 0.0
         following: Any = np.inf
-        for column in columns:
-            layer_s, empty_s = column["layer_s"][pending], column["empty_s"][pending]
+        for column, fits in zip(columns, room, strict=True):
+            layer_s, empty_s, stages = column["layer_s"][pending], column["empty_s"][pending], column["stages"][pending]
             most = np.floor(np.maximum(0.0, found[pending] - empty_s) / layer_s + 1e-9)
-            held = held + column["stages"][pending] * most
-            following = np.minimum(following, empty_s + (most + 1) * layer_s)
+            held = held + np.minimum(stages * most, fits[pending])
+            following = np.minimum(following, np.where(stages * most < fits[pending], empty_s + (most + 1) * layer_s, np.inf))
         short = held < layers
         found[pending[short]] = following[short]
         pending = pending[short]
@@ -230,28 +247,7 @@ def _between_s(
     return done
 
 
-def _reduction_s(tables: Tables, kind: int, column: dict[str, Array], layers: Array, replicas: Array, slowest: Array) -> Array:
-    """About what of a stage's gradients is not hidden, if it is reduced with other kinds over the network."""
-    known = tables.kinds[kind]
-    per_node = known.group.chips_per_node
-    inside = np.maximum(1, np.minimum(replicas, per_node // column["tp"]))
-    crossing = np.maximum(1, np.minimum(per_node, replicas * column["tp"] * column["stages"]) // inside)
-    rate = known.group.fabric.node_bytes_per_s / crossing
-    if (len(tables.kinds) == 1 and known.count <= per_node) or known.group.fabric.node_bytes_per_s <= 0:
-        link = known.machine.link("all_reduce", min(per_node, known.count))
-        rate = np.full(len(layers), np.inf if link is None else link.busbw_bytes_per_s)
-    size = 2.0 * layers * column["weights"] * tables.gradient_bytes(range(len(tables.kinds)))
-    share = constants.DP_HIDDEN_SHARE.value if tables.settings.overlap_dp else 0.0
-    done: Array = np.where(replicas + len(tables.kinds) > 2, exposed_s(size / rate, 0.6 * slowest, share), 0.0)
-    return done
-
-
-def _total(values: Sequence[Array]) -> Array:
-    total: Array = np.sum(values, axis=0)
-    return total
-
-
 def orders(kinds: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Every order of two or more of the kinds."""
-    for count in range(2, len(kinds) + 1):
+    """Every order of two or three of the kinds: of more in one pipeline there are too many, and too many borders between them."""
+    for count in range(2, min(3, len(kinds)) + 1):
         yield from itertools.permutations(kinds, count)

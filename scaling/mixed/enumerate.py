@@ -1,30 +1,37 @@
 """The plans worth solving for each choice of kinds, by about how long they take: pools alone, side by side, and nested.
 
-A plan is at most one pool of pipelines that run through several kinds, and beside it for each kind at most one pool on what is left of it.
+A plan is at most one pool of pipelines that run through two or three kinds, and beside it for each kind at most one pool on what is left
+of it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .candidates import Rows, orders, pools_of
-from .choices import microbatch_axis
+from .candidates import Limits, Rows, orders, pools_of
+from .choices import ideal_rate, microbatch_axis
 from .pools import Pool
+from .pures import Pures, pures_of
+from .reduction import exposed_reduction_s
 from .tables import Tables
 
 Array = npt.NDArray[Any]
 
 PER_FAMILY = 96
 """Plans kept of one order of kinds, microbatch and choice of leftovers."""
-PURE_OPTIONS = (0, 400, 24, 10, 6)
-"""Pools kept for each kind where so many kinds run side by side."""
+SIDE_BY_SIDE = 160_000
+"""Plans of pools side by side that are looked at for one choice of kinds: so many pools are kept for each kind."""
+MOST_PURES = 400
+
+Candidates = dict[frozenset[int], list["Candidate"]]
+"""Kinds that work -> plans on exactly these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,60 +45,53 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Pures:
-    """Pools on one kind alone, of all microbatch sizes. Arrays of one length."""
+class _Part:
+    """One pool of each of many plans: what counts when they share a batch. Arrays of one length."""
 
-    places: tuple[tuple[Rows, int], ...]
-    used: Array
-    rate: Array
-    fill_s: Array
-    """What the filled pipeline takes beyond its microbatches' time, about."""
-    least_fill_s: Array
-    reduction_s: Array
     unit: Array
-    """Sequences that all its pipelines take at once."""
     slowest_s: Array
+    sum_s: Array
+    usual_sum_s: Array
+    held: Array
+    ring_s: Array
+    own_s: Array
 
-    def pool(self, index: int) -> Pool:
-        rows, row = self.places[index]
-        return rows.pool(row)
+    @classmethod
+    def of(cls, pools: Pures, index: Array) -> _Part:
+        return cls(*(getattr(pools, one.name)[index] for one in fields(cls)))
 
-    def best_within(self, count: int, time_s: float) -> Array:
-        """For each number of chips up to ``count`` the pool that does most in a time, -1 where none can."""
-        done = np.maximum(0.0, self.rate * (time_s - self.fill_s - self.reduction_s))
-        best = np.full(count + 1, -1)
-        order = np.argsort(self.used, kind="stable")
-        most, chosen = 0.0, -1
-        place = 0
-        for chips in range(count + 1):
-            while place < len(order) and self.used[order[place]] <= chips:
-                if done[order[place]] > most:
-                    most, chosen = float(done[order[place]]), int(order[place])
-                place += 1
-            best[chips] = chosen
-        return best
+    @classmethod
+    def of_rows(cls, rows: Rows) -> _Part:
+        return cls(rows.replicas * rows.microbatch, *(getattr(rows, one.name) for one in fields(cls)[1:]))
 
 
-def pures_of(tables: Tables, kind: int, global_batch: int, every: bool) -> Pures:
-    found = [rows for size in microbatch_axis(global_batch) if (rows := pools_of(tables, (kind,), size, global_batch, every)) is not None]
-    places = tuple((rows, row) for rows in found for row in range(len(rows)))
+def together_s(global_batch: int, parts: Sequence[tuple[Array, Array, Array]]) -> Array:
+    """No fewer seconds than pools need for a batch together, each in whole microbatches, and one at least.
 
-    def column(values: Sequence[Array]) -> Array:
-        return np.concatenate(values) if values else np.zeros(0)
+    ``parts``: per pool the sequences that its pipelines take at once, the time of the slowest stage, and that of the first microbatch.
 
-    return Pures(
-        places, column([rows.used(kind) for rows in found]), column([rows.rate for rows in found]),
-        column([rows.usual_sum_s - rows.slowest_s for rows in found]), column([rows.sum_s - rows.slowest_s for rows in found]),
-        column([rows.reduction_s for rows in found]), column([rows.replicas * rows.microbatch for rows in found]),
-        column([rows.slowest_s for rows in found]),
-    )  # fmt: skip
-
-
-def _together_s(global_batch: int, parts: Sequence[tuple[Array, Array]]) -> Array:
-    """Seconds of a batch that may be shared out in any part, by the pools' rates and fills."""
-    rate = np.sum([one for one, _ in parts], axis=0)
-    ahead = np.sum([one * fill for one, fill in parts], axis=0)
-    done: Array = (global_batch + ahead) / rate
+    >>> one, two = (np.ones(1) * value for value in (1.0, 2.0))
+    >>> float(together_s(6, [(one, one, one), (one, two, two)])[0])
+    4.0
+    """
+    ahead: Any = 0.0
+    rate: Any = 0.0
+    time_s: Any = 0.0
+    for unit, slowest_s, first_s in parts:
+        pace = unit / slowest_s
+        rate, ahead = rate + pace, ahead + pace * (first_s - slowest_s)
+        time_s = np.maximum(time_s, first_s)
+    time_s = np.maximum(time_s, (global_batch + ahead) / rate)
+    # Each pool has less than one microbatch under way at that time, so that one more of each is enough. Where a fast one ends several
+    # before a slow one ends its own, a few may be missing: less time than it takes, as for all that is a bound.
+    for _ in range(2 * len(parts) + 1):
+        total: Any = 0.0
+        following: Any = np.inf
+        for unit, slowest_s, first_s in parts:
+            turns = np.maximum(0.0, np.floor((time_s - first_s) / slowest_s + 1e-9)) + 1.0
+            total, following = total + unit * turns, np.minimum(following, first_s + turns * slowest_s)
+        time_s = np.where(total < global_batch, following, time_s)
+    done: Array = time_s
     return done
 
 
@@ -102,121 +102,137 @@ class Enumeration:
     tables: Tables
     global_batch: int
     every: bool = False
+    report: Callable[[str], None] = lambda words: None
+    """Told what is being priced, part by part: see ``parts``."""
     seen: int = 0
-    """Pools and their combinations that were priced."""
-    left_out: bool = False
-    """Some were dropped by their estimate."""
+    """Pools and their combinations that were looked at."""
 
     def __post_init__(self) -> None:
-        self.pures = [pures_of(self.tables, kind, self.global_batch, self.every) for kind in range(len(self.tables.kinds))]
-        self.seen += sum(len(pures.used) for pures in self.pures)
+        self.pures: list[Pures] = []
+        for kind, known in enumerate(self.tables.kinds):
+            self.report(f"pipelines on {known.name}")
+            self.pures.append(pures_of(self.tables, kind, self.global_batch, self.every))
+        self.seen += sum(pures.seen for pures in self.pures)
 
-    def candidates(self, time_s: float) -> dict[frozenset[int], list[Candidate]]:
-        """Kinds that work -> plans on exactly these, the fastest by estimate first. ``time_s``: about what a good plan takes."""
-        found: dict[frozenset[int], list[Candidate]] = {}
+    @staticmethod
+    def parts(kinds: int, sizes: int) -> int:
+        """How often ``report`` is called."""
+        return kinds + sizes * sum(1 for _ in orders(range(kinds)))
+
+    @property
+    def ideal_s(self) -> float:
+        """No plan takes less by the common cost, of these and of all others: every chip at its best, all the time."""
+        return self.global_batch / sum(kind.count * ideal_rate(self.tables, index) for index, kind in enumerate(self.tables.kinds))
+
+    def side_by_side(self, time_s: float) -> Candidates:
+        """Each kind its own pipelines, the fastest by estimate first. ``time_s``: about what a good plan takes."""
         kinds = range(len(self.tables.kinds))
+        found: Candidates = {}
         for count in range(1, len(kinds) + 1):
             for some in itertools.combinations(kinds, count):
-                found.setdefault(frozenset(some), []).extend(self._side_by_side(some, time_s))
-        leftovers = [pures.best_within(self.tables.kinds[kind].count, time_s) for kind, pures in enumerate(self.pures)]
+                found[frozenset(some)] = list(self._side_by_side(some, time_s))
+        return found
+
+    def nested(self, limits_s: Mapping[frozenset[int], float], time_s: float) -> Candidates:
+        """Pipelines through several kinds, and beside them pools on what is left. ``limits_s``: what plans on these kinds have to beat."""
+        kinds = range(len(self.tables.kinds))
+        rates = tuple(pures.best_rate for pures in self.pures)
+        found: dict[frozenset[int], list[Candidate]] = {}
         for order in orders(kinds):
+            limit_s = max(limit for some, limit in limits_s.items() if some >= set(order))
+            limits = None if self.every else Limits(limit_s, rates)
             for size in microbatch_axis(self.global_batch):
-                rows = pools_of(self.tables, order, size, self.global_batch, self.every)
+                self.report(f"pipelines through {' and '.join(self.tables.kinds[kind].name for kind in order)}")
+                rows, seen = pools_of(self.tables, order, size, self.global_batch, self.every, limits)
+                self.seen += seen
                 if rows is None:
                     continue
+                leftovers = self._leftovers(rows, time_s)
                 for with_left in _subsets(kinds):
-                    family = list(self._nested(rows, with_left, leftovers))
-                    found.setdefault(frozenset({*order, *with_left}), []).extend(family)
-        return {some: sorted(plans, key=lambda plan: plan.estimate_s) for some, plans in found.items()}
+                    some = frozenset({*order, *with_left})
+                    found.setdefault(some, []).extend(self._nested(rows, with_left, leftovers, limits_s.get(some, np.inf)))
+        return found
+
+    def _leftovers(self, rows: Rows, time_s: float) -> list[Array]:
+        """For each kind the pool that does most on what each of the rows leaves of it, -1 where there is none."""
+        if self.every:
+            return []
+        return [pures.best_within(self.tables.kinds[kind].count - rows.used(kind), time_s) for kind, pures in enumerate(self.pures)]
 
     def _side_by_side(self, kinds: Sequence[int], time_s: float) -> Iterator[Candidate]:
-        """Each kind its own pipelines."""
         pures = [self.pures[kind] for kind in kinds]
-        if any(len(pure.used) == 0 for pure in pures):
+        if not all(map(len, pures)):
             return
-        most = len(self.pures[0].used) if self.every else PURE_OPTIONS[min(len(kinds), len(PURE_OPTIONS) - 1)]
-        chosen = []
-        for pure in pures:
-            done = pure.rate * (time_s - pure.fill_s - pure.reduction_s)
-            chosen.append(np.argsort(-done, kind="stable")[: len(done) if self.every else most])
-            self.left_out |= len(chosen[-1]) < len(done)
+        most = min(MOST_PURES, int(SIDE_BY_SIDE ** (1 / len(kinds))))
+        chosen = [np.arange(len(pure)) if self.every or len(pure) <= most else self._fastest(pure, kinds, time_s, most) for pure in pures]
         grid = [axis.ravel() for axis in np.meshgrid(*chosen, indexing="ij")]
-        able = np.sum([pure.unit[index] for pure, index in zip(pures, grid, strict=True)], axis=0) <= self.global_batch
+        able = sum(pure.unit[index] for pure, index in zip(pures, grid, strict=True)) <= self.global_batch
         at = [(pure, index[able]) for pure, index in zip(pures, grid, strict=True)]
         if not able.any():
             return
-        usual = _together_s(self.global_batch, [(pure.rate[index], pure.fill_s[index]) for pure, index in at])
-        bound = _together_s(self.global_batch, [(pure.rate[index], pure.least_fill_s[index]) for pure, index in at])
-        if len(at) == 1:
-            usual, bound = (
-                np.maximum(t, _whole(self.global_batch, *at[0], fill)) for t, fill in ((usual, "fill_s"), (bound, "least_fill_s"))
-            )
-        estimate = usual + np.max([pure.reduction_s[index] for pure, index in at], axis=0)
-        self.seen += len(estimate) if len(at) > 1 else 0
+        self.seen += len(at[0][1]) if len(at) > 1 else 0
+        estimate, bound = self._priced([_Part.of(pure, index) for pure, index in at])
         yield from self._best(estimate, bound, lambda row: tuple(pure.pool(int(index[row])) for pure, index in at))
 
-    def _nested(self, rows: Rows, with_left: Sequence[int], leftovers: Sequence[Array]) -> Iterator[Candidate]:
-        """Pipelines through several kinds, and beside them pools on what is left of some kinds."""
+    def _fastest(self, pure: Pures, kinds: Sequence[int], time_s: float, most: int) -> Array:
+        """Pools that do most in the time that all kinds together need at best, and somewhat more of it, and in ``time_s``."""
+        together = sum(self.tables.kinds[kind].count * self.pures[kind].best_rate for kind in kinds)
+        times = (time_s, *(share * self.global_batch / together for share in (1.1, 1.25, 1.5)))
+        kept = [np.argsort(-pure.done(time), kind="stable")[: -(-most // len(times))] for time in times]
+        return np.unique(np.concatenate(kept))
+
+    def _nested(self, rows: Rows, with_left: Sequence[int], leftovers: Sequence[Array], limit_s: float) -> Iterator[Candidate]:
         counts = [self.tables.kinds[kind].count for kind in range(len(self.tables.kinds))]
         if self.every:
             yield from self._every_nested(rows, with_left, counts)
             return
-        which = np.arange(len(rows))
-        picked: dict[int, Array] = {}
+        able = np.ones(len(rows), bool)
+        units: Any = rows.replicas * rows.microbatch
         for kind in with_left:
-            choice = leftovers[kind][counts[kind] - rows.used(kind)]
-            picked[kind] = choice
-            which = which[choice[which] >= 0]
-        units: Array = np.sum([rows.replicas * rows.microbatch, *(self.pures[kind].unit[picked[kind]] for kind in with_left)], axis=0)
-        which = which[units[which] <= self.global_batch]
+            able &= leftovers[kind] >= 0
+            units = units + np.where(leftovers[kind] >= 0, self.pures[kind].unit[leftovers[kind]], 0) if len(self.pures[kind]) else units
+        which = np.flatnonzero(able & (units <= self.global_batch))
         if not len(which):
             return
         mine = rows.take(which)
-        parts = [(mine.rate, mine.usual_sum_s - mine.slowest_s)]
-        least = [(mine.rate, mine.sum_s - mine.slowest_s)]
-        reduction = mine.reduction_s
-        for kind in with_left:
-            pure, index = self.pures[kind], picked[kind][which]
-            parts.append((pure.rate[index], pure.fill_s[index]))
-            least.append((pure.rate[index], pure.least_fill_s[index]))
-            reduction = np.maximum(reduction, pure.reduction_s[index])
-        usual, bound = _together_s(self.global_batch, parts), _together_s(self.global_batch, least)
-        if not with_left:
-            turns = np.ceil(self.global_batch / (mine.replicas * mine.microbatch)) - 1
-            usual = np.maximum(usual, turns * mine.slowest_s + mine.usual_sum_s)
-            bound = np.maximum(bound, turns * mine.slowest_s + mine.sum_s)
+        parts = [_Part.of_rows(mine), *(_Part.of(self.pures[kind], leftovers[kind][which]) for kind in with_left)]
+        estimate, bound = self._priced(parts)
         self.seen += len(which)
 
         def pools(row: int) -> tuple[Pool, ...]:
-            return (mine.pool(row), *(self.pures[kind].pool(int(picked[kind][which[row]])) for kind in with_left))
+            return (mine.pool(row), *(self.pures[kind].pool(int(leftovers[kind][which[row]])) for kind in with_left))
 
-        yield from self._best(usual + reduction, bound, pools)
+        yield from self._best(np.where(bound < limit_s, estimate, np.inf), bound, pools)
 
     def _every_nested(self, rows: Rows, with_left: Sequence[int], counts: Sequence[int]) -> Iterator[Candidate]:
         for row in range(len(rows)):
             left = [counts[kind] - int(rows.used(kind)[row]) for kind in range(len(counts))]
             options = [np.flatnonzero(self.pures[kind].used <= left[kind]) for kind in with_left]
-            for chosen in itertools.product(*options):
-                parts = [(rows.rate[row], rows.sum_s[row] - rows.slowest_s[row])]
-                parts += [(self.pures[k].rate[i], self.pures[k].least_fill_s[i]) for k, i in zip(with_left, chosen, strict=True)]
-                bound = float(_together_s(self.global_batch, parts))
-                self.seen += 1
-                beside = (self.pures[k].pool(int(i)) for k, i in zip(with_left, chosen, strict=True))
-                yield Candidate(bound, bound, partial(tuple, (rows.pool(row), *beside)))
+            chosen = [axis.ravel() for axis in np.meshgrid(*options, indexing="ij")] if options else []
+            one = rows.take(np.full(len(chosen[0]) if chosen else 1, row))
+            parts = [_Part.of_rows(one), *(_Part.of(self.pures[k], index) for k, index in zip(with_left, chosen, strict=True))]
+            able = np.flatnonzero(sum(part.unit for part in parts) <= self.global_batch)
+            _, bounds = self._priced(parts)
+            self.seen += len(one)
+            for at in able.tolist():
+                beside = tuple((k, int(index[at])) for k, index in zip(with_left, chosen, strict=True))
+                yield Candidate(float(bounds[at]), float(bounds[at]), partial(self._pools, rows, row, beside))
+
+    def _pools(self, rows: Rows, row: int, beside: Sequence[tuple[int, int]]) -> tuple[Pool, ...]:
+        return (rows.pool(row), *(self.pures[kind].pool(index) for kind, index in beside))
+
+    def _priced(self, parts: Sequence[_Part]) -> tuple[Array, Array]:
+        """(about how long they take, at least so long) of plans of such pools."""
+        usual = together_s(self.global_batch, [(part.unit, part.slowest_s, part.usual_sum_s) for part in parts])
+        bound = together_s(self.global_batch, [(part.unit, part.slowest_s, part.sum_s) for part in parts])
+        return usual + exposed_reduction_s(self.tables, parts), bound
 
     def _best(self, estimate: Array, bound: Array, pools: Any) -> Iterator[Candidate]:
         most = len(estimate) if self.every else PER_FAMILY
-        self.left_out |= most < len(estimate)
         some = np.argpartition(estimate, most - 1)[:most] if most < len(estimate) else np.arange(len(estimate))
         for row in some[np.argsort(estimate[some], kind="stable")].tolist():
-            yield Candidate(float(estimate[row]), float(bound[row]), partial(pools, row))
-
-
-def _whole(global_batch: int, pure: Pures, index: Array, fill: str) -> Array:
-    """A pool alone takes whole microbatches."""
-    turns = np.ceil(global_batch / pure.unit[index])
-    done: Array = turns * pure.slowest_s[index] + getattr(pure, fill)[index]
-    return done
+            if np.isfinite(estimate[row]):
+                yield Candidate(float(estimate[row]), float(bound[row]), partial(pools, row))
 
 
 def _subsets(kinds: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -55,7 +55,7 @@ def _other_tp(block: Block) -> Iterator[Block]:
 
 def polished(
     solver: Solver, start: tuple[tuple[Pool, ...], Solved], degrees: Sequence[frozenset[int]], most: int
-) -> tuple[list[Solved], int]:
+) -> tuple[list[tuple[tuple[Pool, ...], Solved]], int]:
     """Better and better plans from a start, the best last, and how many were solved: at each step the first neighbour that is faster.
 
     ``degrees``: the TP degrees that each kind may have.
@@ -63,7 +63,8 @@ def polished(
     tables = solver.tables
     counts = [kind.count for kind in tables.kinds]
     pools, (_, costed) = start
-    best_s, solved, found = costed.step_time_s, 0, []
+    best_s, solved = costed.step_time_s, 0
+    found: list[tuple[tuple[Pool, ...], Solved]] = []
     seen = {pools}
     better = True
     while better and solved < most:
@@ -72,11 +73,11 @@ def polished(
             if new in seen or any(block.tp not in degrees[block.kind] for pool in new for block in pool.blocks):
                 continue
             seen.add(new)
-            one = solver.plan(new)
+            one = solver.plan(new, best_s)
             solved += 1
             if one is not None and one[1].step_time_s < best_s:
                 pools, best_s, better = new, one[1].step_time_s, True
-                found.append(one)
+                found.append((new, one))
                 break
             if solved >= most:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -81,21 +82,21 @@ class Solver:
         twice = 2 * (weight - 1) * float(borders.sum())
         return tuple(replace(cut, sum_s=cut.sum_s - twice) for cut in found)
 
-    def plan(self, pools: Sequence[Pool]) -> tuple[MixedPlan, Costed] | None:
-        """The best split of layers and batch over pools that all work; None where they do not fit, the batch does not divide, or chips have
-        to talk that nothing joins."""
+    def plan(self, pools: Sequence[Pool], limit_s: float = math.inf) -> tuple[MixedPlan, Costed] | None:
+        """The best split of layers and batch over pools that all work; None where they do not fit, the batch does not divide, chips have
+        to talk that nothing joins, or the pipelines alone take ``limit_s``."""
         try:
-            return self._plan(pools)
+            return self._plan(pools, limit_s)
         except MissingCell:
             return None
 
-    def _plan(self, pools: Sequence[Pool]) -> tuple[MixedPlan, Costed] | None:
+    def _plan(self, pools: Sequence[Pool], limit_s: float) -> tuple[MixedPlan, Costed] | None:
         settings = self.tables.settings
         copies = sum(pool.replicas for pool in pools)
         shard = copies if settings.zero_stage >= 1 else 1
         takers = [Taker(pool.replicas, pool.microbatch, self.cuts(pool, shard)) for pool in pools]
         shared = batch_shares(takers, self.global_batch)
-        if shared is None:
+        if shared is None or shared[0] >= limit_s:
             return None
         pipelines = []
         for share in shared[1]:

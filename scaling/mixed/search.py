@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from chipassay.results.profile import Profile
 
@@ -15,6 +14,8 @@ from ..models import Transformer, load_model
 from ..plan import Plan
 from ..predict import Prediction
 from ..search import default_global_batch, search
+from .answer import MixedAnswer, MixedOption
+from .choices import microbatch_axis
 from .enumerate import Candidate, Enumeration
 from .evaluate import predict_mixed
 from .even import even_split
@@ -24,10 +25,14 @@ from .pools import Pool, Solver
 from .records import MixedPrediction
 from .tables import Tables
 
+__all__ = ["MixedAnswer", "MixedOption", "plan_mixed"]
+
 MOST_SOLVED = 160
-"""Plans on one choice of kinds whose splits are solved, the best by estimate."""
+"""Plans on all kinds whose splits are solved, the best by estimate; on fewer kinds half as many."""
 MOST_SOLVED_SMALL, SMALL_CHIPS = 640, 16
 """The same for clusters of up to so many chips, whose plans are quick to solve."""
+FIRST_SOLVED = 24
+"""Of them, plans of pools side by side that are solved first: what is priced later has to beat them."""
 MOST_POLISHED = 120
 """Small changes to the best of them that are solved, too."""
 PLAYED = 6
@@ -35,64 +40,13 @@ PLAYED = 6
 EVERY_COUNT = 16
 """Up to so many chips of a kind each smaller number of them is tried alone, too; beyond, those of three binary digits."""
 
-
-@dataclass(frozen=True)
-class MixedOption:
-    """A plan on some of a cluster's kinds."""
-
-    kinds: tuple[str, ...]
-    """Those that work in it."""
-    prediction: MixedPrediction | Prediction
-    """A Prediction where one kind works by a plan of ``search``."""
-
-    @property
-    def step_time_s(self) -> float:
-        return self.prediction.step_time_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.prediction.tokens_per_s
-
-    @property
-    def text(self) -> str:
-        """The plan in one line."""
-        if isinstance(self.prediction, MixedPrediction):
-            return self.prediction.text
-        return f"{self.prediction.cluster}: {self.prediction.plan.describe()}"
+Report = Callable[[int, int, str], None]
+"""Called with (done, total, what is being done)."""
+Kinds = frozenset[int]
 
 
-@dataclass(frozen=True)
-class MixedAnswer:
-    """What a cluster of several kinds does best, and what else it could."""
-
-    best: MixedOption
-    all_kinds: MixedOption | None
-    """The best plan in which every kind works; None: none fits."""
-    even_split: MixedOption | None
-    """The best plan that treats all chips alike; None: none fits."""
-    without: tuple[MixedOption, ...]
-    """The best plan of each smaller choice of kinds, the fastest first."""
-    separate_tokens_per_s: float
-    """What the kinds train together as whole separate jobs, each with the same batch. They make one model each."""
-    tried: int
-    """Plans that were priced."""
-    solved: int
-    """Of these, plans whose splits were solved."""
-    bound_s: float
-    """No plan of those that can be formed takes less by the common cost (of what was priced and not solved, the least)."""
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-
-        def one(option: MixedOption | None) -> dict[str, Any] | None:
-            return None if option is None else {"kinds": option.kinds, "text": option.text, **option.prediction.to_dict()}
-
-        return {
-            "best": one(self.best), "all_kinds": one(self.all_kinds), "even_split": one(self.even_split),
-            "without": [one(option) for option in self.without], "separate_tokens_per_s": self.separate_tokens_per_s,
-            "tried": self.tried, "solved": self.solved, "bound_s": self.bound_s, "notes": self.notes,
-        }  # fmt: skip
+def _silent(done: int, total: int, words: str) -> None:
+    """Reports nothing."""
 
 
 def plan_mixed(
@@ -104,11 +58,14 @@ def plan_mixed(
     settings: Plan | None = None,
     profiles: Mapping[str, Profile] | None = None,
     every: bool = False,
+    report: Report = _silent,
+    best_so_far: bool = False,
 ) -> MixedAnswer:
     """The fastest plan of a model on a cluster of one or more kinds of chips at a global batch (about four million tokens if None).
 
-    ``settings``: what all plans share (attention, optimizer, overlap, ...). ``every`` drops nothing by its estimate: exact, and for small
-    clusters alone. Raises NoPlanFits where nothing fits.
+    ``settings``: what all plans share (attention, optimizer, overlap, ...). ``every``: every plan of pools that there is (see the README)
+    with the least time of its pipelines; for a few chips alone. ``best_so_far``: an interrupt ends the search with what it has, marked as
+    such, not the program. Raises NoPlanFits where nothing fits.
 
     >>> answer = plan_mixed("gpt3-1.3b", "8xa100-sxm-80gb+8xv100-sxm2-32gb", 64)
     >>> answer.best.step_time_s <= min(option.step_time_s for option in answer.without)
@@ -119,49 +76,10 @@ def plan_mixed(
         cluster = parse_cluster(cluster, profiles)
     batch = global_batch or default_global_batch(transformer, cluster.count)
     kinds, notes = kinds_of(cluster, dtype)
+    # In an order of their own, so that the order in which they were named changes nothing.
+    kinds = tuple(sorted(kinds, key=lambda kind: (kind.name, kind.count)))
     shared = replace(settings or Plan(global_batch=batch, sequence_parallel=True), global_batch=batch, zero_stage=1)
-    answer = _Search(transformer, kinds, shared, cluster.name, notes, every).answer()
-    if every:
-        return answer
-    # Numbers that divide badly can be slower than fewer chips that divide well: those may stand idle.
-    for counts in sorted({tuple(round_down(kind.count) for kind in kinds) for round_down in (_power_of_two, _few_factors)}):
-        if counts != tuple(kind.count for kind in kinds):
-            fewer = tuple(replace(kind, group=kind.group.with_count(count)) for kind, count in zip(kinds, counts, strict=True))
-            answer = _the_faster(answer, _Search(transformer, fewer, shared, cluster.name, notes, every), kinds)
-    return answer
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << count.bit_length() - 1
-
-
-def _few_factors(count: int) -> int:
-    """The largest number up to ``count`` that is at most 7 times a power of two.
-
-    >>> _few_factors(50), _few_factors(40)
-    (48, 40)
-    """
-    return max(digits << power for power in range(count.bit_length()) for digits in range(1, 8) if digits << power <= count)
-
-
-def _the_faster(answer: MixedAnswer, search: _Search, kinds: tuple[Kind, ...]) -> MixedAnswer:
-    """The answer, or with the best of a search on fewer chips where that is faster."""
-    try:
-        other = search.answer()
-    except NoPlanFits:
-        return answer
-    better = other.all_kinds is not None and (answer.all_kinds is None or other.all_kinds.step_time_s < answer.all_kinds.step_time_s)
-    answer = replace(
-        answer,
-        all_kinds=other.all_kinds if better else answer.all_kinds,
-        tried=answer.tried + other.tried,
-        solved=answer.solved + other.solved,
-    )
-    if other.best.step_time_s >= answer.best.step_time_s:
-        return answer
-    used = " and ".join(f"{fewer.count} of {kind.count} {kind.name}" for fewer, kind in zip(search.kinds, kinds, strict=True))
-    note = f"at most {used} work: the others would make numbers that divide the work worse"
-    return replace(answer, best=other.best, bound_s=min(answer.bound_s, other.bound_s), notes=(*answer.notes, note))
+    return _Search(transformer, kinds, shared, cluster.name, notes, every, report).answer(best_so_far)
 
 
 @dataclass(eq=False)
@@ -172,34 +90,99 @@ class _Search:
     cluster: str
     notes: tuple[str, ...]
     every: bool
+    report: Report
+    found: dict[Kinds, list[tuple[tuple[Pool, ...], Solved]]] = field(default_factory=dict)
+    """The best plans of each choice of kinds by the common cost, the fastest first."""
+    options: dict[Kinds, MixedOption] = field(default_factory=dict)
+    even: MixedOption | None = None
+    tried: int = 0
+    solved: int = 0
+    left_s: float = float("inf")
+    """The least bound of plans that were not solved."""
+    done: int = 0
 
-    def answer(self) -> MixedAnswer:
-        tables = Tables(self.model, self.kinds, self.settings)
-        batch = self.settings.global_batch
-        alone = {frozenset({index}): self._alone(index) for index in range(len(self.kinds))}
-        enumeration = Enumeration(tables, batch, self.every)
-        fastest = min((one.step_time_s for one in alone.values() if one is not None), default=float("inf"))
-        candidates = enumeration.candidates(fastest if fastest < float("inf") else 1e9)
-        solver = Solver(tables, batch)
-        options: dict[frozenset[int], MixedOption] = {}
-        solved, bounds = 0, []
-        for some, plans in candidates.items():
-            limit = min((option.step_time_s for kinds, option in options.items() if kinds <= some), default=float("inf"))
-            found, count, bound = self._solve(solver, plans, alone.get(some), limit if len(some) < len(self.kinds) else float("inf"))
-            solved += count
-            bounds.append(bound)
-            option = self._played(tables, some, found, alone.get(some))
-            if option is not None:
-                options[some] = option
-        even = even_split(tables)
-        names = tuple(kind.name for kind in self.kinds)
-        evened = None if even is None else MixedOption(names, predict_mixed(tables, even, self.cluster))
-        whole = frozenset(range(len(self.kinds)))
-        if evened is not None and (whole not in options or evened.step_time_s < options[whole].step_time_s):
-            options[whole] = evened
-        if not options:
+    def __post_init__(self) -> None:
+        self.tables = Tables(self.model, self.kinds, self.settings)
+        self.batch = self.settings.global_batch
+        self.solver = Solver(self.tables, self.batch)
+        self.whole: Kinds = frozenset(range(len(self.kinds)))
+        self.names = tuple(kind.name for kind in self.kinds)
+        self.total = 2 * len(self.kinds) + 2 * (2 ** len(self.kinds) - 1) + 1
+        self.total += Enumeration.parts(len(self.kinds), len(microbatch_axis(self.batch)))
+
+    def answer(self, best_so_far: bool) -> MixedAnswer:
+        interrupted = False
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            if not best_so_far:
+                raise
+            interrupted = True
+            for some in self.found:
+                self._play(some, 1)
+            if not self.options:
+                raise
+        if not self.options:
             raise NoPlanFits(f"{self.model.name} does not fit on {self.cluster}, by any split over its kinds of chips; use more chips", 0.0)
-        return self._told(evened, options, enumeration.seen, solved, min(bounds))
+        return self._told(interrupted)
+
+    def _next(self, words: str) -> None:
+        self.report(self.done, self.total, words)
+        self.done += 1
+
+    def _run(self) -> None:
+        for index, kind in enumerate(self.kinds):
+            self._next(f"{kind.name} alone")
+            alone = self._alone(index)
+            if alone is not None:
+                self._offer(frozenset({index}), MixedOption((kind.name,), alone))
+        self._next("the even split")
+        plan = even_split(self.tables)
+        if plan is not None:
+            self.even = MixedOption(tuple(self.names[kind] for kind in plan.kinds), predict_mixed(self.tables, plan, self.cluster))
+            self._offer(frozenset(plan.kinds), self.even)
+        enumeration = Enumeration(self.tables, self.batch, self.every, self._next)
+        fastest = min((option.step_time_s for option in self.options.values()), default=2 * enumeration.ideal_s)
+        plans = enumeration.side_by_side(fastest)
+        for some, candidates in plans.items():
+            self._next(f"side by side: {self._words(some)}")
+            self._solve(some, candidates, FIRST_SOLVED)
+        limits = {some: self._limit(some) for some in plans}
+        for some, candidates in enumeration.nested(limits, min(fastest, limits[self.whole])).items():
+            plans[some].extend(candidates)
+        self.tried = enumeration.seen
+        small = sum(kind.count for kind in self.kinds) <= SMALL_CHIPS
+        for some, candidates in plans.items():
+            self._next(f"splits over {self._words(some)}")
+            candidates.sort(key=lambda plan: plan.estimate_s)
+            most = (MOST_SOLVED_SMALL if small else MOST_SOLVED) // (1 if some == self.whole else 2)
+            self._solve(some, candidates, most)
+            self._polish(some)
+            self._play(some, PLAYED)
+        self.left_s = min(self.left_s, self._best_s) if self.every else min(enumeration.ideal_s, self._best_s)
+
+    @property
+    def _best_s(self) -> float:
+        """The least common cost that was found."""
+        solved = (pairs[0][1][1].step_time_s for pairs in self.found.values() if pairs)
+        return min((*solved, *(option.step_time_s for option in self.options.values())), default=float("inf"))
+
+    def _words(self, some: Kinds) -> str:
+        return " and ".join(self.names[index] for index in sorted(some))
+
+    def _offer(self, some: Kinds, option: MixedOption) -> None:
+        """Keeps an option where it is the best on its kinds."""
+        if some not in self.options or option.step_time_s < self.options[some].step_time_s:
+            self.options[some] = option
+
+    def _limit(self, some: Kinds) -> float:
+        """What a plan on these kinds has to beat: the best on them, and, if not all kinds are to work, on fewer of them."""
+        known = [pairs[0][1][1].step_time_s for kinds, pairs in self.found.items() if pairs and self._counts_for(kinds, some)]
+        known += [option.step_time_s for kinds, option in self.options.items() if self._counts_for(kinds, some)]
+        return min(known, default=float("inf"))
+
+    def _counts_for(self, kinds: Kinds, some: Kinds) -> bool:
+        return kinds == some or (kinds < some and some != self.whole)
 
     def _alone(self, kind: int) -> Prediction | None:
         """The best plan of one kind alone, of fewer of its chips too: a number that divides well may beat a larger one."""
@@ -219,49 +202,57 @@ class _Search:
                 best = ranked.best
         return best
 
-    def _solve(self, solver: Solver, plans: list[Candidate], alone: Prediction | None, limit_s: float) -> tuple[list[Solved], int, float]:
-        """The best plans of one choice of kinds by the common cost, how many were solved, and the least bound of the others."""
-        best = min(limit_s, float("inf") if alone is None else alone.step_time_s * 1.02)
-        found: list[tuple[tuple[Pool, ...], Solved]] = []
-        solved, left = 0, float("inf")
-        most = MOST_SOLVED_SMALL if sum(kind.count for kind in self.kinds) <= SMALL_CHIPS else MOST_SOLVED
+    def _solve(self, some: Kinds, plans: Sequence[Candidate], most: int) -> None:
+        """Adds the best of some plans to what was found on their kinds; ``most`` of them are solved."""
+        found = self.found.setdefault(some, [])
+        known = {pools for pools, _ in found}
+        limit_s, solved = self._limit(some), 0
         for plan in plans:
-            if plan.bound_s >= best:
+            # What ties with a plan of ``search`` is kept: it may be played through faster.
+            if plan.bound_s >= limit_s * (1 + 1e-9):
                 continue
             if solved >= most and not self.every:
-                left = min(left, plan.bound_s)
-                continue
+                break
             pools = plan.pools()
-            one = solver.plan(pools)
+            if pools in known:
+                continue
+            worst_s = found[PLAYED - 1][1][1].step_time_s if len(found) >= PLAYED else float("inf")
+            one = self.solver.plan(pools, worst_s)
             solved += 1
-            if one is not None:
+            if one is not None and one[1].step_time_s < worst_s:
                 found.append((pools, one))
-                best = min(best, one[1].step_time_s)
-        found.sort(key=lambda pair: pair[1][1].step_time_s)
-        plans_found = [one for _, one in found]
-        if found and not self.every:
-            degrees = [frozenset(tensor_axis(self.model, kind.group.chips_per_node)) for kind in self.kinds]
-            better, count = polished(solver, found[0], degrees, MOST_POLISHED)
-            plans_found, solved = better[::-1] + plans_found, solved + count
-            best = min(best, plans_found[0][1].step_time_s)
-        return plans_found[:PLAYED], solved, min(left, best)
+                found.sort(key=lambda pair: pair[1][1].step_time_s)
+                del found[PLAYED:]
+                limit_s = min(limit_s, one[1].step_time_s)
+        self.solved += solved
 
-    def _played(self, tables: Tables, some: frozenset[int], found: list[Solved], alone: Prediction | None) -> MixedOption | None:
-        names = tuple(self.kinds[index].name for index in sorted(some))
-        predictions: list[MixedPrediction | Prediction] = [predict_mixed(tables, plan, self.cluster) for plan, _ in found]
-        predictions += [alone] if alone is not None else []
-        return MixedOption(names, min(predictions, key=lambda one: one.step_time_s)) if predictions else None
+    def _polish(self, some: Kinds) -> None:
+        """Small changes to the best of what was found."""
+        found = self.found.get(some)
+        if not found or self.every:
+            return
+        degrees = [frozenset(tensor_axis(self.model, kind.group.chips_per_node)) for kind in self.kinds]
+        better, count = polished(self.solver, found[0], degrees, MOST_POLISHED)
+        self.solved += count
+        found[:0] = better[::-1]
+        del found[PLAYED:]
 
-    def _told(
-        self, even: MixedOption | None, options: Mapping[frozenset[int], MixedOption], tried: int, solved: int, bound_s: float
-    ) -> MixedAnswer:
-        whole = frozenset(range(len(self.kinds)))
-        best_kinds = min(options, key=lambda some: (options[some].step_time_s, len(some)))
-        best, together = options[best_kinds], options.get(whole)
+    def _play(self, some: Kinds, most: int) -> None:
+        for _, (plan, _) in self.found[some][:most]:
+            self._offer(
+                some, MixedOption(tuple(self.names[index] for index in sorted(some)), predict_mixed(self.tables, plan, self.cluster))
+            )
+
+    def _told(self, interrupted: bool) -> MixedAnswer:
+        options = self.options
+        best_kinds = min(options, key=lambda some: (options[some].step_time_s, len(some), sorted(some)))
+        best, together = options[best_kinds], options.get(self.whole)
         notes = list(self.notes if len(best_kinds) > 1 else ())
-        smaller = sorted((option for some, option in options.items() if some != whole), key=lambda option: option.step_time_s)
-        if best_kinds != whole:
-            unused = ", ".join(self.kinds[index].name for index in sorted(whole - best_kinds))
+        smaller = sorted((option for some, option in options.items() if some != self.whole), key=lambda option: option.step_time_s)
+        if interrupted:
+            notes.append("interrupted: plans that were not looked at may be better")
+        if best_kinds != self.whole:
+            unused = ", ".join(self.names[index] for index in sorted(self.whole - best_kinds))
             if together is None:
                 notes.append(f"leave out {unused}: no plan was found that fits and in which every kind works")
             else:
@@ -270,10 +261,20 @@ class _Search:
         elif smaller:
             gain = smaller[0].step_time_s / best.step_time_s - 1
             notes.append(f"{gain:.1%} faster than the best of fewer kinds ({', '.join(smaller[0].kinds)})")
+        if isinstance(best.prediction, MixedPrediction):
+            idle = {
+                kind.name: kind.count - best.prediction.plan.chips(index) for index, kind in enumerate(self.kinds) if index in best_kinds
+            }
+            if any(idle.values()):
+                words = " and ".join(f"{count} {name}" for name, count in idle.items() if count)
+                notes.append(f"{words} stand idle: with them the work would divide worse")
         if self.model.experts is not None:
             notes.append("experts are not spread over chips of several kinds (ep 1) in mixed plans")
-        separate = sum(options[frozenset({i})].tokens_per_s for i in whole if frozenset({i}) in options)
-        return MixedAnswer(best, together, even, tuple(smaller), separate, tried, solved, bound_s, tuple(notes))
+        separate = sum(options[frozenset({i})].tokens_per_s for i in self.whole if frozenset({i}) in options)
+        return MixedAnswer(
+            best, together, self.even, tuple(smaller), separate, self.tried, self.solved, min(self.left_s, best.step_time_s), tuple(notes),
+            interrupted,
+        )  # fmt: skip
 
 
 def _counts(most: int) -> list[int]:

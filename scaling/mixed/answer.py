@@ -1,0 +1,72 @@
+"""What a search over several kinds of chips answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..predict import Prediction
+from .records import MixedPrediction
+
+
+@dataclass(frozen=True)
+class MixedOption:
+    """A plan on some of a cluster's kinds."""
+
+    kinds: tuple[str, ...]
+    """Those that work in it."""
+    prediction: MixedPrediction | Prediction
+    """A Prediction where one kind works by a plan of ``search``."""
+
+    @property
+    def step_time_s(self) -> float:
+        return self.prediction.step_time_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.prediction.tokens_per_s
+
+    @property
+    def text(self) -> str:
+        """The plan in one line."""
+        if isinstance(self.prediction, MixedPrediction):
+            return self.prediction.text
+        return f"{self.prediction.cluster}: {self.prediction.plan.describe()}"
+
+
+@dataclass(frozen=True)
+class MixedAnswer:
+    """What a cluster of several kinds does best, and what else it could."""
+
+    best: MixedOption
+    all_kinds: MixedOption | None
+    """The best plan in which every kind works; None: none fits."""
+    even_split: MixedOption | None
+    """The best plan that treats all chips alike, on as many as divide where not all do; None: none fits."""
+    without: tuple[MixedOption, ...]
+    """The best plan of each smaller choice of kinds, the fastest first."""
+    separate_tokens_per_s: float
+    """What the kinds train together as whole separate jobs, each with the same batch. They make one model each."""
+    tried: int
+    """Plans that were priced."""
+    solved: int
+    """Of these, plans whose splits were solved."""
+    bound_s: float
+    """No plan takes less by the common cost. After a search of every plan those that can be formed, else with every chip at its best all
+    the time."""
+    notes: tuple[str, ...]
+    interrupted: bool = False
+    """The search was ended before it was through: another plan may be better."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+
+        def one(option: MixedOption | None) -> dict[str, Any] | None:
+            return None if option is None else {"kinds": option.kinds, "text": option.text, **option.prediction.to_dict()}
+
+        return {
+            "best": one(self.best), "all_kinds": one(self.all_kinds), "even_split": one(self.even_split),
+            "without": [one(option) for option in self.without], "separate_tokens_per_s": self.separate_tokens_per_s,
+            "tried": self.tried, "solved": self.solved, "bound_s": self.bound_s, "notes": self.notes,
+            "interrupted": self.interrupted,
+        }  # fmt: skip
