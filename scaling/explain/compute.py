@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..constants import FULL_CLOCK_W_PER_TFLOPS
 from ..layer import LOGIT_BYTES, core_times, pass_times, product_times
 from ..operations import Core, Pass, Product, layer_operations
 from ..plan import Plan
@@ -150,7 +149,7 @@ def _clocks(case: Case) -> Iterator[Term]:
     """What a long run's power leaves of the rates above: a remark, for every rate has it in it."""
     share, power = case.machine.sustained, case.group.profile.power_w
     if share < 1 and power is not None:
-        constant = FULL_CLOCK_W_PER_TFLOPS
+        constant = case.machine.full_clock
         yield Term(
             "matmul",
             "clocks of a long run",

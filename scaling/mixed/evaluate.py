@@ -84,7 +84,7 @@ def cost(tables: Tables, plan: MixedPlan) -> Costed:
             held.append(costs.memory_bytes(row, ends, stage.layers, flying, shard))
             fits &= held[-1] <= costs.kind.machine.memory_bytes
         stage_s.append(tuple(times))
-        sends.append(tuple(sends_s(tables, pipeline)))
+        sends.append(tuple(sends_s(tables, pipeline, plan.mask_bytes)))
         update.append(tuple(updates))
         memory.append(tuple(held))
     chips = sum(pipeline.chips for pipeline in plan.pipelines)

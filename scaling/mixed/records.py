@@ -60,6 +60,10 @@ class MixedPlan:
     tied_bytes: float = 0.0
     """Bytes of one gradient of a tied token table as the first and the last stage add it up; 0: as all others (DeepSpeed: those of the
     dtype, however wide the others are)."""
+    mask_bytes: float = 0.0
+    """What DeepSpeed's pipeline of GPT-2 sends ahead with the activations of each microbatch: the attention mask, whole from every chip of
+    a TP group. Gradients then come back whole from each of them, too (``_exec_send_grads``). 0: activations and gradients alone, both cut.
+    """
 
     @property
     def global_batch(self) -> int:

@@ -17,7 +17,7 @@ from chipassay.results.shipped import find_profile
 
 from ..cluster import Cluster, Group, make_group
 from ..models import Transformer, load_model
-from ..plan import Plan
+from ..plan import Plan, Recompute
 from ..validation.tables import Unusable
 from .records import MixedPipeline, MixedPlan, MixedStage
 
@@ -89,16 +89,29 @@ def setup_of(run: MixedRun) -> Setup:
 _AMP_SETTINGS = Plan(
     global_batch=32, attention="unfused", fused=False, gradient_bytes=4, overlap_dp=False, overlap_pp=False, host="eager", loss="torch"
 )
-_AMP_HOST_S = {"v100-sxm2-16gb": 3.75e-3, "t4-pcie-16gb": 5.3e-3}
-"""What the host takes for the forward pass of one layer. AMP measured 3.9 and 5.6 ms for a layer of one sequence (DachengLi1/AMP@62fc27d,
-src/known_cost/gpt2_P3_1.npy and gpt2_G4_1.npy, medians), several times what the chips need for it (1.3 and 2.6 ms): host and chip joined as
-in ``step`` make the measured time."""
+_AMP_TWICE: Recompute = "full"
+"""Every layer runs its forward pass twice, once to print the shape of its result (megatron/model/transformer.py of DachengLi1/AMP, class
+ParallelTransformerLayerPipe, in the commits 708e87f and 505f804 from the machines of the runs, and in all later ones): as much work as
+recomputing it."""
+_AMP_HOST_S = {
+    ("v100-sxm2-16gb", 1): 1.76e-3, ("v100-sxm2-16gb", 2): 2.55e-3, ("v100-sxm2-16gb", 4): 2.17e-3,
+    ("t4-pcie-16gb", 1): 1.9e-3, ("t4-pcie-16gb", 2): 1.9e-3, ("t4-pcie-16gb", 4): 2.06e-3,
+}  # fmt: skip
+"""Chip, TP -> what the host takes for one forward pass of one layer. AMP measured both of a layer of one sequence: 3.9, 5.25 and 4.5 ms on
+V100s, 5.7, 5.95 and 5.55 ms on T4s (DachengLi1/AMP@62fc27d, src/known_cost/gpt2_P3_*.npy and gpt2_G4_*.npy, medians). The chips and their
+all-reduces need 2.1, 1.7 and 1.5 ms, and 6.7, 5.0 and 4.2: host and chip joined as in ``step`` make the measured time. One T4 alone is
+slower than its host, whose time there is taken from two."""
 _AMP_LAUNCHES = 18
 """Kernels of that pass as the model counts them."""
 _AMP_FRONT = 3
 """Units before the first layer in DeepSpeed's list: the cast, the embedding, a transposition; three more follow the last."""
 
 
+_AMP_MASK_BYTES = 2.0 * 1024 * 1024
+"""The attention mask of all sequences, in fp16 (``_exec_send_activations``)."""
+_AMP_JUMBO_SHARE = 8949 / 9039
+"""Payload of a TCP segment over what it takes of the wire at 9,001 bytes, AWS's frames inside a network (Amazon EC2 user guide, "Network
+MTU"): 9,001 less 52 of IP, TCP and its time stamps, plus 38 of Ethernet. The processors fill 10 Gbit/s; 50 Gbit/s they are not known to."""
 _AMP_LINKS = {"v100-sxm2-16gb": 170e9 / 8, "t4-pcie-16gb": 50e9 / 8}
 """Bytes/s between the chips of a node as the authors give them (src/het_cluster.py, the same source)."""
 
@@ -109,7 +122,10 @@ def _amp_group(chip: str, count: int, fabric: str) -> Group:
         replace(link, busbw_bytes_per_s=min(link.busbw_bytes_per_s, _AMP_LINKS[chip]), segments=(), evidence=inside)
         for link in _links(chip)
     )
-    return make_group(count, replace(find_profile(chip), links=links), find_fabric(fabric), 4)
+    network = find_fabric(fabric)
+    if fabric == "eth10x1":
+        network = replace(network, bus_share=_AMP_JUMBO_SHARE, evidence=Evidence("derived", "TCP at 9,001 bytes a frame"))
+    return make_group(count, replace(find_profile(chip), links=links), network, 4)
 
 
 def _links(chip: str) -> tuple[Link, ...]:
@@ -135,7 +151,7 @@ def _amp(run: MixedRun) -> Setup:
         alike[kinds] = alike.get(kinds, 0) + 1
     pipelines = tuple(
         MixedPipeline(
-            tuple(MixedStage(kind, tp, count) for kind, count in zip(kinds, held, strict=True)),
+            tuple(MixedStage(kind, tp, count, _AMP_TWICE) for kind, count in zip(kinds, held, strict=True)),
             microbatch,
             batch // (dp * microbatch),
             count,
@@ -143,8 +159,9 @@ def _amp(run: MixedRun) -> Setup:
         for kinds, count in alike.items()
     )
     dtypes = {"v100-sxm2-16gb": "fp16", "t4-pcie-16gb": "fp16"}
-    hosts = {chip: seconds / _AMP_LAUNCHES for chip, seconds in _AMP_HOST_S.items()}
-    return Setup(model, nodes, dtypes, hosts, MixedPlan(pipelines, replace(_AMP_SETTINGS, global_batch=batch), tied_bytes=2.0))
+    hosts = {chip: _AMP_HOST_S[chip, tp] / _AMP_LAUNCHES for chip in dtypes}
+    settings = replace(_AMP_SETTINGS, global_batch=batch)
+    return Setup(model, nodes, dtypes, hosts, MixedPlan(pipelines, settings, tied_bytes=2.0, mask_bytes=_AMP_MASK_BYTES))
 
 
 def _between(first: int, last: int, low: int, high: int) -> int:
@@ -167,7 +184,13 @@ _SAILOR_LINKS = {
 }
 """Bus bandwidth between the chips of a node by their number: the forward pass of the embedding of two sequences is one all-reduce of
 16.8 MB of fp32 beside a look-up (subtracted); profiles_tmp.json of eth-easl/sailor@cf2c8e3, OPT-350, key 0."""
-_TURING_REASON = "as near its peak as a V100 in fp32 (0.86), a T4 to its memory (0.79)"
+_TURING_OF_PEAK = 0.86, 0.79
+"""Shares of the fp32 peak, as on a V100, and of the bandwidth, as on a T4, before a layer was timed."""
+_TURING_LAYER = {"RTX-2080": 48.4 / 58.0, "Titan-RTX": 41.2 / 55.1}
+"""What these make of both passes of a layer of two sequences on one chip, over what Sailor measured (profiles_tmp.json, OPT-350, one
+microbatch of 2, TP 1; milliseconds). Backward passes take 2.5 of forward ones there. With it layers under TP 2 and 8 are as measured, too,
+at the bandwidths of ``_SAILOR_LINKS``: within 8 %."""
+_TURING_REASON = "shares of fp32 peak and bandwidth with which a layer takes what Sailor measured on one chip"
 
 
 @lru_cache(maxsize=8)
@@ -175,10 +198,12 @@ def _sailor_group(name: str, count: int) -> Group:
     profile = find_profile("rtx-3090-24gb" if name == "RTX-3090" else "t4-pcie-16gb")
     if name in _TURING:
         memory_bytes, bandwidth, peak, power_w = _TURING[name]
+        compute_share, bandwidth_share = (share * _TURING_LAYER[name] for share in _TURING_OF_PEAK)
         evidence = Evidence("derived", _TURING_REASON)
         profile = replace(
-            profile, chip_id=name.lower(), name=name, matmul={"fp32": Curve(5e-6, 0.86 * peak, evidence)}, attention={}, products={},
-            attentions={}, memory_ops={}, memory=Curve(5e-6, 0.79 * bandwidth, evidence), memory_bytes=Quantity(memory_bytes, evidence),
+            profile, chip_id=name.lower(), name=name, matmul={"fp32": Curve(5e-6, compute_share * peak, evidence)}, attention={},
+            products={}, attentions={}, memory_ops={}, memory=Curve(5e-6, bandwidth_share * bandwidth, evidence),
+            memory_bytes=Quantity(memory_bytes, evidence),
             peak_flops_per_s={"fp32": Quantity(peak, evidence)}, peak_bandwidth_bytes_per_s=Quantity(bandwidth, evidence),
             power_w=Quantity(power_w, evidence),
         )  # fmt: skip

@@ -22,8 +22,8 @@ from .tables import Tables
 Array = npt.NDArray[Any]
 
 
-def sends_s(tables: Tables, pipeline: MixedPipeline) -> list[float]:
-    """Seconds of one message over each border between stages, either way."""
+def sends_s(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0) -> list[float]:
+    """Seconds of one message over each border between stages, either way. ``mask_bytes``: as in ``MixedPlan``."""
     used: dict[int, int] = {}
     found = []
     first_chip = []
@@ -31,12 +31,14 @@ def sends_s(tables: Tables, pipeline: MixedPipeline) -> list[float]:
         first_chip.append(used.get(stage.kind, 0))
         used[stage.kind] = first_chip[-1] + pipeline.replicas * stage.tp
     for index, (here, there) in enumerate(zip(pipeline.stages[:-1], pipeline.stages[1:], strict=True)):
-        found.append(border_s(tables, here, there, pipeline.microbatch, pipeline.replicas, first_chip[index]))
+        found.append(border_s(tables, here, there, pipeline.microbatch, pipeline.replicas, first_chip[index], mask_bytes))
     return found
 
 
-def border_s(tables: Tables, here: MixedStage, there: MixedStage, microbatch: int, replicas: int, first_chip: int) -> float:
-    """One message from a stage to the next.
+def border_s(
+    tables: Tables, here: MixedStage, there: MixedStage, microbatch: int, replicas: int, first_chip: int, mask_bytes: float = 0.0
+) -> float:
+    """One message between a stage and the next, the mean of both ways where they differ (``MixedPlan.mask_bytes``).
 
     ``first_chip``: the number of the first chip of ``here`` among those of its kind; the chips of its other replicas follow, then
     ``there``, if it is of the same kind.
@@ -45,16 +47,19 @@ def border_s(tables: Tables, here: MixedStage, there: MixedStage, microbatch: in
     split = min(here.tp, there.tp) if settings.scatter_gather or settings.sequence_parallel else 1
     costs, row = tables.of_stage(here, microbatch)
     size = float(costs.message_bytes[row])
+    ends: tuple[MixedStage, ...] = (here,)
+    crosses = True
     if there.kind != here.kind:
         other, row = tables.of_stage(there, microbatch)
         size = max(size, float(other.message_bytes[row]))
-        time_s = max(_send_s(tables, stage, size / split, replicas, True) for stage in (here, there))
+        ends = (here, there)
     else:
         per_node = tables.kinds[here.kind].group.chips_per_node
         following = first_chip + replicas * here.tp
         moves = ((0, 0), ((replicas - 1) * here.tp, (replicas - 1) * there.tp))
         crosses = any((first_chip + a) // per_node != (following + b) // per_node for a, b in moves)
-        time_s = _send_s(tables, here, size / split, replicas, crosses)
+    sizes = (size / split + mask_bytes, size) if mask_bytes else (size / split,)
+    time_s = sum(max(_send_s(tables, stage, one, replicas, crosses) for stage in ends) for one in sizes) / len(sizes)
     sequence_parallel = settings.sequence_parallel and tables.model.seq_len % there.tp == 0
     if settings.scatter_gather and there.tp > 1 and not sequence_parallel:
         kind = tables.kinds[there.kind]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chipassay.results.errors import FileError
 from chipassay.results.profile import Curve, Link, Profile, Quantity
 from chipassay.results.shipped import find_profile
 from chipassay.scaling.constants import FULL_CLOCK_W_PER_TFLOPS
@@ -20,6 +22,7 @@ from chipassay.scaling.stand_ins import (
     TRAINING_DTYPES,
     training_dtype,
 )
+from chipassay.scaling.sustained import full_clock_power, load_sustained_rates
 
 from .toys import MEASURED, toy_link, toy_profile
 
@@ -182,6 +185,33 @@ def test_attention_reaches_less_than_products_and_keeps_at_least_their_clocks() 
     whole, half = (machine.attention_share(share) for share in (1.0, 0.5))
     assert machine.sustained <= whole <= 1.0
     assert half == pytest.approx(whole / 2)
+
+
+def test_a_chip_whose_long_run_was_published_keeps_what_was_published() -> None:
+    """T4: 24 TFLOP/s in products one after the other, of 40 in short runs (sustained.csv)."""
+    machine = prepare(find_profile("t4-pcie-16gb"), "fp16")
+    rate = 2 * 8192**3 / float(machine.products.time_s(8192, 8192, 8192))
+    assert machine.sustained * rate == pytest.approx(24e12, rel=1e-9)
+    assert machine.full_clock.evidence.level == "published"
+    assert machine.sustained < machine.attention_share(1.0) < 1.0  # attention reaches less, and so takes less of the power
+    told = next(one for one in machine.inputs if one.what == "clocks in a long run")
+    assert told.evidence is machine.full_clock.evidence
+
+
+def test_other_dtypes_and_chips_keep_the_shared_constant() -> None:
+    assert prepare(find_profile("t4-pcie-16gb"), "fp32").full_clock is FULL_CLOCK_W_PER_TFLOPS
+    assert prepare(find_profile("a100-sxm-80gb")).full_clock is FULL_CLOCK_W_PER_TFLOPS
+
+
+def test_a_rate_above_that_of_short_runs_is_no_gain() -> None:
+    assert full_clock_power("t4-pcie-16gb", "fp16", 12e12).value == pytest.approx(70 / 12)
+
+
+def test_a_sustained_rate_that_cannot_be_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "sustained.csv"
+    file.write_text("chip_id,dtype,tflop_per_s,power_w,evidence,source\nt4-pcie-16gb,fp16,-1,70,published,somebody\n")
+    with pytest.raises(FileError, match=r"sustained\.csv.*line 2.*tflop_per_s"):
+        load_sustained_rates(file)
 
 
 def test_no_shipped_chip_is_taken_to_lose_half_of_its_clocks() -> None:

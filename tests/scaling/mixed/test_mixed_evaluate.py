@@ -85,6 +85,15 @@ def test_sends_between_kinds_take_the_slower_network():
         assert found == [pytest.approx(size * replicas / 1e9)]
 
 
+def test_a_mask_goes_ahead_whole_and_gradients_come_back_whole():
+    """Between TP groups of two, over NICs of 1 GB/s: half of the activations and the mask from either chip, then all gradients back."""
+    fabric = toy_fabric(nics=1, nic=1e9)
+    tables = tables_of(chips(2, "near", fabric=fabric), chips(2, "far", fabric=fabric), sequence_parallel=False)
+    size, mask = MODEL.seq_len * MODEL.hidden * 2, 5e6
+    without, with_mask = (sends_s(tables, pipeline((0, 2, 4), (1, 2, 4)), one)[0] for one in (0.0, mask))
+    assert with_mask - without == pytest.approx(2 * ((size / 2 + mask) + size) / 2 / 1e9 - 2 * (size / 2) / 1e9, rel=1e-6)
+
+
 def test_sends_in_a_node_do_not_use_the_network():
     tables = tables_of(chips(4, fabric=toy_fabric(nics=1, nic=1e3)))
     inside = sends_s(tables, pipeline((0, 1, 4), (0, 1, 4), replicas=2))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from chipassay.scaling.layer import layer_times
 from chipassay.scaling.mixed.records import check_mixed
-from chipassay.scaling.mixed.runs import read_mixed_runs, setup_of
+from chipassay.scaling.mixed.runs import _SAILOR_SETTINGS, _opt_350m, _sailor_group, read_mixed_runs, setup_of
 from chipassay.scaling.mixed.validate import summarise_mixed, validate_mixed, validate_mixed_run
+from chipassay.scaling.plans import Plans
+from chipassay.scaling.ready import ready
 from chipassay.scaling.validation.tables import Unusable
 
 RUNS = {run.id: run for run in read_mixed_runs()}
@@ -48,13 +53,67 @@ def test_a_claim_is_no_run():
     assert validate_mixed_run(RUNS["h2-100B-best"]).error is None
 
 
+def test_every_layer_of_amp_is_passed_forward_twice():
+    stages = [stage for one in setup_of(RUNS["amp-het-mb1-t1d8p2"]).plan.pipelines for stage in one.stages]
+    assert {stage.recompute for stage in stages} == {"full"}
+
+
+def test_ten_gigabit_of_amp_carry_nearly_all_of_their_line_rate():
+    """TCP at 9,001 bytes a frame; the 50 Gbit/s of the T4s stay at what is assumed of TCP through the host."""
+    v100, t4 = setup_of(RUNS["amp-het-mb1-t1d8p2"]).cluster.groups
+    assert v100.fabric.node_bytes_per_s == pytest.approx(0.990 * 1.25e9, rel=1e-3)
+    assert t4.fabric.node_bytes_per_s == pytest.approx(0.80 * 6.25e9)
+
+
+SAILOR_LAYER_S = {
+    ("RTX-2080", 1): 58.04e-3, ("RTX-2080", 2): 46.47e-3, ("RTX-2080", 8): 36.52e-3,
+    ("Titan-RTX", 1): 55.09e-3, ("Titan-RTX", 2): 45.20e-3, ("Titan-RTX", 8): 31.06e-3,
+    ("RTX-3090", 1): 32.64e-3, ("RTX-3090", 2): 18.87e-3, ("RTX-3090", 8): 77.49e-3,
+}  # fmt: skip
+"""Chip, TP -> both passes of a layer of two sequences as Sailor measured them (profiles_tmp.json of eth-easl/sailor@cf2c8e3)."""
+
+
+@pytest.mark.parametrize(("chip", "tp"), SAILOR_LAYER_S)
+def test_a_layer_on_the_chips_of_sailor_takes_what_they_measured(chip, tp):
+    group = _sailor_group(chip, 8)
+    machine = ready(group, "tf32" if chip == "RTX-3090" else "fp32")
+    plans = Plans.of([replace(_SAILOR_SETTINGS, tp=tp, microbatch=2, global_batch=2)])
+    model = _opt_350m()
+    times = layer_times(model, plans, machine)
+    link = machine.link("all_reduce", tp)
+    assert link is not None
+    reduced_s = 4 * float(link.time_s(2 * model.seq_len * model.hidden * 4)) if tp > 1 else 0.0
+    passes = (times.forward, times.backward_input, times.backward_weight)
+    layer_s = sum(float(one.total_s[0]) for one in passes) + reduced_s
+    assert layer_s == pytest.approx(SAILOR_LAYER_S[chip, tp], rel=0.10)
+
+
 def test_errors_stay_within_their_budget():
-    """Mean |error| of Sailor's seven runs 12 % and of AMP's 43 plans 18 % as of writing; AMP's own model: 49 %. May only shrink."""
+    """Mean |error| of Sailor's seven runs 10.3 % and of AMP's 43 plans 10.5 % as of writing; AMP's own model: 49 %. May only shrink."""
     summaries = {one.source.split()[0]: one for one in summarise_mixed(list(validate_mixed()))}
     sailor, amp = summaries["Sailor"], summaries["AMP"]
     assert (sailor.runs, amp.runs) == (7, 43)
-    assert sailor.mean_error < 0.15
-    assert amp.mean_error < 0.20
+    assert sailor.mean_error < 0.11
+    assert amp.mean_error < 0.11
+    assert amp.median_error < 0.07
+    assert amp.first_over_best == 1.0
     assert amp.rank_correlation is not None
-    assert amp.rank_correlation > 0.74
-    assert amp.inside > 0.7
+    assert amp.rank_correlation > 0.78
+    assert amp.inside > 0.85
+
+
+UNEXPLAINED = {
+    "amp-het-mb1-t2d1p8", "amp-het-mb2-t2d1p8", "amp-het-mb2-t4d1p4", "amp-het-mb1-t2d2p4", "amp-het-mb2-t2d2p4", "amp-het-mb2-t4d2p2",
+}  # fmt: skip
+"""TP and a pipeline together, one or two sequences at once, on the V100s: 1.2 to 1.8 times as long as predicted. Their like on T4s alone
+are as predicted, and so are they from four sequences on; two more such plans (microbatch 1, TP 4) never ended in AMP's own table (inf)."""
+
+
+def test_but_for_six_plans_amp_is_ranked_right():
+    outcomes = [one for one in validate_mixed() if one.run.id.startswith("amp-") and one.scored]
+    rest = [one for one in outcomes if one.run.id not in UNEXPLAINED]
+    (amp,) = summarise_mixed(rest)
+    assert (len(outcomes), amp.runs) == (43, 37)
+    assert amp.mean_error < 0.08
+    assert amp.rank_correlation is not None
+    assert amp.rank_correlation > 0.97
