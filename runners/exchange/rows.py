@@ -12,7 +12,6 @@ from chipassay.results.safe_text import printable
 from chipassay.scaling.exchange import Exchange, Run
 from chipassay.scaling.text import amount
 
-from ..comparison.markdown import escaped
 from .answer import DAY_S, Answer, Question
 
 CSV_COLUMNS = (
@@ -117,6 +116,8 @@ def table(question: Question, answers: Sequence[Answer]) -> str:
 
 def markdown(question: Question, answers: Sequence[Answer]) -> str:
     """The table as Markdown, what stops each side and what is to be known below it."""
+    from ..comparison.markdown import escaped  # loads what the table does not need
+
     titles = ("model", "chip", *heads(question))
     lines = [f"**{escaped(title(question).capitalize())}**", "", f"| {' | '.join(titles)} |"]
     lines.append("| --- | --- |" + " ---: |" * (len(titles) - 2))

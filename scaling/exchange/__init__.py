@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .counts import largest_within, legal_counts, smallest_reaching
-from .fleet import Fleet, Run
+from .fleet import Fleet
 from .limits import Ceiling
 from .rate import exchange_rate, set_up
 from .record import SAMES, WHAT, Exchange, Same
+from .run import Run
 from .side import Side, parse_side, side_of
 from .spread import SHARED_MODEL_SIGMA, ratio_sigma, twins
 from .trade import Point, Trade

@@ -10,21 +10,29 @@ import numpy as np
 from ..cluster import Group
 from ..grid import context_axis, fitted_batch, pipeline_axis, tensor_axis
 from ..models import Transformer
+from ..plans import Array
 from ..search import BATCH_TOLERANCE
 
 STEP = 1.4
 """From one number to the next where numbers are only sampled."""
 RISES = 4
 """Samples above the aim after which no larger number is looked at."""
+WASTED = 2
+"""Guesses that left more than half of a bracket after which it is halved instead."""
 
 
-def legal_counts(model: Transformer, group: Group, global_batch: int, tolerance: float = BATCH_TOLERANCE) -> list[int]:
-    """Numbers of chips in whole nodes that some split of the model and the batch (moved by ``tolerance``) uses in full, ascending."""
+def usable_counts(model: Transformer, group: Group, global_batch: int, tolerance: float = BATCH_TOLERANCE) -> Array:
+    """Numbers of chips that some split of the model and the batch (moved by ``tolerance``) uses in full, ascending, nodes whole or not."""
     dp = np.arange(1, global_batch + 1)
     dp = dp[fitted_batch(global_batch, dp, tolerance) > 0]
     axes = (tensor_axis(model, group.chips_per_node), pipeline_axis(model), context_axis(model))
     products = sorted({tp * pp * cp for tp in axes[0] for pp in axes[1] for cp in axes[2]})
-    counts = np.unique(np.multiply.outer(products, dp))
+    return np.unique(np.multiply.outer(products, dp))
+
+
+def legal_counts(model: Transformer, group: Group, global_batch: int, tolerance: float = BATCH_TOLERANCE) -> list[int]:
+    """Those of ``usable_counts`` that fill their nodes."""
+    counts = usable_counts(model, group, global_batch, tolerance)
     return [int(count) for count in counts[counts % group.chips_per_node == 0]]
 
 
@@ -56,33 +64,38 @@ def roundest(counts: Sequence[int], step: float = STEP) -> list[int]:
     return kept
 
 
-def smallest_reaching(counts: Sequence[int], start: int, reaches: Callable[[int], bool]) -> int | None:
-    """Index of a count that reaches the aim where the one tried before it does not: doubling from ``start``, then bisection.
+def smallest_reaching(counts: Sequence[int], start: int, speed: Callable[[int], float], aim: float, near: float = 0.0) -> int | None:
+    """Index of a count whose speed reaches the aim where that of the count before it does not; None where none reaches it.
 
-    Throughput grows with the count but for plans that divide badly, so the answer reaches the aim for certain and is the smallest
-    up to such dips.
+    ``speed`` is of the count at an index, 0 where it cannot run. From the index ``start`` on the next one tried is where the aim would
+    lie if speed grew with the number of chips; where that gains little, steps double and brackets are halved. Speed grows with the count
+    but for numbers that divide badly, so the answer reaches the aim for certain and is the smallest up to such dips. ``near``: a count
+    that exceeds the aim by no more than this share is taken as it is, for speeds that cost much to know.
+
+    >>> smallest_reaching([8, 16, 24, 32, 40], 0, lambda index: 10.0 * (index + 1), 25.0)
+    2
     """
-    if not counts:
-        return None
-    high = min(start, len(counts) - 1)
-    low = -1
-    step = 1
-    while not reaches(high):
-        low = high
-        if high == len(counts) - 1:
-            return None
-        high = min(high + step, len(counts) - 1)
-        step *= 2
-    if low == -1:
-        step = 1
-        while high - step >= 0 and reaches(high - step):
-            high -= step
-            step *= 2
-        low = max(-1, high - step)
+    low, high = -1, len(counts)
+    index = max(0, min(start, high - 1))
+    jump, width, wasted = 1, high + 1, 0
     while high - low > 1:
-        middle = (high + low) // 2
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return high
+        found = speed(index)
+        if found >= aim:
+            high = index
+            if found <= aim * (1 + near):
+                break
+        else:
+            low = index
+        # Where speed in proportion to the chips would just reach the aim.
+        guess = bisect_left(counts, counts[index] * aim / found) if found > 0 else high
+        if high == len(counts):
+            index = min(max(guess, low + jump), high - 1) if found > 0 else min(low + jump, high - 1)
+            jump *= 2
+            continue
+        wasted = wasted + 1 if 2 * (high - low) > width else 0
+        width = high - low
+        index = (low + high) // 2 if wasted >= WASTED or found == 0 else min(max(guess, low + 1), high - 1)
+    return high if high < len(counts) else None
 
 
 def largest_within(counts: Sequence[int], value: Callable[[int], float], aim: float) -> tuple[int | None, int | None]:

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from .counts import roundest, smallest_reaching, thinned
-from .fleet import MOST_CHIPS, MOST_MIXED, Estimate, Fleet, Run
+from .fleet import MOST_CHIPS, MOST_MIXED, Estimate, Fleet
+from .run import Run
 
-LESS, BEHIND = 0.9, 5
-"""Where so many numbers in a row reach less than this share of the best speed seen, more chips are taken to help no more."""
+FEW, FEW_ODD = 96, 192
+"""So many numbers are all looked at: more of nodes whose chips are no power of two, where no number stands for those near it."""
+LESS, BEHIND = 0.7, 8
+"""Where so many numbers in a row, each STEP times the one before, reach less than this share of the best speed seen, more chips are taken
+to help no more."""
 CLOSE = 1.1
 """From one number to the next around the best."""
+BATCH_MOVED = 1.06
+"""Numbers so near each other may differ by how far the batch is moved to fit them."""
+NEAREST, LARGE = 16, 2**14
+"""So many of them; and from so many chips on few are looked at: placing ranks that lie over nodes unevenly takes a time that grows with
+their number."""
 MORE_SHARE = 0.02
 """A part of the step counts as what stops it from this share on."""
 WORDS = {
@@ -33,7 +42,7 @@ class Ceiling:
     """The most speed that any number of one side gives."""
 
     chips: int
-    """The number that gives it; another may be up to 3 % faster."""
+    """The number that gives it; of five models on four chips no other was more than 4 % faster."""
     tokens_per_s: float
     share: float
     """Of the reference's speed."""
@@ -51,13 +60,18 @@ class Ceiling:
 
 
 def fastest(fleet: Fleet, start: int) -> Estimate | None:
-    """The fastest of any number of chips: numbers from ``start`` on, then more of them around the best. Of four models on two chips no
-    other number was more than 3 % faster."""
+    """The fastest of any number of chips: numbers from ``start`` on, then more of them around the best."""
     counts = fleet.counts
+    unit = fleet.side.unit_chips
+    if len(counts) <= (FEW_ODD if unit & (unit - 1) else FEW) and not fleet.side.mixed:
+        fleet.look(counts)
+        return fleet.estimate(max(counts, key=fleet.speed))
     samples = roundest(counts[bisect_left(counts, start) :]) or counts[-1:]
     best, behind = 0.0, 0
     tried: list[int] = []
-    for count in samples:
+    for place, count in enumerate(samples):
+        if place % BEHIND == 0:
+            fleet.look(samples[place : place + BEHIND])
         speed = fleet.speed(count)
         tried.append(count)
         behind = behind + 1 if best and speed < LESS * best else 0
@@ -68,9 +82,22 @@ def fastest(fleet: Fleet, start: int) -> Estimate | None:
     if not fleet.speed(top):
         # None of them holds the model, or only numbers in between do.
         top = max(thinned(counts), key=fleet.speed, default=top)
-    near = counts[bisect_left(counts, top / 2) : bisect_left(counts, 2 * top)]
-    around = [] if fleet.side.mixed else roundest(near, CLOSE)
+    around = [] if fleet.side.mixed else _around(fleet, top)
+    fleet.look(around)
     return fleet.estimate(max([top, *around], key=fleet.speed))
+
+
+def _around(fleet: Fleet, top: int) -> list[int]:
+    """Numbers from half to double of one: all of them where they are few; else some in steps of CLOSE, and of those near it, whose batch may
+    be moved to fit better, the ones that can be halved most often."""
+    if 2 * top > MOST_CHIPS:  # larger ones may be faster, so that no number is the last
+        return []
+    counts = fleet.counts
+    wide = counts[bisect_left(counts, top / 2) : bisect_left(counts, 2 * top)]
+    if len(wide) <= FEW and top <= LARGE:
+        return wide
+    near = counts[bisect_left(counts, top / BATCH_MOVED) : bisect_left(counts, top * BATCH_MOVED)]
+    return [*roundest(wide, CLOSE), *sorted(near, key=lambda count: -(count & -count))[:NEAREST]]
 
 
 def ceiling(fleet: Fleet, reference: Fleet, aim: Run, start: int) -> Ceiling | None:
@@ -91,11 +118,12 @@ def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
     if first > last:  # already fewer are
         return top.chips
     counts = [*roundest(fleet.counts[first:last], CLOSE), top.chips]
-    index = smallest_reaching(counts, 0, lambda place: fleet.speed(counts[place]) > tokens_per_s)
+    more = math.nextafter(tokens_per_s, math.inf)
+    index = smallest_reaching(counts, 0, lambda place: fleet.speed(counts[place]), more)
     if not index:
         return counts[0]
     between = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : bisect_left(fleet.counts, counts[index]) + 1]
-    place = smallest_reaching(between, len(between) // 2, lambda place: fleet.speed(between[place]) > tokens_per_s)
+    place = smallest_reaching(between, len(between) // 2, lambda place: fleet.speed(between[place]), more)
     return counts[index] if place is None else between[place]
 
 

@@ -60,7 +60,7 @@ def set_up(
         settings = settings_as_of(as_of, settings)
     batch = global_batch or default_global_batch(transformer, reference_count)
     asked = Fleet(
-        transformer, sides[0], batch,
+        transformer, sides[0], batch, own=reference_count,
         tolerance=0.0 if global_batch else BATCH_TOLERANCE, settings=settings, prices=prices, as_of=as_of, watch=watch,
     )  # fmt: skip
     aim = asked.up_to(reference_count)

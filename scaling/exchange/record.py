@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from ..machine import Input
 from ..mixed.search import MixedAnswer
 from ..predict import Prediction
-from .fleet import Run
 from .limits import Ceiling
+from .run import Run
 from .worth import Worth
 
 Same = Literal["time", "cost", "rent", "power", "energy"]
@@ -40,12 +40,19 @@ class Exchange:
     other_chip: str
     """A mix by the name of ``Side``."""
     count: int | None
-    """The smallest number in whole nodes that is as fast, or the largest that costs, rents for or draws no more. None: there is none."""
+    """The smallest number that is as fast, or the largest that costs, rents for or draws no more: of chips in one node, in whole nodes, or
+    as many as the reference's. None: there is none."""
     count_low: float | None
     count_high: float | None
     """80 % interval of the number; infinite where no number of them reaches its upper end."""
+    count_exact: int | None
+    """The fewest that are as fast where the last node need not be full; None where that are no fewer, and but for ``same="time"``."""
+    nearest_count: int | None
+    """Where there is no ``count``, the number that comes nearest: of most speed, of least cost or power. None: none can run."""
+    nearest_ratio: float | None
+    """Its speed, cost, rent, power or energy over the reference's."""
     speed: float | None
-    """Of ``count`` chips over the reference's, or of the fastest number there is where there is none."""
+    """Of ``count`` chips over the reference's, or of ``nearest_count`` where there is none."""
     speed_low: float | None
     speed_high: float | None
     """80 % interval."""
@@ -53,7 +60,7 @@ class Exchange:
     """Other chips per reference chip at equal work per chip; see ``worth``. None for a mix."""
     reference: Prediction
     other: Prediction | None
-    """The prediction for ``count`` chips, or for the fastest number where there is none; None for a mix: see ``mix``."""
+    """The prediction for ``count`` chips, or for ``nearest_count`` where there is none; None for a mix: see ``mix``."""
     reference_run: Run = field(repr=False)
     other_run: Run | None = field(repr=False)
     mix: MixedAnswer | None = field(repr=False)

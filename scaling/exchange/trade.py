@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
 
 from chipassay.results.errors import UnknownName
 
 from ..as_of import check_released, software_input
-from ..errors import IllegalPlan, MissingCell, NoPlanFits
 from ..machine import Input
 from ..predict import Prediction
 from ..uncertainty import Z80
-from .counts import largest_within, smallest_reaching, thinned
-from .fleet import Fleet, Run
+from .counts import thinned
+from .fleet import Fleet
 from .limits import Ceiling, ceiling
-from .record import SAMES, WHAT, Exchange, Same
+from .record import SAMES, Exchange, Same
+from .run import Run
+from .same import Sides, as_fast, no_more, no_number, of_itself
 from .side import Side
 from .spread import ratio_sigma
 from .worth import Worth, worth_of
-
-NEAR = 0.02
-"""Closed forms that miss the aim by less than that are held against a prediction."""
-FAR = 1.5
-"""Times the estimated number up to which predictions are tried before none is taken to reach the aim."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +66,21 @@ class Trade:
         answer that is told anyway."""
         if same not in SAMES:
             raise UnknownName("measure to hold the same", same, SAMES)
-        count, low, high, reason = self._of_time() if same == "time" else self._of_value(same)
-        found = None if count is None else self.other.up_to(count) if same == "rent" else self.other.run(count)
+        sides = Sides(self.reference, self.aim, self.other, self.guess, self._sigma)
+        itself = self.other.side == self.reference.side
+        found = of_itself(sides, same) if itself else as_fast(sides) if same == "time" else no_more(sides, same)
+        count, reason = found.count, found.reason
+        run = None
+        if count is not None:
+            run = self.aim if itself else self.other.up_to(count) if same == "rent" else self.other.run(count)
         nowhere = same == "time" and count is None
         top = ceiling(self.other, self.reference, self.aim, self.guess) if nowhere or (limits and not self.other.side.mixed) else None
-        if count is None and same == "time":
+        if nowhere:
             reason = self._why_not(top)
-        shown = found or (None if top is None else self.other.run(top.chips))
+            nearest, ratio = (None, None) if top is None else (top.chips, top.share)
+        else:
+            nearest, ratio = found.nearest, found.nearest_ratio
+        shown = run if run is not None or nearest is None else self.other.run(nearest)
         speed = None if shown is None else shown.tokens_per_s / self.aim.tokens_per_s
         spread = 1.0 if shown is None else math.exp(Z80 * self._sigma(shown))
         predicted = None if shown is None else shown.prediction
@@ -93,8 +96,11 @@ class Trade:
             reference_count=self.aim.chips,
             other_chip=self.other.side.name,
             count=count,
-            count_low=low,
-            count_high=high,
+            count_low=found.low,
+            count_high=found.high,
+            count_exact=found.exact,
+            nearest_count=nearest,
+            nearest_ratio=ratio,
             speed=speed,
             speed_low=None if speed is None else speed / spread,
             speed_high=None if speed is None else speed * spread,
@@ -127,104 +133,6 @@ class Trade:
             sides.append(tuple(points))
         return sides[0], sides[1]
 
-    def _of_time(self) -> tuple[int | None, float | None, float | None, str]:
-        aim = self.aim.tokens_per_s
-        run = self._smallest(aim)
-        if run is None:
-            return None, None, None, ""
-        count = run.chips
-        low, high = float(count), float(count)
-        if sigma := self._sigma(run):
-            spread = math.exp(Z80 * sigma)
-            low = min(low, self._estimated(aim / spread, count / spread))
-            high = max(high, self._estimated(aim * spread, count * spread))
-        steps = f", tried in steps of {self.other.side.unit_chips} or 5 %," if self.other.side.mixed else ""
-        reason = f"the smallest number in whole nodes{steps} that reaches {aim:.4g} tokens/s at a batch of {self.other.batch:,} sequences"
-        return count, low, high, reason
-
-    def _smallest(self, aim: float) -> Run | None:
-        """The fewest chips as fast as the aim: found by closed forms, then held against predictions around that."""
-        counts, reached = self.other.counts, aim * (1 - 1e-9)
-        estimated = self._estimated(aim * (1 - NEAR), self.guess)
-        if math.isinf(estimated):
-            return None
-        for count in counts[bisect_left(counts, estimated) :]:
-            if self.other.speed(count) < aim * (1 - NEAR):
-                continue
-            run = self.other.run(count)
-            if run is not None and run.tokens_per_s >= reached:
-                return run
-            if count > FAR * estimated:
-                break
-        return None
-
-    def _estimated(self, aim: float, start: float) -> float:
-        """The fewest chips that reach an aim by closed forms; infinite where none do."""
-        counts, other = self.other.counts, self.other
-        at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed_up_to(counts[index]) >= aim)
-        if at is None:
-            return math.inf
-        return float(next(count for count in (*other.fewer(counts[at]), counts[at]) if other.speed(count) >= aim))
-
-    def _of_value(self, same: Same) -> tuple[int | None, float | None, float | None, str]:
-        what, unit, value = WHAT[same]
-        aim = value(self.aim)
-        if aim is None or (same in ("cost", "rent") and None in self.other.prices):
-            raise self._missing(same)
-        if same == "rent":
-            return self._of_rent(aim)
-        counts = self.other.counts
-
-        def of(count: int) -> float:
-            run = self.other.run(count)
-            if run is None:
-                return math.inf
-            found = value(run)
-            if found is None:
-                raise self._missing(same)
-            return found
-
-        count, cheapest = largest_within(counts, of, aim * (1 + 1e-9))
-        if count is None:
-            if cheapest is None:
-                return None, None, None, f"no number of {self.other.side.name} can run {self.other.model.name}: {self.other.problem}"
-            times = of(cheapest) / aim
-            least = f"the {what} is {times:.4g} times that of the reference at the least, with {cheapest} {self.other.side.name}"
-            return None, None, None, f"no number of {self.other.side.name} does it for the same: {least}"
-        low = high = float(count)
-        run = self.other.run(count)
-        assert run is not None
-        if same in ("cost", "energy"):  # of a whole run, so as unsure as its time
-            spread = math.exp(Z80 * self._sigma(run))
-            few, many = (largest_within(counts, of, aim * factor)[0] for factor in (1 / spread, spread))
-            low, high = float(few or 0), float(max(count, many or count))
-        reason = f"the largest number in whole nodes whose {what} is no more than the reference's {aim:.4g} {unit}"
-        return count, low, high, reason
-
-    def _of_rent(self, aim: float) -> tuple[int | None, float | None, float | None, str]:
-        side = self.other.side
-        unit = sum(each * price.usd for each, price in zip(side.unit, self.other.prices, strict=True) if price is not None)
-        units = math.floor(aim / unit * (1 + 1e-9))
-        if not units:
-            return None, None, None, f"{side.unit_chips} {side.name} rent for {unit:.4g} USD/h, more than the reference's {aim:.4g}"
-        count = units * side.unit_chips
-        try:
-            self.other.up_to(count)
-        except (NoPlanFits, IllegalPlan) as error:
-            return None, None, None, f"{count} {side.name} rent for no more than {aim:.4g} USD/h, but cannot run it: {error}"
-        return count, float(count), float(count), f"the largest number in whole nodes that rents for no more than {aim:.4g} USD/h"
-
-    def _missing(self, same: Same) -> MissingCell:
-        when = f" by {self.reference.as_of}" if self.reference.as_of else ""
-        if same in ("cost", "rent"):
-            fleets = (self.reference, self.other)
-            chips = [chip for fleet in fleets for chip, price in zip(fleet.side.chip_ids, fleet.prices, strict=True) if price is None]
-            return MissingCell(f"no quote of {chips[0]} is known{when}; give one with --price {chips[0]}=USD per chip and hour")
-        unknown = [
-            kind.profile.chip_id for fleet in (self.reference, self.other) for kind in fleet.side.kinds if kind.profile.power_w is None
-        ]
-        return MissingCell(f"the power of {(unknown or ['a chip'])[0]} is unknown; add power_w to its profile")
-
     def _sigma(self, run: Run) -> float:
         sides = [[group for group, _ in one.working] for one in (self.aim, run)]
         return ratio_sigma(self.aim.prediction, run.prediction, sides[0], sides[1])
@@ -232,7 +140,7 @@ class Trade:
     def _why_not(self, top: Ceiling | None) -> str:
         name = self.other.side.name
         if top is None:
-            return f"no number of {name} can run {self.other.model.name}: {self.other.problem}"
+            return no_number(self.other)
         return f"no number of {name} reaches it: {top.reason} ({top.chips} chips give {top.share:.3g} of it)"
 
     def _notes(self, run: Run | None) -> tuple[str, ...]:

@@ -138,8 +138,53 @@ def test_a_number_that_divides_badly_leaves_chips_idle_and_says_so() -> None:
     exchange = exchange_rate("gpt3-175b", "h100-sxm-80gb", 100, "h100-sxm-80gb")
     assert exchange.reference.chips == 96
     assert exchange.reference_run.usd_per_hour == pytest.approx(100 * exchange.reference_run.prices[0].usd)  # type: ignore[union-attr]
-    assert exchange.count == 96
     assert any("96 of the 100" in note for note in exchange.notes)
+
+
+@pytest.mark.parametrize(("model", "count"), [("gpt3-175b", 100), ("llama3-8b", 100), ("gpt2-xl", 3), ("llama3-8b", 12)])
+@pytest.mark.parametrize("same", ["time", "cost", "rent", "power", "energy"])
+def test_a_number_is_its_own_answer_though_it_fills_no_whole_nodes(model: str, count: int, same: str) -> None:
+    exchange = exchange_rate(model, "h100-sxm-80gb", count, "h100-sxm-80gb", same=same)  # type: ignore[arg-type]
+    assert (exchange.count_low, exchange.count, exchange.count_high, exchange.speed) == (count, count, count, 1)
+
+
+def test_fewer_chips_than_a_node_has_may_be_enough() -> None:
+    exchange = exchange_rate("gpt2-xl", "a100-sxm-80gb", 8, "b200-sxm-180gb", global_batch=256)
+    assert exchange.count is not None
+    assert 1 <= exchange.count < 8
+    assert "of chips in one node of 8" in exchange.reason
+    fleet = set_up("gpt2-xl", "a100-sxm-80gb", 8, "b200-sxm-180gb", global_batch=256).other
+    assert all(fleet.speed(count) < exchange.reference.tokens_per_s for count in range(1, exchange.count))
+
+
+def test_as_many_as_the_reference_are_tried_though_they_fill_no_whole_nodes() -> None:
+    """Without a link that matters 12 chips that differ in it alone are as fast, and nobody needs 16."""
+    exchange = exchange_rate("gpt2-xl", "h100-sxm-80gb", 12, "h200-sxm-141gb", global_batch=192)
+    assert exchange.count is not None
+    assert exchange.count <= 12
+    trade = set_up("gpt2-xl", "h100-sxm-80gb", 12, "h200-sxm-141gb", global_batch=192)
+    assert 12 in trade.other.counts
+    assert all(count % 8 == 0 for count in trade.other.counts if count > 8 and count != 12)
+
+
+def test_a_number_rounded_up_to_whole_nodes_says_how_many_would_do() -> None:
+    trade = set_up("llama3-8b", "h100-sxm-80gb", 32, "a800-sxm-80gb", global_batch=480)
+    exchange = trade.exchange()
+    assert exchange.count is not None
+    assert exchange.count_exact is not None
+    assert exchange.count - 8 < exchange.count_exact < exchange.count
+    assert f"rounded up to these: {exchange.count_exact} would be enough" in exchange.reason
+    run = trade.other.run(exchange.count_exact)
+    assert run is not None
+    assert run.tokens_per_s >= exchange.reference.tokens_per_s * (1 - 1e-9)
+
+
+def test_many_numbers_priced_together_are_as_each_by_itself() -> None:
+    together, alone = (set_up("mixtral-8x7b", "h100-sxm-80gb", 64, "a800-sxm-80gb", global_batch=256).other for _ in range(2))
+    some = [1, 3, 8, 16, 24, 64, 96, 128, 640]
+    together.look(some)
+    assert [together.speed(count) for count in some] == [alone.speed(count) for count in some]
+    assert [together.estimate(count) for count in some] == [alone.estimate(count) for count in some]
 
 
 def test_a_cut_link_leaves_less_doubt_than_another_silicon() -> None:
@@ -176,7 +221,13 @@ def test_for_the_same_cost_a_run_costs_no_more_and_the_next_number_does() -> Non
     nothing = exchange_rate("llama3-8b", "h100-sxm-80gb", 64, "a800-sxm-80gb", global_batch=512, same="cost", prices=dear)
     assert nothing.count is None
     assert "the cost of the run is" in nothing.reason
-    assert "times that of the reference at the least" in nothing.reason
+    assert "times the reference's at the least" in nothing.reason
+    near = trade.other.run(nothing.nearest_count or 0)
+    assert near is not None
+    assert near.usd_per_token is not None
+    # Dearer chips make each number's run dearer by one factor, so the nearest number is that of the least cost at any price.
+    assert nothing.nearest_ratio == pytest.approx(near.usd_per_token * 40.0 / 1.2 / aim)
+    assert nothing.nearest_ratio > 1
 
 
 def test_power_and_energy_are_held_to_the_reference() -> None:
@@ -224,8 +275,8 @@ def test_a_what_if_of_a_link_changes_the_answer_and_is_told() -> None:
         found = exchange_rate("gpt3-13b", "a100-sxm-80gb", 64, "a800-sxm-80gb", global_batch=512, changes=parse_changes(texts))
         return found.count, " ".join(one.what for one in found.inputs)
 
-    cut, _ = count("a800-sxm-80gb.scaleup=20GB/s")
-    whole, told = count("a800-sxm-80gb.scaleup=300GB/s")
+    cut, _ = count("a800-sxm-80gb.scaleup=20GB/s/direction")
+    whole, told = count("a800-sxm-80gb.scaleup=600GB/s")
     assert cut is not None
     assert whole is not None
     assert whole <= cut
@@ -270,11 +321,38 @@ def test_where_no_number_reaches_it_the_reason_and_the_ratio_remain() -> None:
     assert exchange.ceiling.beyond == 8  # of whole nodes: already so many are faster
 
 
-@given(aim=st.integers(0, 60), start=st.integers(0, 80))
-def test_bisection_finds_the_first_count_that_reaches_the_aim(aim: int, start: int) -> None:
-    counts = list(range(50))
-    found = smallest_reaching(counts, start, lambda index: counts[index] >= aim)
-    assert found == (aim if aim < 50 else None)
+@given(
+    counts=st.lists(st.integers(1, 500), min_size=1, max_size=60, unique=True).map(sorted),
+    start=st.integers(0, 80),
+    aim=st.floats(0.1, 600),
+    exponent=st.sampled_from((1.0, 0.8, 0.3, 0.01)),
+    least=st.sampled_from((0, 50)),
+    most=st.sampled_from((1e9, 100.0)),
+)
+def test_the_first_count_that_reaches_the_aim_is_found(
+    counts: list[int], start: int, aim: float, exponent: float, least: int, most: float
+) -> None:
+    """Speeds grow with the chips in any measure, too few cannot run, and somewhere it may go no further."""
+    asked: list[int] = []
+
+    def speed(index: int) -> float:
+        asked.append(index)
+        return min(most, counts[index] ** exponent) if counts[index] >= least else 0.0
+
+    found = smallest_reaching(counts, start, speed, aim)
+    assert len(asked) == len(set(asked)) <= 16  # 60 numbers: 6 halvings, and 6 doublings to a bracket
+    assert found == next((index for index in range(len(counts)) if speed(index) >= aim), None)
+
+
+def test_a_speed_near_enough_is_taken_without_asking_for_the_number_before_it() -> None:
+    asked: list[int] = []
+
+    def speed(index: int) -> float:
+        asked.append(index)
+        return 100.0 + index
+
+    assert smallest_reaching(list(range(1, 50)), 4, speed, 103.0, near=0.02) == 4
+    assert asked == [4]
 
 
 @given(least=st.integers(1, 40), aim=st.floats(0.5, 60), slope=st.floats(0.1, 3))
