@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     here.add_argument("--microbatch", metavar="N", help="sequences at once (default: about 8,192 tokens)")
     here.add_argument("--seq-len", metavar="N", help="tokens of a sequence (default: the model's)")
-    here.add_argument("--steps", metavar="N", help="timed steps of each model, after 3 that are discarded (default: 10)")
+    here.add_argument("--steps", metavar="N", help="timed steps of each model, after some that are discarded (default: 10)")
     here.add_argument(
         "--recompute", choices=("none", "full"), help="full: each layer is computed again in the backward pass (default: none)"
     )

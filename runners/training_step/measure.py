@@ -21,7 +21,9 @@ from .kernel_times import KernelTimes, NoKernelTimes, kernel_times
 from .trainer import LEARNING_RATE, Trainer
 
 WARM_UP_STEPS = 3
-"""Discarded: the first makes the optimizer's state and compiles, the second settles the allocator, the third heats."""
+"""Discarded, at least: the first makes the optimizer's state and compiles, the second settles the allocator, the third heats."""
+WARM_UP_S = 2.0
+"""At least, on a GPU: so long it takes until power and clocks are those of a run that goes on (NVML's power is the mean of a second)."""
 LEAST_STEPS = 3
 PART_ROUNDS = 3
 """So often the parts of a step are timed one by one; their median is told."""
@@ -114,10 +116,12 @@ def measure_step(
             learning_rate=learning_rate,
         )
         losses: list[Any] = []
-        warm_s = 0.0
-        for _ in range(WARM_UP_STEPS):
+        begin_s, warm_s = timer.now_s(), 0.0
+        hot_s = WARM_UP_S if timer.clock_source == "device" else 0.0
+        while len(losses) < WARM_UP_STEPS or timer.now_s() - begin_s < hot_s:
             deadline.check()
             warm_s = timer.time_each(lambda: losses.append(trainer.step()), 1)[0]
+        discarded = len(losses)
         check_first_loss(float(losses[0]), case.model.padded_vocab(1))
         count = steps_within(steps, warm_s, deadline.left_s)
         conditions = [timer.condition()]
@@ -129,7 +133,7 @@ def measure_step(
         kernels, unknown = _kernels(trainer, median(times_s), device, deadline)
         return Measured(
             times_s=tuple(times_s),
-            warm_up_steps=WARM_UP_STEPS,
+            warm_up_steps=discarded,
             parts_s=parts,
             first_loss=float(losses[0]),
             last_loss=last_loss,

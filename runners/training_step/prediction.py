@@ -60,6 +60,7 @@ def plan_of(microbatch: int, dtype: str, attention: Attention, recompute: Recomp
         attention=attention,
         fused=compiled,
         loss="fused" if compiled else "torch",
+        gradient_bytes=4,
     )
 
 

@@ -18,7 +18,7 @@ from .prediction import Predicted
 COLUMNS = (
     "date", "torch", "chip", "device", "model", "parameters", "microbatch", "seq_len", "dtype", "recompute", "compiled", "attention",
     "status", "reason",
-    "steps", "step_s", "step_low_s", "step_high_s", "step_min_s", "step_max_s", "forward_s", "backward_s", "optimizer_s",
+    "warm_up_steps", "steps", "step_s", "step_low_s", "step_high_s", "step_min_s", "step_max_s", "forward_s", "backward_s", "optimizer_s",
     "tokens_per_s", "mfu", "first_loss", "last_loss",
     "state_bytes", "peak_bytes", "reserved_bytes", "device_bytes",
     "clock_hz", "clock_min_hz", "power_w", "temperature_c", "throttled", "throttle_reasons",
@@ -53,6 +53,7 @@ def measured_columns(case: Case, measured: Measured, choice: AttentionChoice, pe
     low_s, high_s = measured.interval_s
     found: dict[str, Any] = {
         "attention": choice.name,
+        "warm_up_steps": measured.warm_up_steps,
         "steps": len(measured.times_s),
         "step_s": measured.step_s,
         "step_low_s": low_s,

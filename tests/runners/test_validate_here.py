@@ -62,7 +62,7 @@ def run(capsys, *arguments):
 
 def trained(asked: Asked, make=Trainer):
     seen: list = []
-    rows = train_here(replace(asked, device="cpu", profile="cpu-zen-4-2c"), seen.append, make)
+    rows = train_here(replace(asked, device="cpu", profile=asked.profile or "cpu-zen-4-2c"), seen.append, make)
     assert rows == seen
     return rows
 
@@ -92,7 +92,7 @@ def test_a_step_is_told_beside_its_prediction_and_kept(capsys, tiny, tmp_path) -
 
 def test_bytes_of_weights_gradients_and_optimizer_are_those_predicted(tiny) -> None:
     for dtype in ("bf16", "fp16", "fp32"):
-        (row,) = trained(Asked(models=(tiny,), steps=3, dtype=dtype, microbatch=2))
+        (row,) = trained(Asked(models=(tiny,), steps=3, dtype=dtype, microbatch=2, profile="h100-sxm-80gb"))
         assert row["status"] == "ok", row["reason"]
         # The rest is AdamW's count of steps, 4 bytes for each of 14 tensors.
         assert row["state_bytes"] == row["predicted_state_bytes"] + 4 * 14
@@ -158,6 +158,13 @@ def test_a_chip_without_a_profile_is_measured_all_the_same(capsys, monkeypatch, 
     assert code == 0
     assert "no prediction: no profile of gpu-of-tomorrow is shipped; measure one" in out
     assert "1 of 1 measured; none beside a prediction" in out
+
+
+def test_a_dtype_that_the_profile_lacks_is_trained_without_a_prediction(tiny) -> None:
+    (row,) = trained(Asked(models=(tiny,), steps=3, dtype="fp16"))
+    assert row["status"] == "ok"
+    assert row["predicted_step_s"] is None
+    assert "fp16" in row["not_predicted"]
 
 
 # The loop: what one case costs the others
