@@ -12,6 +12,20 @@ MOST_SPARE = 0.5
 """More is a slip of the pen: a chip of which half must stay free is another chip."""
 
 
+def parse_spare(text: str) -> float:
+    """The share of ``5%`` or ``0.05``. Raises InputError for what is none, or cannot be kept free.
+
+    >>> parse_spare("4%"), parse_spare("0.1")
+    (0.04, 0.1)
+    """
+    figure = text.strip()
+    try:
+        value = float(figure.removesuffix("%")) / (100 if figure.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"{text!r} is no share of a memory; write for example 5% or 0.05") from None
+    return check_spare(value)
+
+
 def usable_bytes(memory_bytes: float, spare: float = SPARE_SHARE) -> float:
     """Bytes of a chip that a plan found by a search may need. ``spare``: the share that stays free.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .spare import SPARE_SHARE
+
 if TYPE_CHECKING:
     from .exchange import Worth
     from .machine import Input
@@ -49,8 +51,8 @@ LEAST_BYTES = 5e6
 """Less than that would be told as 0.00 GB."""
 
 
-MEMORY_ERROR = 0.05
-"""The most that memory was off on the measured peaks of tests/scaling/memory_measured.csv (4.6 %)."""
+MEMORY_ERROR = SPARE_SHARE
+"""The most that memory was off on the measured peaks of tests/scaling/memory_measured.csv, rounded up."""
 
 
 def shortened(text: str, width: int = SOURCE_WIDTH) -> str:

@@ -1,15 +1,16 @@
-"""What if a chip had another link, network, memory or power? ``h800-sxm-80gb.scaleup=450GB/s`` as a changed cluster.
+"""What if a chip had another link, network, memory or power? ``h800-sxm-80gb.scaleup=900GB/s`` as a changed cluster.
 
-    CHIP.scaleup=450GB/s        the link between the chips of a node, per chip and one way, as in the catalogue; datasheets count both
-                                ways: write their figure as 900GB/s-both
+    CHIP.scaleup=900GB/s        the link between the chips of a node, per chip, both ways together: so datasheets count it (H100 900,
+                                H800 400, A100 600, A800 400 GB/s); one way alone: 450GB/s/direction
     CHIP.nics=4                 network adapters of a node
-    CHIP.nic=400Gb/s            one adapter, one way (b: bits, B: bytes)
+    CHIP.nic=400Gb/s            one adapter, one way, as adapters are named (b: bits, B: bytes)
     CHIP.oversubscription=2     what nodes can send over what the uplinks carry
     CHIP.memory=141GiB          datasheets' GB of memory are GiB
     CHIP.bandwidth=4.8TB/s      of the memory
     CHIP.power=500W             of the board
 
-A link is changed by its ratio to the catalogue's: collectives reach the share of it that they reached before, latencies stay.
+A link is changed by its ratio to the catalogue's, which holds one way: collectives reach the share of it that they reached before,
+latencies stay. What was asked for is told with both ways of counting it, and where it is more than any chip of that silicon has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from .cluster import Cluster, Group, network_input
 from .machine import Input
 from .scaled import INPUTS, with_own_links
 
-VALUE = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z/]*)(?:-(?P<way>both|one-way))?")
+VALUE = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-z/]*?)(?P<way>-both|-one-way|/direction)?")
+BOTH = "-both"
 RATES: Mapping[str, float] = {
     "MB/s": 1e6,
     "GB/s": 1e9,
@@ -53,22 +55,24 @@ class Kind:
 
     units: Mapping[str, float]
     example: str
-    both_ways: bool = False
-    """It may be told as the sum of both directions."""
+    way: str = ""
+    """How a figure is counted that does not say it: as the sum of both directions, or one way; empty: there are no directions."""
     whole: bool = False
     least: float = 0.0
 
 
 KINDS: Mapping[str, Kind] = {
-    "scaleup": Kind(RATES, "450GB/s (one way per chip; datasheets' both ways: 900GB/s-both)", both_ways=True),
+    "scaleup": Kind(RATES, "900GB/s (both ways together, as datasheets count; one way: 450GB/s/direction)", way=BOTH),
     "nics": Kind(NUMBERS, "4", whole=True, least=1),
-    "nic": Kind(RATES, "400Gb/s", both_ways=True),
+    "nic": Kind(RATES, "400Gb/s", way="-one-way"),
     "oversubscription": Kind(NUMBERS, "2", least=1),
     "memory": Kind(SIZES, "141GiB (datasheets' GB of memory are GiB)"),
     "bandwidth": Kind(RATES, "4.8TB/s"),
     "power": Kind({"W": 1.0, "kW": 1e3}, "500W"),
 }
 NETWORK = ("nics", "nic", "oversubscription")
+ASKED = "what if "
+"""Begins the name of an input that was asked for."""
 SAME = 1e-4
 """Relative difference up to which a figure is the one that was known: profiles round theirs to six digits."""
 
@@ -92,7 +96,7 @@ def parse_changes(texts: Iterable[str]) -> tuple[Change, ...]:
 
     Raises InputError for what cannot be read or stands there twice, UnknownName for a field that there is not.
 
-    >>> [change.value for change in parse_changes(["h800-sxm-80gb.scaleup=900GB/s-both", "h800-sxm-80gb.nics=4"])]
+    >>> [change.value for change in parse_changes(["h800-sxm-80gb.scaleup=900GB/s", "h800-sxm-80gb.nics=4"])]
     [450000000000.0, 4.0]
     """
     changes: dict[str, Change] = {}
@@ -110,7 +114,7 @@ def _change(text: str) -> Change:
     place, equals, value = (part.strip() for part in text.partition("="))
     chip_id, dot, field = place.rpartition(".")
     if not (chip_id and dot and equals and value):
-        raise InputError(f"{text!r} is not CHIP.FIELD=VALUE; write for example h800-sxm-80gb.scaleup=900GB/s-both")
+        raise InputError(f"{text!r} is not CHIP.FIELD=VALUE; write for example h800-sxm-80gb.scaleup=900GB/s")
     if field not in KINDS:
         raise UnknownName("field of a chip", field, KINDS)
     return Change(chip_id.lower(), field, _value(text, value, KINDS[field]))
@@ -124,9 +128,9 @@ def _value(text: str, value: str, kind: Kind) -> float:
     if match["unit"] not in kind.units:
         known = ", ".join(kind.units) if kind.units is not NUMBERS else "none"
         raise InputError(f"{text!r}: the unit is {match['unit'] or 'missing'!r}, and can be {known}; {mend}")
-    if match["way"] and not kind.both_ways:
+    if match["way"] and not kind.way:
         raise InputError(f"{text!r}: {match['way']!r} is said of links alone; {mend}")
-    number = float(match["number"]) * kind.units[match["unit"]] / (2 if match["way"] == "both" else 1)
+    number = float(match["number"]) * kind.units[match["unit"]] / (2 if (match["way"] or kind.way) == BOTH else 1)
     if not math.isfinite(number) or number <= 0 or number < kind.least or (kind.whole and not number.is_integer()):
         what = "a whole number" if kind.whole else "a number"
         raise InputError(f"{text!r}: give {what} {'above 0' if not kind.least else f'of at least {kind.least:g}'}; {mend}")
@@ -167,7 +171,7 @@ def _same(value: float, known: float) -> bool:
 
 
 def _told(change: Change, value: str, before: str) -> Input:
-    return Input(f"what if {change.name}", f"{value}, not {before}", Evidence("assumed", "asked for: what if"))
+    return Input(f"{ASKED}{change.name}", f"{value}, not {before}", Evidence("assumed", "asked for: what if"))
 
 
 def _assumed(evidence: Evidence, change: Change, ratio: float) -> Evidence:
@@ -181,10 +185,34 @@ def _scaleup(change: Change, group: Group) -> Group:
         return group
     wider = INPUTS["bandwidth in the node"][1](with_own_links(group), ratio)
     links = tuple(replace(link, evidence=_assumed(link.evidence, change, ratio)) for link in wider.profile.links)
-    told = _told(
-        change, f"{change.value / 1e9:.4g} GB/s one way per chip ({change.value / 5e8:.4g} both ways)", f"{before / 1e9:.4g} one way"
-    )
+    value = f"{_both_ways(change.value)} GB/s both ways together ({change.value / 1e9:.4g} one way) per chip"
+    told = _told(change, value, f"{_both_ways(before)} ({before / 1e9:.4g} one way){_beyond(change.value, group)}")
     return replace(wider, profile=replace(wider.profile, links=links), inputs=(*group.inputs, told))
+
+
+def _both_ways(bytes_per_s: float) -> str:
+    return f"{2 * bytes_per_s / 1e9:.4g}"
+
+
+def _beyond(bytes_per_s: float, group: Group) -> str:
+    """What to say of a link that is wider than that of every chip of the same silicon; else nothing."""
+    chips = load_chips()
+    silicon = chips[group.profile.chip_id].architecture
+    widest = max((chip for chip in chips.values() if chip.architecture == silicon), key=lambda chip: chip.link_bytes_per_s_one_way or 0.0)
+    most = widest.link_bytes_per_s_one_way
+    if not most or bytes_per_s <= most * (1 + SAME):
+        return ""
+    return f"; no chip of this silicon ({silicon}) has more than the {_both_ways(most)} of {widest.id}: is the figure meant so?"
+
+
+def changes_of(group: Group) -> tuple[str, ...]:
+    """What was changed of the group by ``apply``, each in a sentence: what it is now, and what it was.
+
+    >>> from .cluster import parse_cluster
+    >>> changes_of(apply(parse_changes(["h800-sxm-80gb.nics=4"]), parse_cluster("64xh800-sxm-80gb")).groups[0])
+    ('h800-sxm-80gb.nics: 4, not 8',)
+    """
+    return tuple(f"{found.what.removeprefix(ASKED)}: {found.value}" for found in group.inputs if found.what.startswith(ASKED))
 
 
 def link_bytes_per_s(group: Group) -> float:

@@ -1,14 +1,55 @@
-"""The option that asks what would be if a chip had another link, network, memory or power."""
+"""The option that asks what would be if a chip had another link, network, memory or power, and what it is told that this is worth."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chipassay.scaling.cluster import Group
+    from chipassay.scaling.predict import Prediction
 
 
 def add_link_argument(parser: argparse.ArgumentParser) -> None:
     """``--link CHIP.FIELD=VALUE``, more than once; ``chipassay.scaling.what_if.parse_changes`` reads it."""
     told = (
-        "what if: CHIP.scaleup=450GB/s (one way per chip; datasheets' both ways: 900GB/s-both), .nics=4, .nic=400Gb/s, "
-        ".oversubscription=2, .memory=141GiB, .bandwidth=4.8TB/s or .power=500W; once per change"
+        "what if: CHIP.scaleup=900GB/s (the link in the node per chip, both ways together as in datasheets; one way: 450GB/s/direction), "
+        ".nics=4 (adapters of a node), .nic=400Gb/s (one way), .oversubscription=2, .memory=141GiB, .bandwidth=4.8TB/s or .power=500W; "
+        "once per change; the answer says what it is worth"
     )
     parser.add_argument("--link", action="append", default=[], metavar="CHIP.FIELD=VALUE", help=told)
+
+
+def worth_words(group: Group, changed: Prediction, as_it_is: Prediction) -> list[str]:
+    """Lines: what ``--link`` changed of the group, and the step beside that of the chips as they are, per sequence where batches differ."""
+    from chipassay.scaling.plan_text import write_plan
+    from chipassay.scaling.text import seconds
+    from chipassay.scaling.what_if import changes_of
+
+    told = [f"what if {one}" for one in changes_of(group)]
+    if not told:
+        return ["--link changes nothing: the catalogue says so already"]
+    plan = "the same plan" if as_it_is.plan == changed.plan else f"their own best plan ({write_plan(as_it_is.plan)})"
+    text = f"without that, by {plan}: step {seconds(as_it_is.step_time_s)} on {as_it_is.chips} chips"
+    if not as_it_is.fits:
+        return [*told, f"{text}, but it does not fit"]
+    ratio = changed.tokens_per_s / as_it_is.tokens_per_s
+    if abs(ratio - 1) < 5e-4:
+        return [*told, f"{text}: what was changed makes no difference (below 0.1 %)"]
+    return [*told, f"{text}: what was changed makes training {abs(ratio - 1):.1%} {'faster' if ratio > 1 else 'slower'}".replace("%", " %")]
+
+
+def worth_dict(group: Group, changed: Prediction, as_it_is: Prediction) -> dict[str, Any]:
+    """The same for JSON."""
+    from chipassay.scaling.plan_text import write_plan
+    from chipassay.scaling.what_if import changes_of
+
+    return {
+        "changes": list(changes_of(group)),
+        "step_time_s_without": as_it_is.step_time_s,
+        "tokens_per_s_without": as_it_is.tokens_per_s,
+        "plan_text_without": write_plan(as_it_is.plan),
+        "chips_without": as_it_is.chips,
+        "fits_without": as_it_is.fits,
+        "speedup": changed.tokens_per_s / as_it_is.tokens_per_s if as_it_is.fits else None,
+    }

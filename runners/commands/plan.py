@@ -11,23 +11,26 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chipassay.results.errors import FileError, InputError, UnknownName
 
 from ..say import say
-from .link_argument import add_link_argument
+from .link_argument import add_link_argument, worth_dict, worth_words
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
-    from chipassay.scaling.cluster import Cluster
+    from chipassay.scaling.cluster import Cluster, Group
     from chipassay.scaling.models import Transformer
     from chipassay.scaling.planner.answer import PlanAnswer
+    from chipassay.scaling.predict import Prediction
 
 HELP = "the best plans for a model on a cluster, and why the others lost"
 FORMATS = ("table", "markdown", "csv")
 OBJECTIVES = ("time", "cost", "energy", "chips")
 FRONTS = ("cost", "chips", "memory")
+SPARE = "5%"
+"""What a search leaves free where nobody says (scaling/spare.py)."""
 MOST_MIXED_BATCH = 2**16
 """Sequences: the time and memory that it takes to share them out over several kinds of chips grow with their number."""
 
@@ -37,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
     )
-    parser.add_argument("--batch", metavar="N", help="sequences per step over the whole cluster (default: about four million tokens)")
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        help="sequences per step over the whole cluster (default: about four million tokens; by time at least one a chip)",
+    )
     parser.add_argument("--objective", default="time", metavar="WHAT", help="time (default), cost, energy or chips: what is to be small")
     parser.add_argument("--top", default="10", metavar="N", help="how many plans to show (default: 10)")
     parser.add_argument("--dtype", metavar="D", help="fp32, tf32, fp16, bf16 or fp8 (default: the best of the chip)")
@@ -51,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix", default="", metavar="P", help="fields that every plan must have, for example tp=8,zero=1,optimizer=adam-8bit"
     )
     what.add_argument("--overlap-tp", action="store_true", help="also plans that hide tensor-parallel traffic behind the products")
+    what.add_argument(
+        "--spare-memory",
+        default=SPARE,
+        metavar="SHARE",
+        help="memory that every plan leaves free on each chip (default: 5%%; measured peaks were up to 4.8%% above the predicted ones)",
+    )
     what.add_argument("--every", action="store_true", help="every divisor and every combination, worth trying or not")
     add_price_argument(parser)
     add_link_argument(parser)
@@ -83,17 +96,22 @@ def execute(arguments: argparse.Namespace) -> int:
     cluster = apply(parse_changes(arguments.link), parse_cluster(arguments.cluster))
     if len(cluster.groups) > 1:
         return _mixed(arguments, model, cluster)
-    answer = _answer(arguments, model, cluster)
+    answer = _answer(arguments, model, cluster.groups[0])
+    before = None
+    if arguments.link and not answer.interrupted:
+        same_batch = {"batch": answer.best.prediction.plan.global_batch, "top": 1, "against": None}
+        before = _answer(arguments, model, parse_cluster(arguments.cluster).groups[0], **same_batch).best.prediction
     if arguments.out is not None:
         from ..planning.columns import csv_text
         from ..writing import write_text
 
         write_text(arguments.out, csv_text(answer))
-    _tell(arguments, answer)
+    _tell(arguments, answer, cluster.groups[0], before)
     return 130 if answer.interrupted else 0
 
 
-def _answer(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) -> PlanAnswer:
+def _answer(arguments: argparse.Namespace, model: Transformer, group: Group, **otherwise: Any) -> PlanAnswer:
+    """The best plans on the group. ``otherwise``: what to ask of the planner in the place of what the flags say."""
     from chipassay.results.prices import read_overrides
     from chipassay.scaling.planner.planner import plan_best
     from chipassay.scaling.planner.space import space_of
@@ -102,26 +120,37 @@ def _answer(arguments: argparse.Namespace, model: Transformer, cluster: Cluster)
     from ..prediction.numbers import whole
     from ..progress import Progress
 
-    group = cluster.groups[0]
     chip_id = group.profile.chip_id
     price = read_overrides(arguments.price, [chip_id]).get(chip_id) or default_price(group)
     rate = _needed_rate(arguments)
     if arguments.objective == "chips" and rate is None:
         raise InputError("--objective chips needs to know how fast is fast enough; give --tokens-per-s, or --tokens and --days")
-    space = space_of(arguments.fix, dtype=arguments.dtype, overlap_tp=arguments.overlap_tp, full=arguments.every)
+    spare = _spare(arguments.spare_memory)
+    space = space_of(arguments.fix, dtype=arguments.dtype, overlap_tp=arguments.overlap_tp, full=arguments.every, spare=spare)
+    batch, top = whole("--batch", arguments.batch, "512"), whole("--top", arguments.top, "10") or 1
+    asked = {"top": top, "against": arguments.front, "batch": batch, **otherwise}
     with Progress(quiet=not sys.stderr.isatty()) as progress:
         return plan_best(
             model,
             group,
-            whole("--batch", arguments.batch, "512"),
+            asked.pop("batch"),
             objective=arguments.objective,
-            top=whole("--top", arguments.top, "10") or 1,
             space=space,
             price=price,
             tokens_per_s=rate,
-            against=arguments.front,
             report=lambda done, total, words: progress.advance(done, total, words, ""),
+            **asked,
         )
+
+
+def _spare(text: str) -> float:
+    """The share of the memory that stays free."""
+    from chipassay.scaling.spare import parse_spare
+
+    try:
+        return parse_spare(text)
+    except InputError as error:
+        raise InputError(f"--spare-memory {error}") from error
 
 
 def _needed_rate(arguments: argparse.Namespace) -> float | None:
@@ -139,23 +168,24 @@ def _needed_rate(arguments: argparse.Namespace) -> float | None:
     return tokens / (days * 86400)
 
 
-def _tell(arguments: argparse.Namespace, answer: PlanAnswer) -> None:
+def _tell(arguments: argparse.Namespace, answer: PlanAnswer, group: Group, before: Prediction | None) -> None:
+    """``before``: the best plan without what ``--link`` changes."""
     from ..planning import columns, words
     from ..prediction.numbers import number
 
     if arguments.json:
-        print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
+        worth = {} if before is None else {"link": worth_dict(group, answer.best.prediction, before)}
+        print(json.dumps({**answer.to_dict(), **worth}, allow_nan=False, default=str))
     elif arguments.format == "csv":
         say(columns.csv_text(answer).rstrip("\n"))
     elif arguments.format == "markdown":
         say(words.markdown(answer, arguments.cluster))
     else:
         _tell_table(answer, arguments.cluster)
+        if before is not None:
+            say(*worth_words(group, answer.best.prediction, before))
         tokens = number("--tokens", arguments.tokens, "300e9")
-        if tokens is not None:
-            say(words.run_words(answer, tokens))
-        elif answer.price is not None:
-            say(f"price: {answer.price.describe()}")
+        say(words.day_words(answer) if tokens is None else words.run_words(answer, tokens))
         also = "" if arguments.seq_len is None else f" --seq-len {arguments.seq_len}"
         also += "".join(f" --link {change}" for change in arguments.link)
         say(f"The first in full: chipassay predict --model {arguments.model} {words.best_as_arguments(answer, arguments.cluster)}{also}")
@@ -167,7 +197,7 @@ def _tell_table(answer: PlanAnswer, cluster: str) -> None:
     import shutil
 
     from ..planning.columns import table
-    from ..planning.words import WIDTH, front_title, interval, losers, standing, title
+    from ..planning.words import WIDTH, front_title, interval, losers, noted, standing, title
     from ..validation.table import Section, layout
 
     sections = []
@@ -179,7 +209,7 @@ def _tell_table(answer: PlanAnswer, cluster: str) -> None:
     width = max(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
     text = layout(sections, interval(answer), width)
     say(text.rstrip("\n"))
-    say(standing(answer))
+    say(standing(answer), *noted(answer))
     if len(answer.candidates) > 1:
         say("Why the others lost:", *losers(answer))
 

@@ -1,6 +1,7 @@
 """Predict a training step: time, tokens per second, MFU, memory, the breakdown, cost, energy, and what it all rests on.
 
-Without --plan the best plan is searched for. A measured profile .json may stand in the place of a chip id: 64xresults/mine.json
+Without --plan the best of the usual plans on all chips is taken; `chipassay plan` weighs many more.
+A measured profile .json may stand in the place of a chip id: 64xresults/mine.json
 The cost is chips times the median of dated quotes (results/data/prices.csv), or times the price that --price or a cluster's file gives.
 """
 
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..say import say
-from .link_argument import add_link_argument
+from .link_argument import add_link_argument, worth_dict, worth_words
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
     from chipassay.scaling.energy import Site
     from chipassay.scaling.goodput import Operation
+    from chipassay.scaling.predict import Prediction
 
     from ..prediction.answer import Question
 
@@ -32,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cluster", required=True, metavar="C", help="COUNTxCHIP[@FABRIC], for example 64xh100-sxm-80gb@ndr400x8, or a cluster's .toml"
     )
     parser.add_argument(
-        "--plan", metavar="P", help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best of the usual ones)"
+        "--plan",
+        metavar="P",
+        help="how the work is split, for example tp=8,pp=2,dp=4,zero=1,sp=yes (default: the best of the usual ones; "
+        "`chipassay plan` finds the best of all)",
     )
     parser.add_argument(
         "--batch",
@@ -75,14 +80,19 @@ def execute(arguments: argparse.Namespace) -> int:
     from ..prediction.words import told
 
     check_names(arguments.picture, arguments.trace, arguments.html)  # a mistake in a name is told before the work is done
-    found = answer(_question(arguments))
+    question = _question(arguments)
+    found = answer(question)
+    before = _without_link(arguments, question, found.prediction.plan.global_batch) if arguments.link else None
     write_files(found, arguments.picture, arguments.trace, arguments.html)
     if arguments.json:
-        print(json.dumps(found.to_dict(), allow_nan=False, default=str))
+        worth = {} if before is None else {"link": worth_dict(question.group, found.prediction, before)}
+        print(json.dumps({**found.to_dict(), **worth}, allow_nan=False, default=str))
     else:
         asked = {"terms": arguments.explain, "sensitivity": arguments.sensitivity, "curve": arguments.curve is not None}
         for paragraph in told(found, **asked):
             say(paragraph)
+        if before is not None:
+            say(*worth_words(question.group, found.prediction, before))
         for path in (arguments.picture, arguments.trace, arguments.html):
             if path is not None:
                 say(f"written: {path}")
@@ -130,6 +140,16 @@ def _question(arguments: argparse.Namespace) -> Question:
         curve_counts=curve,
         weak=arguments.weak,
     )
+
+
+def _without_link(arguments: argparse.Namespace, question: Question, batch: int) -> Prediction:
+    """The step on the chips as they are: by the plan that was given, else by their own best one, of the same batch."""
+    from chipassay.scaling.cluster import parse_cluster
+    from chipassay.scaling.predict import predict, single_group
+    from chipassay.scaling.search import best_plan
+
+    group = single_group(parse_cluster(arguments.cluster))
+    return best_plan(question.model, group, batch) if question.plan is None else predict(question.model, group, question.plan)
 
 
 def _operation(arguments: argparse.Namespace) -> Operation | None:

@@ -8,7 +8,7 @@ The file (only model and cluster are needed; runners/sweep/sweep_file.py says al
   model = ["llama3-8b", "llama3-70b"]
   cluster = ["64xh100-sxm-80gb", "64xh800-sxm-80gb"]
   batch = [512, 1024]
-  link = ["", "h800-sxm-80gb.scaleup=900GB/s-both"]
+  link = ["", "h800-sxm-80gb.scaleup=900GB/s"]
   tokens = 1e12
 """
 

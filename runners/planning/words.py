@@ -7,15 +7,17 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from chipassay.scaling.constants import STRAGGLER_SIGMA
 from chipassay.scaling.plan_text import write_plan
 from chipassay.scaling.text import amount, seconds
 
-from .columns import table
+from .columns import degrees, table
 
 if TYPE_CHECKING:
     from chipassay.scaling.planner.answer import PlanAnswer
 
 WIDTH = 100
+SAME_CHIPS = STRAGGLER_SIGMA.value
 BY = {"time": "by time", "cost": "by cost", "energy": "by energy", "chips": "on the fewest chips"}
 AGAINST = {"cost": "money", "chips": "chips", "memory": "memory"}
 
@@ -81,13 +83,37 @@ def markdown(answer: PlanAnswer, cluster: str) -> str:
     return "\n".join([*text, "", standing(answer)])
 
 
+def noted(answer: PlanAnswer) -> Iterator[str]:
+    """The simplest of the plans that are as good as the first, and what has to be known of the first."""
+    place = answer.simplest
+    if place:
+        one = answer.candidates[place]
+        yield textwrap.fill(
+            f"Number {place + 1} ({degrees(one.prediction.plan)}) cuts the work in fewer ways and is less than {SAME_CHIPS:.1%} behind, no "
+            "more than two chips of one kind differ: simpler to run, and as good.".replace("%", " %"),
+            WIDTH,
+        )
+    for note in answer.notes:
+        yield textwrap.fill(f"Note: {note}", WIDTH)
+
+
+def day_words(answer: PlanAnswer) -> str:
+    """What the first plan does in a day, and what that costs; failures left out."""
+    first = answer.best.prediction
+    text = f"A day on {first.chips} chips, without failures: {amount(first.tokens_per_s * 86400 / 1e9)} billion tokens"
+    if answer.price is None:
+        return f"{text}; no price is known: give --price CHIP=USD per chip and hour"
+    return f"{text} for {amount(24 * first.chips * answer.price.usd)} USD; price: {answer.price.describe()}"
+
+
 def interval(answer: PlanAnswer) -> str:
     """How sure the first plan's figures are."""
     first = answer.best.prediction
+    free = f"{100 * answer.spare:g} % of them stay free in every plan"
     slow, fast = (first.tokens_per_s * first.step_time_s / step_s for step_s in (first.high_s, first.low_s))
     parts = (
         f"step {seconds(first.step_time_s)} (80 %: {seconds(first.low_s)} to {seconds(first.high_s)})",
         f"{amount(first.tokens_per_s)} tokens/s ({amount(slow)} to {amount(fast)})",
-        f"{first.memory_total_bytes / 1e9:.1f} of {first.memory_limit_bytes / 1e9:.1f} GB per chip",
+        f"{first.memory_total_bytes / 1e9:.1f} of {first.memory_limit_bytes / 1e9:.1f} GB per chip ({free})",
     )
     return f"The first, on {first.chips} of {answer.chips_available} chips: {', '.join(parts)}"

@@ -48,9 +48,10 @@ def _asked(answer: Answer) -> str:
     """What one step is, and the plan as arguments where it was searched for: so it can be asked for again, and changed."""
     plan, seq_len = answer.prediction.plan, answer.question.model.seq_len
     text = f"a step: {plan.global_batch:,} sequences of {seq_len:,} tokens"
-    return (
-        text if answer.question.plan is not None else f"{text}; the best plan found: --batch {plan.global_batch} --plan {write_plan(plan)}"
-    )
+    if answer.question.plan is not None:
+        return text
+    found = f"the best of the usual plans (`chipassay plan` weighs more): --batch {plan.global_batch} --plan {write_plan(plan)}"
+    return f"{text}; {found}"
 
 
 def _resting(inputs: Sequence[Input]) -> str:

@@ -6,7 +6,7 @@
     seq_len = [4096, 8192]                  # in the place of the model's own
     dtype = ["bf16", "fp8"]
     plan = ["best", "tp=8,pp=2,dp=4,zero=1"]
-    link = ["", "h800-sxm-80gb.scaleup=900GB/s-both"]    # what if; "" changes nothing
+    link = ["", "h800-sxm-80gb.scaleup=900GB/s"]    # what if; "" changes nothing
     price = ["", "h100-sxm-80gb=2,h800-sxm-80gb=1.5"]    # USD per chip and hour; "" is the cluster file's, or quotes
     tokens = [1e12, 15e12]                  # days, money and energy for so many
 
@@ -61,7 +61,7 @@ AXES: Mapping[str, Axis] = {
     "seq_len": Axis(int, "[4096, 8192]"),
     "dtype": Axis(str, '["bf16", "fp8"]'),
     "plan": Axis(str, '["best", "tp=8,dp=8"]', BEST),
-    "link": Axis(str, '["", "h800-sxm-80gb.scaleup=900GB/s-both"]', ""),
+    "link": Axis(str, '["", "h800-sxm-80gb.scaleup=900GB/s"]', ""),
     "price": Axis(str, '["", "h100-sxm-80gb=2.5"]', ""),
     "tokens": Axis(float, "[1e12]"),
 }

@@ -8,6 +8,8 @@ from typing import Any
 from chipassay.results.errors import ChipassayError
 from chipassay.results.prices import Price
 
+from ..constants import STRAGGLER_SIGMA
+from ..plan import Plan
 from ..plan_text import write_plan
 from ..predict import Prediction
 from .front import Against
@@ -50,6 +52,16 @@ class Candidate:
         return {"plan_text": write_plan(p.plan), **found, "breakdown_s": dict(p.breakdown_s), "plan": asdict(p.plan)}
 
 
+def ways(plan: Plan) -> int:
+    """In how many ways a plan cuts the work: the dimensions it has, and what else a run has to be set up for.
+
+    >>> ways(Plan(global_batch=64, dp=64)), ways(Plan(global_batch=64, tp=2, pp=4, dp=8, interleave=2, recompute="full"))
+    (1, 5)
+    """
+    degrees = (plan.dp, plan.tp, plan.pp, plan.cp, plan.ep, plan.interleave)
+    return sum(degree > 1 for degree in degrees) + (plan.recompute != "none") + (plan.schedule in ("zero-bubble", "dualpipe"))
+
+
 @dataclass(frozen=True)
 class PlanAnswer:
     """The best plans of a search, best first."""
@@ -68,10 +80,25 @@ class PlanAnswer:
     """No plan of the space is better than the first."""
     interrupted: bool
     price: Price | None
+    spare: float
+    """Share of each chip's memory that every plan leaves free."""
+    notes: tuple[str, ...] = ()
+    """What has to be known of the first plan beside its figures."""
 
     @property
     def best(self) -> Candidate:
         return self.candidates[0]
+
+    @property
+    def simplest(self) -> int:
+        """Place (from 0) of the plan that cuts the work in the fewest ways, among those on as many chips that come as close to the first as
+        two chips of one kind do to each other."""
+        close = [
+            place
+            for place, one in enumerate(self.candidates)
+            if self._ratio(place) <= 1 + STRAGGLER_SIGMA.value and one.prediction.chips == self.best.prediction.chips
+        ]
+        return min(close, key=lambda place: (ways(self.candidates[place].prediction.plan), place))
 
     def why(self, place: int) -> str:
         """Why the plan at this place (from 1) is not the best; empty for the best."""
@@ -82,7 +109,7 @@ class PlanAnswer:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
-        names = ("objective", "against", "chips_available", "plans_seen", "plans_timed", "proven", "interrupted")
+        names = ("objective", "against", "chips_available", "plans_seen", "plans_timed", "proven", "interrupted", "spare", "simplest")
         first = self.best.prediction
         plans = [{**one.to_dict(), "why": self.why(place)} for place, one in enumerate(self.candidates)]
         return {
@@ -90,6 +117,7 @@ class PlanAnswer:
             "dtype": first.dtype,
             **{name: getattr(self, name) for name in names},
             "price": None if self.price is None else asdict(self.price),
+            "notes": list(self.notes),
             "plans": plans,
             "front": [one.to_dict() for one in self.front],
         }

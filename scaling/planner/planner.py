@@ -21,6 +21,7 @@ from ..ready import ready
 from ..search import BATCH_TOLERANCE, default_global_batch, no_plan_fits
 from .answer import Candidate, NoPlanReaches, PlanAnswer
 from .front import AGAINST, Against, least_of_both
+from .measured import beyond_measured
 from .objective import judge
 from .pool import Pool
 from .space import Space, counts, nothing_to_try
@@ -42,13 +43,14 @@ Report = Callable[[int, int, str], None]
 """Called with (done, total, what is being done)."""
 
 
-def _played(weighing: Weighing, report: Report) -> tuple[list[Candidate], bool]:
-    """The best of the pool, each predicted by itself, best first; and whether no other plan can be better than the first."""
+def _played(weighing: Weighing, report: Report) -> tuple[list[Candidate], bool, bool]:
+    """The best of the pool, each predicted by itself, best first; whether no other plan can be better than the first; and whether an
+    interrupt ended this early."""
     pool = weighing.pool
     first = np.argsort(pool.closed, kind="stable")[: max(PLAYED, pool.top)].tolist()
     later = [index for index in range(len(pool.plans)) if index not in set(first)]
     found: list[Candidate] = []
-    best, proven = np.inf, True
+    best, proven, interrupted = np.inf, True, False
     try:
         for place, index in enumerate([*first, *later]):
             if place >= len(first) and pool.least[index] >= best:
@@ -64,11 +66,11 @@ def _played(weighing: Weighing, report: Report) -> tuple[list[Candidate], bool]:
     except KeyboardInterrupt:
         if not found:
             raise
-        proven = False
+        proven, interrupted = False, True
     found = _without_twins(sorted(found, key=lambda one: one.value))
     if found and pool.dropped < best:
         proven = False
-    return found, proven
+    return found, proven, interrupted
 
 
 def _candidate(weighing: Weighing, plan: Plan) -> Candidate:
@@ -80,17 +82,22 @@ def _candidate(weighing: Weighing, plan: Plan) -> Candidate:
     return Candidate(prediction, weighing.judge.of(prediction), cost)
 
 
-def _front_played(weighing: Weighing) -> tuple[Candidate, ...]:
-    """The front's plans predicted, and of them again those that none beats."""
+def _front_played(weighing: Weighing) -> tuple[tuple[Candidate, ...], bool]:
+    """The front's plans predicted, and of them again those that none beats; and whether no interrupt ended this early."""
     plans = weighing.front.plans
     if len(plans) > FRONT_SHOWN:
         plans = [plans[round(place)] for place in np.linspace(0, len(plans) - 1, FRONT_SHOWN)]
-    found = [_candidate(weighing, plan) for plan in plans]
+    found: list[Candidate] = []
+    whole = True
+    try:
+        found.extend(_candidate(weighing, plan) for plan in plans)
+    except KeyboardInterrupt:
+        whole = False
     if not found:
-        return ()
+        return (), whole
     first = np.array([1 / one.prediction.tokens_per_s for one in found])
     second = np.array([one.respect(weighing.against or "chips") for one in found])
-    return tuple(found[index] for index in least_of_both(first, second).tolist())
+    return tuple(found[index] for index in least_of_both(first, second).tolist()), whole
 
 
 def _without_twins(found: list[Candidate]) -> list[Candidate]:
@@ -150,7 +157,7 @@ def plan_best(
     space = space or Space()
     machine = ready(group, space.settings.dtype)
     space = replace(space, settings=replace(space.settings, dtype=machine.dtype))
-    batch = global_batch or default_global_batch(model, group.count)
+    batch = global_batch or default_batch(model, group, objective)
     judged = judge(objective, model, group, machine.dtype, price)
     if against == "cost":
         judge("cost", model, group, machine.dtype, price)
@@ -169,7 +176,7 @@ def plan_best(
             words = f"{several[0]} chips" if len(several) == 1 else f"{min(several)} to {max(several)} chips"
             weighing.numbers(several, partial(_part, report, done, len(groups), words))
             if objective == "chips" and weighing.pool.plans:
-                found, proven = _played(weighing, report)
+                found, proven, interrupted = _played(weighing, report)
                 if found:
                     break
                 weighing.pool = Pool(SPARE * top)
@@ -178,13 +185,16 @@ def plan_best(
         if not weighing.pool.plans:
             raise
     if not found:
-        found, proven = _played(weighing, report)
+        found, proven, stopped = _played(weighing, report)
+        interrupted = interrupted or stopped
     if not found:
         raise _nothing(weighing, tokens_per_s, price)
+    front, whole = _front_played(weighing) if against is not None else ((), True)
+    interrupted = interrupted or not whole
     return PlanAnswer(
         objective=judged.objective,
         candidates=tuple(found[:top]),
-        front=_front_played(weighing) if against is not None else (),
+        front=front,
         against=against,
         chips_available=group.count,
         plans_seen=weighing.seen,
@@ -192,7 +202,15 @@ def plan_best(
         proven=proven and not interrupted,
         interrupted=interrupted,
         price=price,
+        spare=space.spare,
+        notes=tuple(filter(None, [beyond_measured(found[0].prediction, group.profile.chip_id)])),
     )
+
+
+def default_batch(model: Transformer, group: Group, objective: str) -> int:
+    """Sequences of a step where nobody says. By time at least one for each chip of the cluster; where the number of chips is what is
+    looked for, as many whatever the cluster."""
+    return default_global_batch(model, group.count if objective == "time" else 1)
 
 
 def _nothing(weighing: Weighing, tokens_per_s: float | None, price: Price | None) -> Exception:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chipassay.results.errors import InputError
+from chipassay.results.errors import InputError, UnknownName
 
 from ..cluster import Group
 from ..errors import IllegalPlan
@@ -70,7 +70,7 @@ def space_of(
     >>> space_of("tp=8,schedule=1f1b").columns, space_of("schedule=1f1b").schedules
     ({'tp': 8}, ('1f1b',))
     """
-    given = parse_plan(fixed, 1)
+    given = _parsed(fixed)
     if dtype is not None:
         if given.dtype not in (None, dtype):
             raise InputError(f"dtype is {dtype}, but the fixed fields say dtype={given.dtype}; give it once")
@@ -90,6 +90,18 @@ def space_of(
         full=full,
         spare=check_spare(spare),
     )
+
+
+def _parsed(fixed: str) -> Plan:
+    """The plan that the fixed fields name. A field that there is not, and that is like none, is answered with all that can be fixed."""
+    try:
+        return parse_plan(fixed, 1)
+    except UnknownName as error:
+        if error.nearest:
+            raise
+        short = {name: abbreviation for abbreviation, name in SHORT.items()}
+        able = sorted(short.get(one.name, one.name) for one in fields(Plan) if one.name != "global_batch")
+        raise InputError(f"{str(error).partition(';')[0]}; these can be fixed: {', '.join(able)}") from error
 
 
 def _code(plan: Plan, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -17,7 +18,7 @@ def predicted(capsys, cluster: str, *arguments: str) -> dict:
 
 
 def test_predict_gives_an_h800_the_link_of_an_h100(capsys) -> None:
-    found = predicted(capsys, "16xh800-sxm-80gb", "--link", "h800-sxm-80gb.scaleup=900GB/s-both")
+    found = predicted(capsys, "16xh800-sxm-80gb", "--link", "h800-sxm-80gb.scaleup=900GB/s")
     assert found["step_time_s"] == pytest.approx(predicted(capsys, "16xh100-sxm-80gb")["step_time_s"], rel=0.01)
     assert "what if h800-sxm-80gb.scaleup" in {one["what"] for one in found["inputs"]}
 
@@ -26,3 +27,34 @@ def test_a_change_of_a_chip_that_takes_no_part_is_refused(capsys) -> None:
     code = main(["predict", "--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", "--link", "h100-sxm-80gb.nics=4"])
     assert code == 2
     assert "unknown chip of this cluster 'h100-sxm-80gb'; did you mean h800-sxm-80gb?" in capsys.readouterr().err
+
+
+def test_predict_and_plan_say_what_more_adapters_are_worth(capsys) -> None:
+    asked = ("--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", "--batch", "64", "--link", "h800-sxm-80gb.nics=1")
+    assert main(["predict", *asked, "--plan", "dp=16,zero=3,recompute=full"]) == 0
+    said = capsys.readouterr().out
+    assert "what if h800-sxm-80gb.nics: 1, not 8" in said
+    assert re.search(r"without that, by the same plan: step .* on 16 chips: what was changed makes training [\d.]+ % slower", said)
+    assert main(["plan", *asked, "--fix", "dp=16", "--top", "1"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"without that, by .*: step .* on 16 chips: what was changed makes ", said)
+
+
+def test_what_the_change_is_worth_is_the_ratio_of_both_speeds(capsys) -> None:
+    found = predicted(capsys, "16xh800-sxm-80gb", "--link", "h800-sxm-80gb.scaleup=900GB/s")["link"]
+    here, there = predicted(capsys, "16xh100-sxm-80gb"), predicted(capsys, "16xh800-sxm-80gb")
+    assert found["speedup"] == pytest.approx(there["step_time_s"] / here["step_time_s"], rel=0.01)
+    assert found["step_time_s_without"] == pytest.approx(there["step_time_s"])
+    assert found["changes"] == ["h800-sxm-80gb.scaleup: 900 GB/s both ways together (450 one way) per chip, not 400 (200 one way)"]
+
+
+def test_a_change_to_what_the_catalogue_says_is_told_to_be_none(capsys) -> None:
+    asked = ["predict", "--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", *PLAN, "--link", "h800-sxm-80gb.scaleup=400GB/s"]
+    assert main(asked) == 0
+    assert "--link changes nothing: the catalogue says so already" in capsys.readouterr().out
+
+
+def test_a_change_without_which_nothing_fits_says_so(capsys) -> None:
+    asked = ["predict", "--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", "--plan", "dp=16,zero=1", "--batch", "64"]
+    assert main([*asked, "--link", "h800-sxm-80gb.memory=400GiB"]) == 0
+    assert "but it does not fit" in capsys.readouterr().out

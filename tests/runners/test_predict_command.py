@@ -210,8 +210,8 @@ def test_bad_values_end_with_2_and_a_sentence_that_says_what_would_do(capsys, ar
 def test_a_plan_that_was_searched_for_is_told_as_arguments_that_give_the_same_step(capsys) -> None:
     code, out, _ = run(capsys, *MODEL, *CLUSTER, "--batch", "64")
     assert code == 0
-    told = next(line for line in out.splitlines() if line.startswith("a step: 64 sequences of 8,192 tokens; the best plan found: "))
-    arguments = told.partition("found: ")[2].split()
+    told = next(line for line in out.splitlines() if line.startswith("a step: 64 sequences of 8,192 tokens; the best of the usual plans"))
+    arguments = told.partition("weighs more): ")[2].split()
     searched = as_json(capsys, *MODEL, *CLUSTER, "--batch", "64")[1]
     assert as_json(capsys, *MODEL, *CLUSTER, *arguments)[1]["step_time_s"] == searched["step_time_s"]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import chipassay.scaling.planner.planner as planning
 import chipassay.scaling.planner.weigh as weighing
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.results.prices import given_price
@@ -19,11 +20,11 @@ from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
 from chipassay.scaling.legal import check_plan
 from chipassay.scaling.models import load_model
 from chipassay.scaling.plan import ORDER, Plan
-from chipassay.scaling.planner.answer import NoPlanReaches, PlanAnswer
+from chipassay.scaling.planner.answer import NoPlanReaches, PlanAnswer, ways
 from chipassay.scaling.planner.bound import Compute, least_played
 from chipassay.scaling.planner.front import Front, least_of_both
 from chipassay.scaling.planner.objective import OBJECTIVES
-from chipassay.scaling.planner.planner import plan_best
+from chipassay.scaling.planner.planner import default_batch, plan_best
 from chipassay.scaling.planner.space import ORDERS, Space, arrangements, base_plans, counts, space_of
 from chipassay.scaling.planner.why import WORDS, why_not_best
 from chipassay.scaling.plans import Plans
@@ -43,7 +44,7 @@ def cluster(chips: int = 16, *, nic: float = 1e10, busbw: float = 1e11, memory_g
     return with_profile(group, memory_bytes=Quantity(memory_gb * 1e9, MEASURED), power_w=Quantity(400.0, MEASURED))
 
 
-def planned(group: Group, batch: int = 64, **asked: Any) -> PlanAnswer:
+def planned(group: Group, batch: int | None = 64, **asked: Any) -> PlanAnswer:
     return plan_best(DENSE, group, batch, **{"space": FAST, "price": PRICE, **asked})
 
 
@@ -288,3 +289,103 @@ def test_why_counts_chip_seconds_where_the_chips_differ() -> None:
 
 def test_every_part_of_a_step_has_words() -> None:
     assert set(WORDS) == set(KINDS)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_interrupt_while_pipelines_are_played_leaves_those_that_were(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = planning.predict_ready, []
+
+    def interrupted_later(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(planning, "predict_ready", interrupted_later)
+    answer = planned(cluster(), objective=objective, tokens_per_s=1.0 if objective == "chips" else None)
+    assert answer.interrupted
+    assert not answer.proven
+    assert 1 <= len(answer.candidates) <= 2
+
+
+def test_an_interrupt_in_the_front_leaves_the_best_plans_and_the_front_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    played, calls = planning._candidate, []
+    alone = len(planned(cluster(), top=1).candidates)
+    assert alone == 1
+
+    def interrupted_later(weighing: Any, plan: Plan) -> Any:
+        if calls and calls[0] == "front":
+            calls.append(plan)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+        return played(weighing, plan)
+
+    front = planning._front_played
+
+    def in_front(weighing: Any) -> Any:
+        calls.append("front")
+        return front(weighing)
+
+    monkeypatch.setattr(planning, "_candidate", interrupted_later)
+    monkeypatch.setattr(planning, "_front_played", in_front)
+    answer = planned(cluster(), against="memory")
+    assert answer.interrupted
+    assert answer.best.prediction.fits
+    assert len(answer.front) == 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_plan_leaves_the_memory_free_that_is_asked_for(objective: str) -> None:
+    rate = 1.0 if objective == "chips" else None
+    least = {}
+    for spare in (0.0, 0.05, 0.3):
+        answer = planned(cluster(memory_gb=5.0), objective=objective, tokens_per_s=rate, space=replace(FAST, spare=spare))
+        assert all(one.prediction.memory_total_bytes <= (1 - spare) * 5e9 for one in answer.candidates)
+        assert answer.spare == spare
+        least[spare] = answer.best.value if objective != "chips" else answer.best.prediction.chips
+    assert least[0.0] <= least[0.05] <= least[0.3]
+    assert least[0.0] < least[0.3] or objective == "chips"
+
+
+def test_what_fits_only_without_anything_to_spare_says_so() -> None:
+    tight = planned(cluster(), space=replace(FAST, spare=0.0), batch=16, objective="time")
+    needed = min(one.prediction.memory_total_bytes for one in tight.candidates)
+    fixed = replace(space_of("dp=16,zero=1,recompute=none,mbs=1,cp=1"), spare=0.0)
+    only = planned(cluster(), space=fixed, batch=16).best.prediction
+    assert needed <= only.memory_total_bytes
+    group = cluster(memory_gb=only.memory_total_bytes / 0.98e9)
+    with pytest.raises(NoPlanFits, match=r"only with less than 5\.0% of the memory to spare"):
+        planned(group, space=replace(fixed, spare=0.05), batch=16)
+
+
+def test_the_batch_does_not_follow_from_how_many_chips_there_are_where_these_are_looked_for() -> None:
+    batches = {objective: {default_batch(DENSE, cluster(chips), objective) for chips in (8, 4096, 65536)} for objective in OBJECTIVES}
+    assert all(len(batches[objective]) == 1 for objective in ("chips", "cost", "energy"))
+    assert max(batches["time"]) == 65536
+    few, many = (planned(cluster(chips), batch=None, objective="chips", tokens_per_s=1e4).best.prediction for chips in (64, 4096))
+    assert few.plan == many.plan
+
+
+def test_a_field_like_none_is_answered_with_all_that_can_be_fixed() -> None:
+    with pytest.raises(InputError) as caught:
+        space_of("foo=3")
+    named = str(caught.value).partition("these can be fixed: ")[2].split(", ")
+    assert {"tp", "zero", "vpp", "schedule", "optimizer"} <= set(named)
+    assert "global_batch" not in named
+    for name in named:
+        with pytest.raises(InputError, match="(?i)" + f"plan field|{name}"):  # each is known: it is its value that is refused
+            space_of(f"{name}=?")
+
+
+def test_interleaved_stages_that_do_not_divide_the_layers_are_tried() -> None:
+    """Llama 3 405B ran 126 layers on 16 stages."""
+    plans = base_plans(load_model("llama3-405b"), toy_group(2048), 2048, 1024, Space(schedules=("1f1b",)), "1f1b")
+    uneven = plans.take((plans.pp == 16) & (plans.interleave > 1))
+    assert set(uneven.interleave.tolist()) == {2, 4, 8}
+
+
+def test_the_simplest_of_the_plans_that_are_as_good_is_named() -> None:
+    answer = planned(cluster(), space=Space(), top=20)
+    simple = answer.candidates[answer.simplest]
+    assert simple.value <= 1.012 * answer.best.value
+    assert ways(simple.prediction.plan) <= ways(answer.best.prediction.plan)

@@ -35,35 +35,52 @@ def told(found: Prediction, what: str) -> str:
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.describe())
 def test_an_h800_with_the_links_of_an_h100_trains_as_an_h100(plan: Plan) -> None:
-    assert step_s(changed("h800-sxm-80gb.scaleup=900GB/s-both"), plan) == pytest.approx(step_s(_group("16xh100-sxm-80gb"), plan), rel=0.01)
+    assert step_s(changed("h800-sxm-80gb.scaleup=900GB/s"), plan) == pytest.approx(step_s(_group("16xh100-sxm-80gb"), plan), rel=0.01)
 
 
 def test_an_h800_is_slower_than_that_where_tensor_parallel_traffic_counts() -> None:
-    assert step_s(_group("16xh800-sxm-80gb")) > 1.05 * step_s(changed("h800-sxm-80gb.scaleup=450GB/s"))
+    assert step_s(_group("16xh800-sxm-80gb")) > 1.05 * step_s(changed("h800-sxm-80gb.scaleup=450GB/s/direction"))
 
 
 def _group(cluster: str) -> Group:
     return single_group(parse_cluster(cluster))
 
 
-def test_a_rate_is_one_way_unless_it_says_both() -> None:
-    one_way, named, both, bits = (
-        parse_changes([f"h800-sxm-80gb.scaleup={text}"])[0].value for text in ("450GB/s", "450GB/s-one-way", "900GB/s-both", "3.6Tb/s")
-    )
-    assert one_way == named == both == bits == 450e9
+def test_a_link_is_told_both_ways_together_unless_it_says_one_way() -> None:
+    texts = ("900GB/s", "900GB/s-both", "450GB/s/direction", "450GB/s-one-way", "450 GB/s/direction", "7.2Tb/s")
+    assert {parse_changes([f"h800-sxm-80gb.scaleup={text}"])[0].value for text in texts} == {450e9}
+
+
+def test_an_adapter_is_told_one_way_unless_it_says_both() -> None:
+    texts = ("400Gb/s", "400Gb/s/direction", "800Gb/s-both", "50GB/s")
+    assert {parse_changes([f"h800-sxm-80gb.nic={text}"])[0].value for text in texts} == {50e9}
+
+
+@pytest.mark.parametrize(
+    ("chip", "both_ways"), [("h100-sxm-80gb", 900), ("h800-sxm-80gb", 400), ("a100-sxm-80gb", 600), ("a800-sxm-80gb", 400)]
+)
+def test_the_figures_of_datasheets_are_those_of_the_catalogue(chip: str, both_ways: int) -> None:
+    group = _group(f"16x{chip}")
+    assert apply_to(parse_changes([f"{chip}.scaleup={both_ways}GB/s"]), group) is group
+
+
+def test_a_link_beyond_all_of_that_silicon_is_told() -> None:
+    found = predict("llama3-8b", changed("h800-sxm-80gb.scaleup=900GB/s/direction"), TENSOR)
+    assert "no chip of this silicon (Hopper GH100) has more than the 900 of h" in told(found, "what if h800-sxm-80gb.scaleup")
+    assert "silicon" not in told(predict("llama3-8b", changed("h800-sxm-80gb.scaleup=900GB/s"), TENSOR), "what if h800-sxm-80gb.scaleup")
 
 
 def test_the_prediction_says_what_was_changed_in_both_ways_of_counting_and_that_it_is_assumed() -> None:
     found = predict("llama3-8b", changed("h800-sxm-80gb.scaleup=900GB/s"), TENSOR)
-    assert told(found, "what if h800-sxm-80gb.scaleup") == "900 GB/s one way per chip (1800 both ways), not 200 one way"
+    assert told(found, "what if h800-sxm-80gb.scaleup") == ("900 GB/s both ways together (450 one way) per chip, not 400 (200 one way)")
     assert next(one.evidence.level for one in found.inputs if one.what == "link in the node") == "assumed"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "scaleup=200GB/s",
-        "scaleup=400GB/s-both",
+        "scaleup=400GB/s",
+        "scaleup=200GB/s/direction",
         "nics=8",
         "nic=400Gb/s",
         "oversubscription=1",
@@ -81,7 +98,7 @@ def test_what_the_catalogue_says_already_changes_nothing(text: str) -> None:
 def test_a_faster_link_never_slows_a_plan(first: float, more: float, plan: Plan, chip: str) -> None:
     one_way = find_chip(chip).link_bytes_per_s_one_way
     assert one_way is not None
-    slow, fast = (changed(f"{chip}.scaleup={one_way * ratio / 1e9:.6f}GB/s", f"16x{chip}") for ratio in (first, first * more))
+    slow, fast = (changed(f"{chip}.scaleup={one_way * ratio / 1e9:.6f}GB/s/direction", f"16x{chip}") for ratio in (first, first * more))
     assert step_s(fast, plan) <= step_s(slow, plan) * (1 + 1e-9)
 
 
@@ -122,9 +139,9 @@ def test_memory_bandwidth_and_power_make_a_step_faster() -> None:
 
 def test_cards_on_pcie_alone_have_its_rate_as_their_link() -> None:
     plan = Plan(global_batch=16, tp=8, recompute="full")
-    wide = changed("a10-pcie-24gb.scaleup=300GB/s", "8xa10-pcie-24gb")
+    wide = changed("a10-pcie-24gb.scaleup=600GB/s", "8xa10-pcie-24gb")
     found = predict("gpt3-350m", wide, plan)
-    assert told(found, "what if a10-pcie-24gb.scaleup").endswith("not 31.5 one way")
+    assert told(found, "what if a10-pcie-24gb.scaleup").startswith("600 GB/s both ways together (300 one way) per chip, not 63 (31.5 one way)")
     assert found.step_time_s < 0.8 * predict("gpt3-350m", "8xa10-pcie-24gb", plan).step_time_s
 
 
