@@ -48,9 +48,9 @@ class Rows:
     held: Array
     """Layers on a stage, about the most."""
     ring_s: Array
-    """About so long takes the reduction of one layer, with all other pools at this one's pace."""
+    """About so long takes the reduction of one layer, with all other pools at this one's pace; the mean over its layers."""
     own_s: Array
-    """About so long takes the reduction of a stage if all stages on its node reduce at once."""
+    """About so long takes the reduction of its slowest stage, at this pool's pace."""
 
     def __len__(self) -> int:
         return len(self.replicas)
@@ -192,10 +192,13 @@ def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...]
     most: Any = 0.0
     ring: Any = 0.0
     own: Any = 0.0
+    whole: Any = 0.0
     for kind, column in zip(order, columns, strict=True):
         held = np.clip((slowest - column["empty_s"]) / column["layer_s"], 0.0, layers)
         alone_s, shared_s = layer_reduction_s(tables, kind, column, replicas)
-        most, ring, own = np.maximum(most, held), np.maximum(ring, alone_s), np.maximum(own, held * shared_s)
+        most, own = np.maximum(most, held), np.maximum(own, held * np.maximum(alone_s, shared_s))
+        ring, whole = ring + column["stages"] * held * alone_s, whole + column["stages"] * held
+    ring = ring / np.maximum(whole, 1e-9)
     return Rows(order, choices, index, microbatch, replicas, slowest, np.maximum(least_sum, slowest), stages * slowest, most, ring, own)
 
 

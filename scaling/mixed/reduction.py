@@ -32,7 +32,7 @@ def layer_reduction_s(tables: Tables, kind: int, column: Mapping[str, Array], re
     lane_bytes_per_s = fabric.node_bytes_per_s / max(1, fabric.nics)
     if (len(tables.kinds) == 1 and known.count <= per_node) or lane_bytes_per_s <= 0:
         link = known.machine.link("all_reduce", min(per_node, known.count))
-        lane_bytes_per_s, lanes = (np.inf if link is None else link.busbw_bytes_per_s), [np.ones(len(replicas))] * 2
+        lane_bytes_per_s, lanes = (np.inf if link is None else link.busbw_bytes_per_s), [np.ones(1)] * 2
     size = column["weights"] * (tables.gradient_bytes(range(len(tables.kinds))) + known.machine.element_bytes)
     several = replicas + len(tables.kinds) > 2
     alone, shared = (np.where(several, size / (lane * lane_bytes_per_s), 0.0) for lane in lanes)

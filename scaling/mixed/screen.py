@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .choices import Choices
+from .reduction import layer_reduction_s
 from .tables import Tables
 
 Array = npt.NDArray[Any]
@@ -62,58 +63,62 @@ def least_turn_s(stages: Sequence[Array], layer_s: Sequence[Array], empty_s: Seq
 def screened(
     tables: Tables, choices: Sequence[Choices], microbatch: int, global_batch: int, rates: Sequence[float], limit_s: float, most: int | None
 ) -> Screened:
-    """The ways with the least bounds, below the limit; all that fit where ``most`` is None.
+    """The best ways whose bound lies below the limit; all that fit where ``most`` is None.
 
-    ``rates``: sequences per second that a chip of each kind of the cluster does at best where it is left over. ``most``: ways kept by the
-    bound of the whole plan, and as many by what they take if nothing runs beside them.
+    ``rates``: sequences per second that a chip of each kind of the cluster does at best where it is left over. ``most``: ways kept by each
+    of their merits: the bound of the whole plan, the same with the gradients' traffic, and what they take if nothing runs beside them.
     """
-    kept: list[Array] = []
-    bounds: list[Array] = []
-    alone: list[Array] = []
-    able: list[Array] = []
     seen = 0
-    for index, many, bound_s, alone_s in _parts(tables, choices, microbatch, global_batch, rates):
-        seen += index.shape[1]
-        some = slice(None) if most is None else np.flatnonzero(bound_s < limit_s)
-        kept.append(index[:, some])
-        able.append(many[some])
-        bounds.append(bound_s[some])
-        alone.append(alone_s[some])
-        if most is not None and sum(map(len, able)) > 4 * most + AT_ONCE // 8:
-            which = _best(np.concatenate(bounds), np.concatenate(alone), most)
-            kept, able = [np.concatenate(kept, axis=1)[:, which]], [np.concatenate(able)[which]]
-            bounds, alone = [np.concatenate(bounds)[which]], [np.concatenate(alone)[which]]
-    if not seen:
-        return Screened(np.zeros((len(choices), 0), np.int64), np.zeros(0, np.int64), 0)
-    index, replicas = np.concatenate(kept, axis=1), np.concatenate(able)
-    if most is None:
-        return Screened(index, replicas, seen)
-    which = _best(np.concatenate(bounds), np.concatenate(alone), most)
-    return Screened(index[:, which], replicas[which], seen)
+    kept: list[_Ways] = []
+    for many, ways in _parts(tables, choices, microbatch, global_batch, rates, limit_s if most is not None else math.inf):
+        seen += many
+        kept.append(ways)
+        if most is not None and sum(len(one.able) for one in kept) > AT_ONCE // 8:
+            kept = [_joined(kept).best(most)]
+    if not kept:
+        return Screened(np.zeros((len(choices), 0), np.int64), np.zeros(0, np.int64), seen)
+    ways = _joined(kept) if most is None else _joined(kept).best(most)
+    return Screened(ways.index, ways.able, seen)
 
 
-def _best(bound_s: Array, alone_s: Array, most: int) -> Array:
-    """Those that are kept."""
-    if len(bound_s) <= 2 * most:
-        return np.arange(len(bound_s))
-    return np.unique(np.concatenate([np.argpartition(values, most - 1)[:most] for values in (bound_s, alone_s)]))
+@dataclass(frozen=True, eq=False)
+class _Ways:
+    index: Array
+    able: Array
+    merits: Array
+    """What they are chosen by, seconds, shape (merits, ways)."""
+
+    def best(self, most: int) -> _Ways:
+        """Those that are among so many by one of the merits."""
+        if len(self.able) <= most:
+            return self
+        kept = np.unique(np.concatenate([np.argpartition(merit, most - 1)[:most] for merit in self.merits]))
+        return _Ways(self.index[:, kept], self.able[kept], self.merits[:, kept])
+
+
+def _joined(ways: Sequence[_Ways]) -> _Ways:
+    return _Ways(*(np.concatenate([getattr(one, name) for one in ways], axis=-1) for name in ("index", "able", "merits")))
 
 
 def _parts(
-    tables: Tables, choices: Sequence[Choices], microbatch: int, global_batch: int, rates: Sequence[float]
-) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """(index, replicas, bound of the whole plan, seconds if alone) of the ways that fit, part after part."""
+    tables: Tables, choices: Sequence[Choices], microbatch: int, global_batch: int, rates: Sequence[float], limit_s: float
+) -> Iterator[tuple[int, _Ways]]:
+    """(how many fit, of them those that may beat the limit), part after part."""
     others = math.prod(len(choice.tp) for choice in choices[1:])
     step = max(1, AT_ONCE // max(1, others))
     for start in range(0, len(choices[0].tp), step):
-        found = _part(tables, choices, microbatch, global_batch, rates, slice(start, start + step))
-        if len(found[1]):
-            yield found
+        yield _part(tables, choices, microbatch, global_batch, rates, limit_s, slice(start, start + step))
 
 
 def _part(
-    tables: Tables, choices: Sequence[Choices], microbatch: int, global_batch: int, rates: Sequence[float], first: slice
-) -> tuple[Array, Array, Array, Array]:
+    tables: Tables,
+    choices: Sequence[Choices],
+    microbatch: int,
+    global_batch: int,
+    rates: Sequence[float],
+    limit_s: float,
+    first: slice,
+) -> tuple[int, _Ways]:
     places = range(len(choices))
     layers = tables.model.layers
     order = [choice.kind for choice in choices]
@@ -132,9 +137,6 @@ def _part(
         able, total = np.minimum(able, counts[place] // chips[place]), total + stages[place]
     room = [_room_on(choices, place, first, stages) for place in places]
     fits = (able >= 1) & (total <= layers + 2) & (_sum(room) >= layers)
-    where = np.flatnonzero(fits)
-    if not len(where):
-        return np.zeros((len(choices), 0), np.int64), where, np.zeros(0), np.zeros(0)
     turn_s = least_turn_s(stages, layer_s, empty_s, room, layers)
     fastest: Any = np.inf
     empty: Any = 0.0
@@ -146,10 +148,24 @@ def _part(
     way_s = np.maximum(layers * fastest + empty, turn_s)
     rate = able * microbatch / turn_s
     bound_s = np.maximum((global_batch + rate * (way_s - turn_s)) / (rate + left), way_s)
-    alone_s = global_batch / rate + way_s - turn_s
+    where = np.flatnonzero(fits & (bound_s < limit_s))
     index = np.array(np.unravel_index(where, fits.shape))
     index[0] += first.start
-    return index, able.ravel()[where], bound_s.ravel()[where], alone_s.ravel()[where]
+    bound_s, turn_s, way_s, rate, able = (values.ravel()[where] for values in (bound_s, turn_s, way_s, rate, able))
+    reduced_s = _reduced_s(tables, choices, index, able, turn_s)
+    merits = [bound_s, global_batch / rate + way_s - turn_s, bound_s + np.maximum(0.0, reduced_s - turn_s)]
+    return int(np.count_nonzero(fits)), _Ways(index, able, np.array(merits))
+
+
+def _reduced_s(tables: Tables, choices: Sequence[Choices], index: Array, able: Array, turn_s: Array) -> Array:
+    """About how long the gradients of a stage are on their way."""
+    longest = np.zeros(len(able))
+    for choice, rows in zip(choices, index, strict=True):
+        columns = {name: getattr(choice, name)[rows] for name in ("tp", "stages", "weights")}
+        _, shared_s = layer_reduction_s(tables, choice.kind, columns, able)
+        held = np.minimum(turn_s / choice.layer_s[rows], tables.model.layers)
+        longest = np.maximum(longest, held * shared_s)
+    return longest
 
 
 def _room_on(choices: Sequence[Choices], place: int, first: slice, stages: Sequence[Array]) -> Array:
