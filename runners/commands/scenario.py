@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from ..progress import Progress
     from ..scenario.answer import answers
-    from ..scenario.words import as_markdown, head, summary, told
+    from ..scenario.words import unfinished
 
     if arguments.html is not None and arguments.html.suffix.lower() != ".html":
         raise FileError(arguments.html, "--html writes .html", mend="end the name in it")
@@ -47,9 +47,27 @@ def execute(arguments: argparse.Namespace) -> int:
         raise FileError(arguments.pictures, "is no folder", mend="make it, or give --pictures another path")
     scenario = only(load_scenario(arguments.name), arguments.only)
     found: list[Answer] = []
+    interrupted = False
+    total = len(scenario.questions)
     with Progress(quiet=not sys.stderr.isatty()) as progress:
-        total = len(scenario.questions)
-        found.extend(answers(scenario, lambda place, question: progress.advance(place, total, question.id, "")))
+        try:
+            for one in answers(
+                scenario, lambda place, question, done: progress.advance(place, total, f"{question.id}: case {done + 1}", "")
+            ):
+                found.append(one)  # noqa: PERF402 - what was found before an interrupt is kept
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        say(unfinished(scenario, found), to=sys.stderr)
+    if found:
+        _tell(arguments, scenario, found)
+    return 130 if interrupted else 0
+
+
+def _tell(arguments: argparse.Namespace, scenario: Scenario, found: Sequence[Answer]) -> None:
+    """Writes and prints the answers that there are."""
+    from ..scenario.words import as_markdown, head, summary, told, unfinished
+
     if arguments.html is not None:
         from ..report.scenario_page import page_text
 
@@ -60,19 +78,20 @@ def execute(arguments: argparse.Namespace) -> int:
 
         for answer in found:
             write_figure(draw_answer(answer), arguments.pictures / f"{scenario.name}-{answer.question.id}.png")
+    missing = unfinished(scenario, found)
     if arguments.json:
-        print(json.dumps({"name": scenario.name, "title": scenario.title, "answers": [one.to_dict() for one in found]}, allow_nan=False))
-        return 0
+        named = {"name": scenario.name, "title": scenario.title, "unfinished": missing or None}
+        print(json.dumps(named | {"answers": [one.to_dict() for one in found]}, allow_nan=False))
+        return
     if arguments.format == "markdown":
         say(*as_markdown(scenario, found))
     else:
         from ..profile_text import text
 
-        say(*head(scenario), *(line for answer in found for line in told(answer)), *text(summary(found)))
+        say(*head(scenario), *(line for answer in found for line in told(answer)), *text(summary(found)), *([missing] if missing else []))
     for path in (arguments.html, arguments.pictures):
         if path is not None:
             say(f"written: {path}")
-    return 0
 
 
 def _list(scenarios: Sequence[Scenario], as_json: bool) -> int:

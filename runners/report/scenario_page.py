@@ -9,17 +9,18 @@ from chipassay.results.units import short
 from chipassay.scaling.text import ranked
 
 from ..profile_text import Table
-from ..scenario.answer import headline
 from ..scenario.records import Answer, Scenario
-from ..scenario.words import depends, head, table_of
+from ..scenario.words import details, head, table_of, unfinished
 from . import facts
 from .page import TEMPLATES, page_environment
 from .prediction_page import _svg
 
-MARKS = {"supported": "supported", "not supported": "not", "depends": "depends", "answered": "supported"}
+MARKS = {"supported": "supported", "not supported": "not", "depends": "depends", "answered": "supported", "unfinished": "depends"}
 RULE = (
-    "A claim is supported where it holds in every case that was worked out, not supported where it holds in none and no 80 % interval "
-    "reaches it, and depends on what tells the cases apart otherwise."
+    "A claim holds in a case where the whole 80 % interval of the number lies within it, does not hold where the whole interval lies "
+    "outside, and is undecided where a part does. It is supported where it holds in every case that was worked out, not supported where it "
+    "holds in none and none is undecided; otherwise it depends on what tells the cases apart, and where some are undecided on how exact "
+    "the prediction is."
 )
 
 
@@ -33,8 +34,9 @@ class Told:
     verdict: str
     mark: str
     sentence: str
-    depends: tuple[str, ...]
-    limits: str
+    counted: str
+    """How many cases say what; empty without limits."""
+    details: tuple[str, ...]
     sources: tuple[str, ...]
     picture: str
     table: Table
@@ -48,6 +50,7 @@ def page_text(scenario: Scenario, answers: Sequence[Answer]) -> str:
     return environment.get_template("scenario.html.j2").render(
         title=scenario.title,
         summary=" ".join(head(scenario)[1:]),
+        unfinished=unfinished(scenario, answers),
         rule=RULE,
         judged=any(answer.question.limits.given for answer in answers),
         questions=[_told(answer) for answer in answers],
@@ -63,16 +66,16 @@ def _told(answer: Answer) -> Told:
     from .scenario_pictures import draw_answer
 
     question = answer.question
-    picture = _svg(draw_answer(answer), f"picture-{question.id}", headline(answer), answer.sentence)
+    picture = _svg(draw_answer(answer), f"picture-{question.id}", answer.headline, answer.sentence)
     return Told(
         id=question.id,
-        headline=headline(answer),
+        headline=answer.headline,
         claim=question.claim,
         verdict=answer.verdict.describe(),
         mark=MARKS[answer.verdict.word],
         sentence=answer.sentence,
-        depends=tuple(depends(answer.by_axis)),
-        limits=answer.rule if question.limits.given else "",
+        counted=answer.counted,
+        details=tuple(details(answer)),
         sources=question.sources,
         picture=picture,
         table=table_of(answer),

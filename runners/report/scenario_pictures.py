@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chipassay.results.safe_text import printable
 from chipassay.results.units import short
 
-from ..scenario.answer import IMPOSSIBLE, by_place, figure, headline
+from ..scenario.answer import by_place, figure, value_of
 from ..scenario.labels import label
 from ..scenario.records import Answer, Case, axis_name
 from .facts import chipassay_version
@@ -31,10 +31,19 @@ LOOKS = (
 )  # fmt: skip
 """Colour, marker and pattern of the first, second, ... series: neighbours differ in lightness, so that grey tells them apart, too."""
 CLAIM, CLAIM_LABEL = "#9a9a9a", "where the claim holds"
-SOURCE_WIDTH, TITLE_WIDTH = 118, 78
-SOURCE_LINE_IN, LEGEND_LINE_IN = 0.15, 0.25
+SOURCE_WIDTH, TITLE_WIDTH = 130, 78
+SOURCE_MOST = 900
+"""Characters of one note under a picture."""
+SOURCE_LINE_IN, LEGEND_LINE_IN, TITLE_LINE_IN = 0.15, 0.25, 0.2
+TICK_WIDTH, NARROW, MANY = 11, 7, 6
+"""Characters of a line of a place's name below the axis; where there are more than so many names, all panels together."""
+PRINTED = ("Models", "Networks", "Software", "One quote only")
+"""What is assumed that stands under a picture, without its sources; the page has the rest."""
+SOURCED = re.compile(r" \([^()]*(?:\([^()]*\)[^()]*)*\)(?=; each)")
 ADDRESS = re.compile(r"https?://(?:www\.)?([^/\s]+)\S*")
 """Of a page; on paper its site is enough, and the page of the scenario has all of it."""
+BEYOND = 10.0
+"""Times the largest value: the end of an interval that has none."""
 LOG_FROM = 6.0
 """Values that span more than this factor are drawn on a logarithmic axis."""
 
@@ -75,20 +84,22 @@ def draw_cases(answer: Answer) -> Figure:
     panels: dict[str, list[Case]] = {}
     for case in answer.cases:
         panels.setdefault(", ".join(label(case.axes[axis]) for axis in rest if axis in case.axes), []).append(case)
-    drawing = _figure(WIDTH_IN, 4.6 if len(panels) == 1 else 4.9)
+    drawing = _figure(WIDTH_IN, 4.2 if len(panels) == 1 else 4.4)
     many = drawing.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     names = list(by_place(series, answer.cases)) if series else [""]
-    finite = [end for case in answer.cases if math.isfinite(case.value) for end in (case.low, case.high)]
+    finite = [end for case in answer.cases for end in (case.low, case.value, case.high) if math.isfinite(end)]
     limits = [end for end in (answer.question.limits.at_least, answer.question.limits.at_most) if math.isfinite(end)]
     low, high = (min([*finite, *limits], default=1.0), max([*finite, *limits], default=1.0))
     logarithmic = not layout.bars and low > 0 and high / low > LOG_FROM
     for axes, (title, cases) in zip(many, panels.items(), strict=True):
-        _panel(axes, cases, along, series, names, layout.bars)
+        _panel(axes, cases, along, series, names, layout.bars, BEYOND * high)
         axes.set_title(printable(title, 60), fontsize=10, loc="left")
         _scale(axes, low, high, logarithmic, layout.bars)
         _claim(axes, answer)
     many[0].set_ylabel(textwrap.fill(printable(answer.question.measure, 80), 28))
     for axes in many:
+        names = [tick.get_text() for tick in axes.get_xticklabels()]
+        axes.set_xticks(axes.get_xticks(), [textwrap.fill(name, NARROW if len(names) * len(many) > MANY else TICK_WIDTH) for name in names])
         axes.set_xlabel(axis_name(along) if along != "days" else "days that the run may take")
     handles, _ = many[0].get_legend_handles_labels()
     claimed = [handle for handle in handles if handle.get_label() == CLAIM_LABEL]
@@ -96,7 +107,8 @@ def draw_cases(answer: Answer) -> Figure:
     return drawing
 
 
-def _panel(axes: Axes, cases: Sequence[Case], along: str, series: str, names: Sequence[str], bars: bool) -> None:
+def _panel(axes: Axes, cases: Sequence[Case], along: str, series: str, names: Sequence[str], bars: bool, beyond: float) -> None:
+    """``beyond``: where an interval without an upper end is cut off, above what is shown."""
     places = list(by_place(along, cases))
     step = (0.8 if bars else 0.6) / len(names)
     for index, name in enumerate(names):
@@ -105,7 +117,7 @@ def _panel(axes: Axes, cases: Sequence[Case], along: str, series: str, names: Se
         at = [places.index(case.axes[along]) + (index - (len(names) - 1) / 2) * step for case in own]
         done = [(x, case) for x, case in zip(at, own, strict=True) if math.isfinite(case.value)]
         xs, values = [x for x, _ in done], [case.value for _, case in done]
-        ends = [[max(0.0, case.value - case.low) for _, case in done], [max(0.0, case.high - case.value) for _, case in done]]
+        ends = [[max(0.0, case.value - case.low) for _, case in done], [max(0.0, min(case.high, beyond) - case.value) for _, case in done]]
         shown = label(name) if name else None
         if bars:
             look: dict[str, Any] = {"color": PALETTE[colour], "edgecolor": "white", "hatch": hatch, "linewidth": 0.5}
@@ -122,14 +134,13 @@ def _panel(axes: Axes, cases: Sequence[Case], along: str, series: str, names: Se
             axes.errorbar(xs, values, yerr=ends, linestyle="none", elinewidth=1.4, capsize=3, label=shown, zorder=3, **line)
         for x, case in zip(at, own, strict=True):
             if not math.isfinite(case.value):
-                kept: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "top", "fontsize": 7.5, "color": TEXT}
-                axes.text(x, 0.96, IMPOSSIBLE, transform=axes.get_xaxis_transform(), **kept)
+                beside: dict[str, Any] = {"xytext": (-8, -2), "textcoords": "offset points", "rotation": 90, "ha": "center", "va": "top"}
+                axes.annotate(value_of(case), (x, 1.0), xycoords=axes.get_xaxis_transform(), fontsize=7.5, color=TEXT, **beside)
                 top: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "markersize": 6, "clip_on": False, "zorder": 5}
                 axes.plot([x], [1.0], marker=marker, color=PALETTE[colour], **top)
-    turned = len(places) > 4 or max(len(label(place)) for place in places) * len(places) > 44
-    axes.set_xticks(
-        range(len(places)), [label(place) for place in places], rotation=28 if turned else 0, ha="right" if turned else "center"
-    )
+                if math.isfinite(case.low):
+                    axes.plot([x, x], [case.low, beyond], color=PALETTE[colour], linewidth=1.4, marker="_", markersize=6, zorder=3)
+    axes.set_xticks(range(len(places)), [label(place) for place in places], fontsize=9)
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(axis="x", visible=False)
 
@@ -166,7 +177,7 @@ def _claim(axes: Axes, answer: Answer) -> None:
 def draw_mixes(answer: Answer) -> Figure:
     """For each mix and model: the speed of the mix, and of an even split, over that of the best chips alone."""
     cases = answer.cases
-    drawing = _figure(WIDTH_IN, 1.9 + 0.34 * len(cases))
+    drawing = _figure(WIDTH_IN, 1.5 + 0.34 * len(cases))
     axes = drawing.subplots()
     blue, orange = PALETTE["blue"], PALETTE["orange"]
     seen: str | None = None
@@ -184,7 +195,7 @@ def draw_mixes(answer: Answer) -> Figure:
     axes.plot([], [], "o", color=blue, markeredgecolor=TEXT, label="both kinds, split as suits them (line: 80 % interval)")
     axes.plot([], [], "s", color=orange, markeredgecolor=TEXT, label="both kinds, split evenly")
     axes.axvline(1, color=TEXT, linewidth=1.2, zorder=1)
-    names = [f"{label(case.axes['mix'])}, {case.axes['model']}" for case in cases]
+    names = [f"{label(case.axes['mix'])}, {label(case.axes['model'])}" for case in cases]
     axes.set_yticks(range(len(cases)), [printable(name, 60) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([1.0, *(case.high for case in cases if math.isfinite(case.value))]))
@@ -201,11 +212,12 @@ def draw_rent(answer: Answer) -> Figure:
 
     drawing = _figure(WIDTH_IN, 5.4)
     axes = drawing.subplots()
-    chips = by_place("chip", answer.cases)
+    chips = by_place("chip", [case for case in answer.cases if math.isfinite(case.value)])
     for index, (chip, cases) in enumerate(chips.items()):
         colour, marker, _ = LOOKS[index % len(LOOKS)]
         filled = PALETTE[colour] if index < len(LOOKS) else "white"
-        days, usd = [float(case.numbers["days"] or 0) for case in cases], [case.value for case in cases]
+        ordered = sorted(cases, key=lambda case: float(case.numbers["days"] or 0))
+        days, usd = [float(case.numbers["days"] or 0) for case in ordered], [case.value for case in ordered]
         look: dict[str, Any] = {"marker": marker, "color": PALETTE[colour], "markerfacecolor": filled, "markersize": 6}
         axes.plot(days, usd, linewidth=0.6, label=label(chip), zorder=3, **look)
     front = sorted((case for case in answer.cases if case.numbers.get("unbeaten")), key=lambda case: float(case.numbers["days"] or 0))
@@ -213,6 +225,10 @@ def draw_rent(answer: Answer) -> Figure:
         [float(case.numbers["days"] or 0) for case in front], [case.value for case in front], color=TEXT, linewidth=1.6,
         linestyle=(0, (5, 2)), label="no other is cheaper and faster", zorder=2,
     )  # fmt: skip
+    for case in front:
+        axes.plot(
+            [float(case.numbers["days"] or 0)] * 2, [case.low, case.high], color=TEXT, linewidth=0.7, marker="_", markersize=4, zorder=1
+        )
     for case in (front[0], front[-1]) if front else ():
         told = f"{case.axes['count'].partition(' ')[0]} x {label(case.axes['chip'])}"
         place: dict[str, Any] = {"xytext": (0, -16), "textcoords": "offset points", "ha": "center", "fontsize": 8.5, "fontweight": "bold"}
@@ -224,20 +240,23 @@ def draw_rent(answer: Answer) -> Figure:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1e5 else short(value)))
     axes.set_xlabel("days")
     axes.set_ylabel("USD of the whole run, at the median quote")
-    axes.margins(y=0.12)
+    axes.plot([], [], color=TEXT, linewidth=0.7, marker="_", markersize=4, label="80 %: time, lowest to highest quote")
+    axes.margins(y=0.06)
     _framed(drawing, answer, axes.get_legend_handles_labels()[0])
     return drawing
 
 
 def _framed(drawing: Figure, answer: Answer, handles: Sequence[Any] = (), columns: int = 4) -> None:
     """The finding above, the legend and then the source below."""
-    title = textwrap.fill(printable(headline(answer), 240), TITLE_WIDTH)
+    title = textwrap.fill(printable(answer.headline, 240), TITLE_WIDTH)
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    source = textwrap.fill(printable(source_line(answer), 320), SOURCE_WIDTH)
-    height_in = drawing.get_size_inches()[1]
+    source = "\n".join(textwrap.fill(printable(line, SOURCE_MOST), SOURCE_WIDTH) for line in source_lines(answer))
     source_in = 0.06 + SOURCE_LINE_IN * (source.count("\n") + 1)
+    width_in, plot_in = drawing.get_size_inches()
+    height_in = plot_in + source_in + TITLE_LINE_IN * title.count("\n")  # what is written around the plot takes nothing from it
+    drawing.set_size_inches(width_in, height_in)
     legend_in = LEGEND_LINE_IN * math.ceil(len(handles) / columns)
-    drawing.text(0.012, 0.9 * source_in / height_in, source, ha="left", va="top", fontsize=7.5, color="#555555")
+    drawing.text(0.012, 0.9 * source_in / height_in, source, ha="left", va="top", fontsize=7.5, color=TEXT)
     if handles:
         place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, source_in / height_in), "borderaxespad": 0.2}
         drawing.legend(handles=handles, ncols=columns, frameon=False, fontsize=9, **place)
@@ -246,8 +265,11 @@ def _framed(drawing: Figure, answer: Answer, handles: Sequence[Any] = (), column
     engine.set(rect=(0, below, 1, 1 - below))
 
 
-def source_line(answer: Answer) -> str:
-    """What stands under a picture."""
+def source_lines(answer: Answer) -> Iterator[str]:
+    """What stands under a picture: what was assumed, who said it, and who worked it out."""
+    if printed := [SOURCED.sub("", line) for line in answer.assumed if line.startswith(PRINTED)]:
+        yield " ".join(printed)
+    yield from (line for line in answer.notes if line.startswith(PRINTED))
     source = ADDRESS.sub(r"\1", answer.question.sources[0])
-    claim = "" if not answer.question.limits.given else f" Claim: {answer.verdict.describe()}; {source}."
-    return f"Source: chipassay {chipassay_version()}, predictions with 80 % intervals.{claim}"
+    claim = "" if not answer.question.limits.given else f" Claim: {answer.verdict.describe()} ({answer.counted}); {source}."
+    yield f"Source: chipassay {chipassay_version()}; predictions, lines are 80 % intervals.{claim}"

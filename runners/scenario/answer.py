@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from string import Template
 
 from chipassay.results.errors import InputError, UnknownName
 from chipassay.scaling.text import amount
 
+from .assumed import assumed
 from .labels import label
 from .records import Answer, Case, Limits, Question, Scenario, Verdict
-from .rule import along, describe_rule, outcome, verdict
+from .rule import along, describe_rule, leans, outcome, verdict
 
 WORD = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 WORDS = ("range", "least", "most", "low", "high", "least_at", "most_at", "cases", "yes", "no", "open")
@@ -24,10 +26,25 @@ MOST_EXACT = 1e7
 """Whole numbers below it are counts."""
 SMALL = 0.1
 """Below it one digit is enough."""
-IMPOSSIBLE = "impossible"
-"""The value of a case that no number does."""
+IMPOSSIBLE, PERHAPS = "impossible", "perhaps impossible"
+"""The value of a case that no number does: at either end of the interval, or by the best estimate only."""
+NEVER, UNLIKELY = "no number does it", "no number does it by the best estimate, though one may within the interval"
 SHOWN = 2
 """Reasons of such cases that a sentence tells; the table has all."""
+
+
+def value_of(case: Case) -> str:
+    """The value of a case in words.
+
+    >>> value_of(Case({}, math.inf, 900.0, math.inf)), value_of(Case({}, math.inf, math.inf, math.inf))
+    ('perhaps impossible', 'impossible')
+    """
+    return PERHAPS if math.isinf(case.value) and math.isfinite(case.low) else figure(case.value)
+
+
+def interval_of(case: Case) -> str:
+    """Its interval in words; nothing where no number does it at either end."""
+    return f"{figure(case.low)} to {figure(case.high)}" if math.isfinite(case.low) else ""
 
 
 def figure(value: float) -> str:
@@ -43,9 +60,9 @@ def figure(value: float) -> str:
     return f"{value:.1g}" if 0 < abs(value) < SMALL else amount(value)
 
 
-def check_words(answer: str, axes: Sequence[str]) -> None:
-    """Raise InputError for a $word that cannot be filled in. ``axes``: those that the kind of question has."""
-    known = [*WORDS, *(f"by_{axis}" for axis in axes)]
+def check_words(answer: str, axes: Sequence[str], more: Sequence[str] = ()) -> None:
+    """Raise InputError for a $word that cannot be filled in. ``axes``: those that the kind of question has; ``more``: its own words."""
+    known = [*WORDS, *(f"by_{axis}" for axis in axes), *more]
     if "$" in WORD.sub("", answer):
         raise InputError("a $ is followed by no word; write $$ for the sign itself")
     for match in WORD.finditer(answer):
@@ -54,27 +71,43 @@ def check_words(answer: str, axes: Sequence[str]) -> None:
             raise UnknownName("word", word, known)
 
 
-def answers(scenario: Scenario, started: Callable[[int, Question], None] = lambda place, question: None) -> Iterator[Answer]:
-    """The answers of a scenario, one after the other. ``started`` is called before each, with its place from 0."""
+def answers(scenario: Scenario, watch: Callable[[int, Question, int], None] = lambda place, question, done: None) -> Iterator[Answer]:
+    """The answers of a scenario, one after the other. ``watch`` is called before each case with the question's place from 0 and how many
+    cases of it are done. An interrupt ends them: the question that was worked on comes last, with the cases that it has, as unfinished.
+    """
+    from .read import kind_module
+
     for place, question in enumerate(scenario.questions):
-        started(place, question)
-        yield answer(question, scenario)
+        cases: list[Case] = []
+        watch(place, question, 0)
+        try:
+            for case in kind_module(question.kind).cases(question, scenario):
+                cases.append(case)
+                watch(place, question, len(cases))
+            told = judged(question, tuple(cases), scenario)
+        except KeyboardInterrupt:
+            if cases:
+                yield judged(question, tuple(cases), scenario, finished=False)
+            raise
+        yield told
 
 
 def answer(question: Question, scenario: Scenario) -> Answer:
     """One question worked out."""
+    (found,) = answers(replace(scenario, questions=(question,)))
+    return found
+
+
+def judged(question: Question, cases: tuple[Case, ...], scenario: Scenario | None = None, finished: bool = True) -> Answer:
+    """The cases of a question and what they say of it. Without ``scenario`` what is assumed is not told. What is not ``finished`` has no
+    verdict. Raises InputError where there is no case."""
     from .read import kind_module
 
-    return judged(question, tuple(kind_module(question.kind).cases(question, scenario)))
-
-
-def judged(question: Question, cases: tuple[Case, ...]) -> Answer:
-    """The cases of a question and what they say of it."""
     if not cases:
         raise InputError(f"question {question.id}: no case could be worked out; give more models or chips")
     axes = [case.axes for case in cases]
     if question.limits.given:
-        found = verdict(axes, [outcome(case.value, case.low, case.high, question.limits) for case in cases])
+        found = verdict(axes, [outcome(case.low, case.high, question.limits) for case in cases])
     else:
         found = Verdict("answered")
     by_axis = {axis: along(axis, axes, found.outcomes) for axis in found.on if any(axis in place for place in axes)}
@@ -82,16 +115,25 @@ def judged(question: Question, cases: tuple[Case, ...]) -> Answer:
     rule = describe_rule(question.measure, question.limits, ends)
     if found.outcomes:
         rule += f" {_counted(question.limits, cases, found)}"
-    return Answer(question, cases, found, rule, _sentence(question, cases, found), by_axis)
+    if not finished:
+        found, by_axis = replace(found, word="unfinished", on=()), {}
+    module = kind_module(question.kind)
+    words = _words(cases, found) | (module.words(cases) if hasattr(module, "words") else {})
+    notes = tuple(module.notes(cases)) if hasattr(module, "notes") else ()
+    taken = () if scenario is None else tuple(assumed(question, scenario, cases))
+    sentence = Template(question.answer).safe_substitute(words) + (_without(cases) if found.outcomes else "")
+    headline = Template(question.headline).safe_substitute(words)
+    return Answer(question, cases, found, rule, headline, sentence, by_axis, notes, taken)
 
 
 def _counted(limits: Limits, cases: Sequence[Case], found: Verdict) -> str:
-    """How many cases say what, and how many are sure of it."""
-    holding = [case for case, says in zip(cases, found.outcomes, strict=True) if says == "yes"]
-    sure = sum(limits.at_least <= case.low and case.high <= limits.at_most for case in holding)
-    whole = f" ({sure} of them with the whole interval)" if holding else ""
-    against, between = found.outcomes.count("no"), found.outcomes.count("open")
-    return f"Of {len(cases)} cases it holds in {len(holding)}{whole}, does not in {against}, {between} are open."
+    """How many cases say what, and to which side the undecided ones lean."""
+    open_ = [case for case, says in zip(cases, found.outcomes, strict=True) if says == "open"]
+    counts = [found.outcomes.count(kind) for kind in ("yes", "no", "open")]
+    told = f"Of {len(cases)} cases it holds in {counts[0]}, does not in {counts[1]}, is undecided in {counts[2]}"
+    return (
+        f"{told} (of these it holds by the best estimate in {sum(leans(case.value, limits) for case in open_)})." if open_ else f"{told}."
+    )
 
 
 def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
@@ -105,8 +147,8 @@ def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
         ends = {
             "least": least.value,
             "most": most.value,
-            "low": min(case.low for case in finite),
-            "high": max(case.high for case in finite),
+            "low": min(case.low for case in cases),
+            "high": max(case.high for case in cases),
         }
         words |= {name: figure(value) for name, value in ends.items()} | {"least_at": place(least), "most_at": place(most)}
     for axis in dict.fromkeys(name for case in cases for name in case.axes):
@@ -114,19 +156,16 @@ def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
     return words
 
 
-def _sentence(question: Question, cases: Sequence[Case], found: Verdict) -> str:
-    """The question's sentence with numbers; what no number does is told after it."""
-    sentence = Template(question.answer).safe_substitute(_words(cases, found))
+def _without(cases: Sequence[Case]) -> str:
+    """What stands behind the sentence: in how many cases no number does it, and why."""
+    told = ""
     without = [case for case in cases if not math.isfinite(case.value)]
-    if without and len(without) < len(cases):
-        reasons = "; ".join(dict.fromkeys(f"{place(case)}: {case.reason}" for case in without[:SHOWN]))
-        sentence += f" In {len(without)} of {len(cases)} cases no number does it ({reasons}{'; ...' if len(without) > SHOWN else ''})."
-    return sentence
-
-
-def headline(answer: Answer) -> str:
-    """The finding in one short sentence, for titles."""
-    return Template(answer.question.headline).safe_substitute(_words(answer.cases, answer.verdict))
+    for words, some in ((NEVER, [c for c in without if math.isinf(c.low)]), (UNLIKELY, [c for c in without if math.isfinite(c.low)])):
+        if some and len(without) < len(cases):
+            reasons = list(dict.fromkeys(f"{place(case)}: {case.reason}" for case in some))
+            more = "; ..." if len(reasons) > SHOWN else ""
+            told += f" In {len(some)} of {len(cases)} cases {words} ({'; '.join(reasons[:SHOWN])}{more})."
+    return told
 
 
 def place(case: Case) -> str:
@@ -146,8 +185,9 @@ def by_place(axis: str, cases: Sequence[Case]) -> Mapping[str, list[Case]]:
 def spanned(cases: Sequence[Case]) -> str:
     """The range of their values in words."""
     finite = [case.value for case in cases if math.isfinite(case.value)]
+    without = {value_of(case) for case in cases if not math.isfinite(case.value)}
+    other = IMPOSSIBLE if IMPOSSIBLE in without else PERHAPS
     if not finite:
-        return IMPOSSIBLE
+        return other
     least, most = figure(min(finite)), figure(max(finite))
-    some = "" if len(finite) == len(cases) else f" or {IMPOSSIBLE}"
-    return (least if least == most else f"{least} to {most}") + some
+    return (least if least == most else f"{least} to {most}") + (f" or {other}" if without else "")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from chipassay.scaling.errors import IllegalPlan, NoPlanFits
 from chipassay.scaling.exchange import legal_counts
+from chipassay.scaling.machine import Input
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction
 from chipassay.scaling.search import default_global_batch
 
-from .records import Scenario
+from .records import Case, Scenario
 from .sides import fastest, group_of, rough_speed
 
 FACTORS = (2, 3, 5, 7)
@@ -46,23 +48,44 @@ class Fewest:
         forms, and where these come near the speed, pass by pass.
         """
         aim = tokens_per_s * (1 - 1e-9)
-        counts = self._counts()
+        for count in self._near(NEAR * aim):
+            if self._speed(count) >= aim:
+                return self.tried[count]
+        return None
+
+    def least(self, tokens_per_s: float) -> float:
+        """The fewest chips that train so fast by closed forms, infinite where no number does: for the ends of an interval."""
+        return float(next(self._near(tokens_per_s), math.inf))
+
+    def _near(self, tokens_per_s: float) -> Iterator[int]:
+        """Numbers of chips that train so fast by closed forms, ascending; none where speeds fall without having reached it."""
         best, falls = 0.0, 0
-        for count in _doublings(counts):
+        for count in _doublings(self._counts):
             speed = self._rough(count)
-            if speed >= aim:
+            if speed >= tokens_per_s:
                 break
             falls = 0 if speed > best or not speed else falls + 1
             best = max(best, speed)
             if falls == FALLS:
-                return None
+                return
         else:
-            return None
+            return
         each = max(speed / at for at, speed in self.roughly.items())
-        for count in counts:
-            if count >= NEAR * aim / each and self._rough(count) >= NEAR * aim and self._speed(count) >= aim:
-                return self.tried[count]
-        return None
+        for count in self._counts:
+            if count >= tokens_per_s / each and self._rough(count) >= tokens_per_s:
+                yield count
+
+    @property
+    def fastest(self) -> Prediction | None:
+        """On the number of chips that was the fastest of those looked at, by closed forms; None where none holds the model."""
+        if not any(self.roughly.values()):
+            return None
+        return self.at(max(self.roughly, key=lambda count: self.roughly[count]))
+
+    def at(self, count: int) -> Prediction | None:
+        """On so many chips; None where they cannot train the model."""
+        self._speed(count)
+        return self.tried[count]
 
     def most_of(self, count: int) -> Prediction:
         """The fastest use of up to so many chips: all of them, or a few less that divide better.
@@ -70,7 +93,7 @@ class Fewest:
         Raises NoPlanFits where none of these holds the model.
         """
         node = group_of(self.chip, 1, self.network).chips_per_node
-        near = [other for other in self._counts() if LEAST_USED * count <= other <= count]
+        near = [other for other in self._counts if LEAST_USED * count <= other <= count]
         for other in dict.fromkeys([*near, count]):
             self._speed(other)
         found = [prediction for other in (*near, count) if (prediction := self.tried[other]) is not None]
@@ -79,14 +102,15 @@ class Fewest:
         return max(found, key=lambda prediction: prediction.tokens_per_s)
 
     def why_not(self, tokens_per_s: float) -> str:
-        """Why no number of chips reaches a speed."""
+        """Why no number of chips reaches a speed by the best estimate."""
         if not any(self.roughly.values()):
             return f"no number of {self.chip} up to {MOST_CHIPS:,} holds {self.model} at a batch of {self.batch} sequences"
         best = max(self.roughly, key=lambda count: self.roughly[count])
-        share = f"{self.roughly[best] / tokens_per_s:.0%}"
+        share = f"{self.roughly[best] / tokens_per_s:.0%}".replace("%", " %")
         told = f"{best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
         return f"a batch of {self.batch} sequences runs out of parallel work: {told}"
 
+    @cached_property
     def _counts(self) -> list[int]:
         node = group_of(self.chip, 1, self.network).chips_per_node
         legal = legal_counts(load_model(self.model), group_of(self.chip, node, self.network), self.batch)
@@ -119,6 +143,25 @@ def fewest(model: str, chip: str, network: str | None, scenario: Scenario, batch
     run = scenario.runs.get(model)
     usual = (None if run is None else run.batch) or default_global_batch(load_model(model))
     return Fewest(model, chip, network, scenario, batch or usual, dtype)
+
+
+Spread = Callable[[Prediction], float]
+
+
+def impossible(search: Fewest, tokens_per_s: float, spread: Spread, axes: Mapping[str, str], inputs: tuple[Input, ...] = ()) -> Case:
+    """The case of a speed that no number of chips reaches by the best estimate. Where the fastest of them reaches it at the upper end of
+    its 80 % interval, the case says from how many chips on one may. ``spread``: factor between a prediction's speed and that end."""
+    reason, low = search.why_not(tokens_per_s), math.inf
+    top = search.fastest
+    if top is not None and math.isfinite(low := search.least(tokens_per_s / spread(top))):
+        reason += f"; within the 80 % interval {low:,.0f} may"
+    return Case(axes, math.inf, low, math.inf, reason=reason, inputs=inputs)
+
+
+def span(search: Fewest, chips: int, least: float, most: float) -> tuple[float, float]:
+    """80 % interval of a number of chips, carried through how their speed grows with their number: the fewest for ``least`` and ``most``
+    tokens per second, what must be predicted where chips are in truth faster and slower than that by the whole interval of the speed."""
+    return min(float(chips), search.least(least)), max(float(chips), search.least(most))
 
 
 def smooth(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""Places on an axis as people say them: chips by their short names, networks by their cards."""
+"""Places on an axis as people say them: chips by their short names, networks by their cards, models as they were published."""
 
 from __future__ import annotations
 
@@ -17,14 +17,27 @@ NETWORKS = {
     "eth": "Ethernet",
     "efa": "EFA",
 }
+MODEL = re.compile(r"(gpt2|gpt3|llama[123]|megatron|mt-nlg)-(\d[\d.]*[mbt])")
+FAMILIES = {
+    "gpt2": "GPT-2",
+    "gpt3": "GPT-3",
+    "llama1": "LLaMA",
+    "llama2": "Llama 2",
+    "llama3": "Llama 3",
+    "megatron": "Megatron",
+    "mt-nlg": "MT-NLG",
+}
 
 
 def label(place: str) -> str:
-    """A chip, a network, a cluster or a mix in words; anything else as it is.
+    """A chip, a network, a cluster, a mix or a model in words; anything else as it is.
 
-    >>> label("64xh800-sxm-80gb+64xa800-sxm-80gb"), label("roce200x8"), label("llama1-7b")
-    ('64 H800 + 64 A800', '8 x 200G RoCE', 'llama1-7b')
+    >>> label("64xh800-sxm-80gb+64xa800-sxm-80gb"), label("roce200x8"), label("llama1-7b"), label("TP 8")
+    ('64 H800 + 64 A800', '8 x 200G RoCE', 'LLaMA 7B', 'TP 8')
     """
+    named = MODEL.fullmatch(place)
+    if named is not None:
+        return f"{FAMILIES[named[1]]} {named[2].upper()}"
     match = FABRIC_NAME.fullmatch(place)
     if match is not None:
         return f"{match['nics']} x {match['gbit']}G {NETWORKS.get(match['kind'], match['kind'])}"

@@ -24,6 +24,7 @@ sources = ["..."]
 measure = "H800 for one H100"
 at_least = 3                    # the claim holds for values from here ...
 at_most = 30                    # ... to here; without both the answer is a number
+reading = "..."                 # how the claim's words became these limits and cases
 answer = "One H100 does the work of $range H800."
 """
 
@@ -80,6 +81,7 @@ COMMON = {
     "measure": Field(str, '"H800 for one H100"'),
     "at_least": Field(float, "3", any_number=True),
     "at_most": Field(float, "4", any_number=True),
+    "reading": Field(str, '"three or more, at equal work per chip"'),
     "headline": Field(str, '"One H100 is worth $range H800"'),
     "answer": Field(str, '"One H100 does the work of $range H800."'),
 }
@@ -197,7 +199,8 @@ def _question(path: Path, place: int, table: Mapping[str, Any], runs: Mapping[st
         raise FileError(path, f"{where}: {error}") from error
     for name in ("headline", "answer"):
         try:
-            check_words(common[name], module.WORDS)
+            check_words(common[name], module.WORDS, getattr(module, "MORE_WORDS", ()))
         except InputError as error:
             raise FileError(path, f"{where}: {name}: {error}") from error
-    return Question(**{name: value for name, value in common.items() if name not in ("at_least", "at_most")}, limits=limits, options=given)
+    common = {"reading": ""} | {name: value for name, value in common.items() if name not in ("at_least", "at_most")}
+    return Question(**common, limits=limits, options=given)

@@ -11,8 +11,12 @@ from typing import Any, Literal
 from chipassay.scaling.machine import Input
 
 Outcome = Literal["yes", "no", "open"]
-"""Of one case: its value lies within the limits; its whole interval lies outside; its value lies outside but its interval reaches in."""
+"""Of one case: its whole interval lies within the limits; the whole of it lies outside; a part does."""
 
+
+OUTCOME_WORDS: Mapping[Outcome, str] = {"yes": "holds", "no": "does not hold", "open": "is undecided"}
+SPREAD = "the spread of the prediction"
+"""What a claim depends on where cases are undecided."""
 
 AXIS_NAMES: Mapping[str, str] = {
     "tp": "width of tensor parallelism",
@@ -67,6 +71,8 @@ class Question:
     """The finding in a few words, as ``answer``."""
     answer: str
     """A sentence with $words for the numbers; see ``answer.py``."""
+    reading: str
+    """How the words of the claim became limits and cases; may be empty."""
     options: Mapping[str, Any]
     """The fields of its kind, as checked by ``read.py``."""
 
@@ -96,10 +102,10 @@ class Case:
     axes: Mapping[str, str]
     """Name of each dimension -> where on it."""
     value: float
-    """Infinite where no number does it; ``reason`` says why."""
+    """Infinite where no number does it by the best estimate; ``reason`` says why."""
     low: float
     high: float
-    """80 % interval."""
+    """80 % interval. ``low`` is infinite where no number does it at either end of it, ``high`` where none does at the upper end."""
     numbers: Mapping[str, float | str | None] = field(default_factory=dict)
     """What else is known of it, by heading with its unit."""
     reason: str = ""
@@ -110,8 +116,8 @@ class Case:
 class Verdict:
     """What all cases together say of the claim."""
 
-    word: Literal["supported", "not supported", "depends", "answered"]
-    """``answered``: the question has no limits."""
+    word: Literal["supported", "not supported", "depends", "answered", "unfinished"]
+    """``answered``: the question has no limits. ``unfinished``: not all cases were worked out."""
     on: tuple[str, ...] = ()
     """What it depends on: names of axes, or ``the spread of the prediction``."""
     outcomes: tuple[Outcome, ...] = ()
@@ -138,9 +144,28 @@ class Answer:
     verdict: Verdict
     rule: str
     """How the verdict was come to, in one sentence."""
+    headline: str
+    """The finding in one short sentence, for titles."""
     sentence: str
     by_axis: Mapping[str, Mapping[str, str]]
     """Where the verdict depends on an axis: each place on it, and what holds there."""
+    notes: tuple[str, ...] = ()
+    """What its kind has to tell beside the sentence."""
+    assumed: tuple[str, ...] = ()
+    """What was taken for granted: tokens, batches, networks, software, prices, and the evidence of it all."""
+
+    @property
+    def counted(self) -> str:
+        """How many cases say what, shortly; empty without limits.
+
+        >>> case = Case({}, 1.0, 1.0, 1.0)
+        >>> question = Question("q", "exchange", "c", (), "m", Limits(at_least=3), "", "", "", {})
+        >>> Answer(question, (case, case), Verdict("depends", (), ("yes", "open")), "", "", "", {}).counted
+        'holds in 1, is undecided in 1 of 2'
+        """
+        outcomes = self.verdict.outcomes
+        counted = ", ".join(f"{words} in {outcomes.count(kind)}" for kind, words in OUTCOME_WORDS.items() if kind in outcomes)
+        return f"{counted} of {len(outcomes)}" if outcomes else ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON: what is infinite is None."""
@@ -158,7 +183,10 @@ class Answer:
             "verdict": self.verdict.describe(),
             "depends_on": list(self.verdict.on),
             "rule": self.rule,
+            "headline": self.headline,
             "sentence": self.sentence,
+            "notes": list(self.notes),
+            "assumed": list(self.assumed),
             "by_axis": {axis: dict(places) for axis, places in self.by_axis.items()},
             "cases": cases,
         }

@@ -6,11 +6,10 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 
-from chipassay.results.errors import ChipassayError, InputError
+from chipassay.results.errors import InputError
 from chipassay.scaling.as_of import settings_as_of
 from chipassay.scaling.cluster import Group, make_group, parse_cluster, resolve_profile
-from chipassay.scaling.errors import IllegalPlan, NoPlanFits
-from chipassay.scaling.exchange import MOST_NODES, SEQUENCES_PER_CHIP, ratio_sigma
+from chipassay.scaling.exchange import ratio_sigma, side_of, smallest_fit
 from chipassay.scaling.exchange.spread import TRAFFIC
 from chipassay.scaling.machine import Input
 from chipassay.scaling.models import load_model
@@ -49,16 +48,15 @@ def settings_of(scenario: Scenario, batch: int = 1) -> Plan:
     return plan if scenario.as_of is None else settings_as_of(scenario.as_of, plan)
 
 
-def fastest(model: str, group: Group, scenario: Scenario, batch: int | None, dtype: str | None = None, exact: bool = False) -> Prediction:
-    """The best plan of a model on a group. ``exact``: the batch is not moved by up to 5 % so that odd numbers of chips divide it.
+def fastest(model: str, group: Group, scenario: Scenario, batch: int | None, dtype: str | None = None) -> Prediction:
+    """The best plan of a model on a group; the batch is moved by up to 5 % so that odd numbers of chips divide it.
 
     Raises NoPlanFits, IllegalPlan or MissingCell where there is none.
     """
     transformer = load_model(model)
     sequences = batch or default_global_batch(transformer, group.count)
-    tolerance = 0.0 if exact else BATCH_TOLERANCE
-    machine = ready(group, dtype)
-    return search(transformer, group, machine, sequences, batch_tolerance=tolerance, settings=settings_of(scenario, sequences)).best
+    settings = settings_of(scenario, sequences)
+    return search(transformer, group, ready(group, dtype), sequences, batch_tolerance=BATCH_TOLERANCE, settings=settings).best
 
 
 def rough_speed(model: str, group: Group, scenario: Scenario, batch: int, dtype: str | None = None) -> float:
@@ -71,16 +69,8 @@ def rough_speed(model: str, group: Group, scenario: Scenario, batch: int, dtype:
 @lru_cache(maxsize=1024)
 def per_chip(model: str, chip: str, fabric: str | None, dtype: str | None, scenario: Scenario) -> tuple[Prediction, Group]:
     """The best plan on the fewest whole nodes (a power of two) that hold the model, at 8 sequences per chip and step."""
-    nodes, per_node = 1, group_of(chip, 1, fabric).chips_per_node
-    problem: ChipassayError | None = None
-    while nodes <= MOST_NODES:
-        group = group_of(chip, nodes * per_node, fabric)
-        try:
-            return fastest(model, group, scenario, SEQUENCES_PER_CHIP * group.count, dtype, exact=True), group
-        except (NoPlanFits, IllegalPlan) as error:
-            problem = error
-        nodes *= 2
-    raise NoPlanFits(f"{model} fits on no cluster of up to {MOST_NODES} nodes of {chip}: {problem}")
+    kind = side_of(chip, fabric).kinds[0]
+    return smallest_fit(load_model(model), kind, replace(settings_of(scenario), dtype=dtype))
 
 
 def traffic_share(prediction: Prediction) -> float:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from chipassay.results.safe_text import printable
 
 from ..comparison.markdown import escaped
 from ..profile_text import WIDTH, Table, markdown, text, wrapped
-from .answer import figure
+from .answer import figure, interval_of, value_of
 from .labels import label
-from .records import Answer, Case, Outcome, Scenario, axis_name
-from .rule import WORDS
+from .records import OUTCOME_WORDS, Answer, Case, Outcome, Scenario, axis_name
 
 SHORT = 12
 """Cases that a table on a terminal shows; the page, Markdown and JSON have all."""
@@ -51,9 +49,8 @@ def table_of(answer: Answer) -> Table:
     ]
     lines = []
     for case, outcome in cases:
-        interval = f"{figure(case.low)} to {figure(case.high)}" if math.isfinite(case.value) else ""
-        line = [*(case.axes.get(axis, "") for axis in axes), figure(case.value), interval]
-        line += [WORDS[outcome]] if outcome else []
+        line = [*(case.axes.get(axis, "") for axis in axes), value_of(case), interval_of(case)]
+        line += [OUTCOME_WORDS[outcome]] if outcome else []
         line += [_number(case.numbers.get(name)) for name in names]
         lines.append(tuple(printable(cell) for cell in (*line, *([case.reason] if reasons else []))))
     first = len(axes)
@@ -85,6 +82,17 @@ def depends(by_axis: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         yield f"by {axis_name(axis)}: " + "; ".join(f"{says}: {', '.join(at)}" for says, at in together.items())
 
 
+def details(answer: Answer) -> Iterator[str]:
+    """What stands under the sentence: what its kind tells, where the claim holds, how it was read and judged, and what was assumed."""
+    yield from answer.notes
+    yield from depends(answer.by_axis)
+    if answer.question.reading:
+        yield f"Read as: {answer.question.reading}"
+    if answer.question.limits.given:
+        yield answer.rule
+    yield from answer.assumed
+
+
 def told(answer: Answer) -> list[str]:
     """One answer for a terminal."""
     question = answer.question
@@ -93,9 +101,8 @@ def told(answer: Answer) -> list[str]:
     for source in question.sources:
         lines += wrapped(f"source: {source}", 2)
     lines += wrapped(answer.sentence, 2)
-    for line in depends(answer.by_axis):
+    for line in details(answer):
         lines += wrapped(line, 2)
-    lines += wrapped(answer.rule, 2) if question.limits.given else []
     lines += [f"  {line}" if line else line for line in text(short_table(answer))]
     if len(answer.cases) > SHORT:
         lines.append(f"  ... {len(answer.cases) - SHORT} more cases; --format markdown, --json and --html have all")
@@ -111,19 +118,27 @@ def head(scenario: Scenario) -> list[str]:
 
 def summary(answers: Sequence[Answer]) -> Table:
     """One line a claim."""
-    return Table(
-        "Verdicts", ("question", "verdict"), tuple((answer.question.id, answer.verdict.describe()) for answer in answers)
-    )  # fmt: skip
+    lines = [(answer.question.id, answer.verdict.describe(), answer.counted) for answer in answers]
+    width = 3 if any(line[-1] for line in lines) else 2
+    return Table("Verdicts", ("question", "verdict", "cases")[:width], tuple(line[:width] for line in lines))
+
+
+def unfinished(scenario: Scenario, answers: Sequence[Answer]) -> str:
+    """What is missing where it was interrupted, in a sentence; empty where nothing is."""
+    whole = {answer.question.id for answer in answers if answer.verdict.word != "unfinished"}
+    missing = [question.id for question in scenario.questions if question.id not in whole]
+    return f"UNFINISHED: interrupted; without a full answer: {', '.join(missing)}." if missing else ""
 
 
 def as_markdown(scenario: Scenario, answers: Sequence[Answer]) -> list[str]:
     """The whole scenario in GitHub's Markdown."""
     lines = [f"# {escaped(scenario.title)}", "", escaped(" ".join(head(scenario)[1:]))]
+    lines += ["", f"**{escaped(missing)}**"] if (missing := unfinished(scenario, answers)) else []
     lines += markdown(summary(answers))
     for answer in answers:
         question = answer.question
         lines += ["", f"## {escaped(question.claim)}", "", f"**{escaped(answer.verdict.describe())}.** {escaped(answer.sentence)}", ""]
-        lines += [f"- {escaped(line)}" for line in depends(answer.by_axis)]
-        lines += [f"- {escaped(answer.rule)}", *(f"- Source: {escaped(source)}" for source in question.sources), ""]
+        lines += [f"- {escaped(line)}" for line in details(answer)]
+        lines += [*(f"- Source of the claim: {escaped(source)}" for source in question.sources), ""]
         lines += markdown(table_of(answer))
     return lines

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chipassay.results.errors import InputError
 from chipassay.results.prices import price
 from chipassay.runners.cli import main
 from chipassay.runners.scenario.answer import answer
-from chipassay.runners.scenario.fewest import Fewest, smooth
-from chipassay.runners.scenario.kinds.rent import marked
+from chipassay.runners.scenario.fewest import Fewest, impossible, smooth, span
+from chipassay.runners.scenario.kinds import train_time
+from chipassay.runners.scenario.kinds.rent import WITHOUT_LIMIT, Offer, marked, told
 from chipassay.runners.scenario.read import load_scenario
 from chipassay.runners.scenario.records import Answer, Case
+from chipassay.runners.scenario.sides import fastest, group_of
+from chipassay.scaling.cluster import make_group, resolve_profile
+from chipassay.scaling.cost import run_cost
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
 from chipassay.scaling.search import best_plan
 
 HEAD = """
@@ -41,7 +49,7 @@ answer = "$range"
 models = ["gpt3-1.3b"]
 """
 QUESTIONS = {
-    "exchange": 'top_chips = ["h100-sxm-80gb"]\nchips = ["h800-sxm-80gb", "a100-sxm-80gb", "v100-sxm2-32gb"]\nat_least = 2\n',
+    "exchange": 'top_chips = ["h100-sxm-80gb"]\nchips = ["h800-sxm-80gb", "a100-sxm-80gb", "v100-sxm2-32gb"]\nat_least = 1.6\n',
     "count": 'kind = "exchange"\ntop_chips = ["a100-sxm-80gb"]\ncount = 16\nchips = ["a800-sxm-80gb"]\n'
     'networks = ["hdr200x8", "eth25x1"]\nat_most = 20\n',
     "train_time": 'chips = ["a100-sxm-80gb"]\ndays = [0.25, 1]\nat_most = 100\n',
@@ -49,7 +57,7 @@ QUESTIONS = {
     "link": 'chips = ["a800-sxm-80gb"]\ntps = [1, 8]\ncount = 16\nat_least = 5\n',
     "ways": 'reference = "16xa100-sxm-80gb"\nchips = ["a800-sxm-80gb"]\nof = "usd"\nat_least = 0.9\n',
     "mix": 'clusters = ["8xa100-sxm-80gb+8xv100-sxm2-32gb"]\nat_least = 1.0\n',
-    "rent": 'chips = ["a100-sxm-80gb", "h100-sxm-80gb"]\ncounts = [8, 16]\n',
+    "rent": 'chips = ["a100-sxm-80gb", "h100-sxm-80gb"]\nmost_chips = 32\ndays = [0.5, 2]\n',
 }  # fmt: skip
 
 
@@ -141,6 +149,64 @@ def test_rent_is_chips_times_days_times_the_price(found: dict[str, Answer]) -> N
         assert case.low <= case.value <= case.high
 
 
+def test_the_cheapest_rent_is_never_dearer_than_the_small_search_on_any_number_of_chips(found: dict[str, Answer], tmp_path: Path) -> None:
+    scenario = load_scenario(written(tmp_path, "rent"))
+    for chip in ("a100-sxm-80gb", "h100-sxm-80gb"):
+        quote = price(chip, as_of="2023-12")
+        assert quote is not None
+        cheapest = min(case.value for case in found["rent"].cases if case.axes["chip"] == chip)
+        for count in (1, 3, 8, 16, 24, 32):
+            try:
+                speed = fastest("gpt3-1.3b", group_of(chip, count), scenario, 512).tokens_per_s
+            except (NoPlanFits, IllegalPlan):
+                continue
+            assert cheapest <= 1.002 * 26e9 / speed / 3600 * count * quote.usd  # restarts are counted in the one and not in the other
+
+
+def test_the_cheapest_within_some_days_is_done_by_then_and_nothing_cheaper_is(found: dict[str, Answer]) -> None:
+    cases = [(case, float(case.numbers["days"] or 0), str(case.numbers["cheapest"] or "")) for case in found["rent"].cases]
+    for words, days in (("within 0.5 days", 0.5), ("within 2 days", 2.0), (WITHOUT_LIMIT, math.inf)):
+        (winner,) = (case for case, _, named in cases if words in named)
+        assert float(winner.numbers["days"] or 0) <= days
+        assert all(winner.value <= case.value for case, took, _ in cases if took <= days)
+        assert any(note.startswith(f"Cheapest {words}: ") for note in found["rent"].notes)
+
+
+def test_rent_says_how_many_quotes_there_are_and_what_the_lowest_would_cost(found: dict[str, Answer]) -> None:
+    notes = "\n".join(found["rent"].notes)
+    assert "One quote only" in notes  # of the H100 at the end of 2023
+    assert "Whoever gets the lowest quote" in notes
+    for case in found["rent"].cases:
+        lowest, median, usd = (case.numbers[name] for name in ("lowest quote", "USD per chip and hour", "USD at the lowest quote"))
+        assert isinstance(lowest, float)
+        assert isinstance(median, float)
+        assert usd == pytest.approx(case.value * lowest / median)
+
+
+def test_a_chip_within_the_interval_of_the_cheapest_is_not_told_apart() -> None:
+    quote = price("a100-sxm-80gb", as_of="2023-12")
+    assert quote is not None
+    offers = []
+    for chip in ("a100-sxm-80gb", "h100-sxm-80gb"):
+        prediction = best_plan("gpt3-1.3b", f"8x{chip}", 512)
+        offers.append((prediction, make_group(8, resolve_profile(chip))))
+    slow, fast = (prediction.tokens_per_s for prediction, _ in offers)
+    for factor, says in ((1.01, "no"), (2.0, "yes")):  # what the H100 costs for the same run, over the A100
+        dear = replace(quote, usd=quote.usd * factor * fast / slow)
+        costs = [run_cost(prediction, 26e9, quoted) for (prediction, _), quoted in zip(offers, (quote, dear), strict=True)]
+        cases = told([Offer(*offer, cost, quoted) for offer, cost, quoted in zip(offers, costs, (quote, dear), strict=True)], {}, ())
+        assert {case.axes["chip"]: case.numbers["told apart"] for case in cases} == {"a100-sxm-80gb": None, "h100-sxm-80gb": says}
+
+
+def test_a_chip_that_cannot_be_rented_for_it_is_told_with_the_reason(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, "rent"))
+    path.write_text(path.read_text(encoding="utf-8").replace('"gpt3-1.3b"', '"gpt3-175b"').replace("most_chips = 32", "most_chips = 8"))
+    scenario = load_scenario(str(path))
+    found = answer(scenario.questions[0], scenario)
+    assert all(math.isinf(case.value) and case.reason for case in found.cases)
+    assert sum("is left out: " in note for note in found.notes) == 2
+
+
 def test_only_what_no_other_beats_in_both_is_marked() -> None:
     cases = [Case({}, usd, usd, usd, {"days": days}) for usd, days in ((1.0, 9.0), (2.0, 3.0), (3.0, 5.0), (2.0, 3.0))]
     assert [case.numbers["unbeaten"] for case in marked(cases)] == ["yes", "yes", None, "yes"]
@@ -157,6 +223,88 @@ def test_fewest_is_the_least_number_that_is_fast_enough(tmp_path: Path) -> None:
             assert search._speed(8 * nodes) < aim
     assert search.reaching(1e15) is None
     assert "runs out of parallel work" in search.why_not(1e15)
+
+
+def test_what_misses_a_speed_by_little_is_perhaps_impossible_and_by_much_impossible(tmp_path: Path) -> None:
+    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 8)
+    assert search.reaching(1e15) is None
+    top = search.fastest
+    assert top is not None
+    near = impossible(search, 1.01 * top.tokens_per_s, lambda other: 1.2, {})
+    assert (near.value, near.high) == (math.inf, math.inf)
+    assert math.isfinite(near.low)
+    assert "within the 80 % interval" in near.reason
+    far = impossible(search, 1.5 * top.tokens_per_s, lambda other: 1.2, {})
+    assert (far.low, "within" in far.reason) == (math.inf, False)
+
+
+def test_the_interval_of_a_number_follows_how_speed_grows_with_it(tmp_path: Path) -> None:
+    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
+    aim = 3.5 * best_plan("gpt3-1.3b", "8xa100-sxm-80gb", 512).tokens_per_s
+    found = search.reaching(aim)
+    assert found is not None
+    low, high = span(search, found.chips, aim / 1.5, aim * 1.5)
+    assert low < found.chips < high
+    assert search._rough(int(low)) >= aim / 1.5
+    assert span(search, found.chips, aim / 1.5, 1e15)[1] == math.inf
+
+
+def test_a_price_that_is_missing_is_an_error_and_no_verdict(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, "ways"))
+    path.write_text(path.read_text(encoding="utf-8").replace('prices_until = "2023-12"', 'prices_until = "2019-12"'))
+    scenario = load_scenario(str(path))
+    with pytest.raises(InputError, match="no quote of a800-sxm-80gb is known by 2019-12; add a"):
+        answer(scenario.questions[0], scenario)
+
+
+def test_ctrl_c_leaves_the_answers_that_there_are_marked_as_unfinished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_time.cases
+
+    def stopped(*asked: Any) -> Iterator[Case]:
+        yield next(whole(*asked))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_time, "cases", stopped)
+    path = written(tmp_path, "cluster", "train_time", "rent")
+    assert main(["scenario", path]) == 130
+    printed = capsys.readouterr()
+    assert "cluster: supported" not in printed.out  # the A800 is not sure to be as fast as the A100
+    assert "cluster: depends" in printed.out
+    assert "train_time: unfinished" in printed.out
+    missing = "UNFINISHED: interrupted; without a full answer: train_time, rent."
+    assert printed.out.splitlines()[-1] == missing
+    assert missing in printed.err
+    assert main(["scenario", path, "--json"]) == 130
+    told = json.loads(capsys.readouterr().out)
+    assert told["unfinished"] == missing
+    assert [one["verdict"] for one in told["answers"]][1:] == ["unfinished"]
+    assert main(["scenario", path, "--format", "markdown"]) == 130
+    assert "**UNFINISHED: interrupted; " in capsys.readouterr().out
+
+
+def test_ctrl_c_before_any_case_prints_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*asked: Any) -> Iterator[Case]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(train_time, "cases", stopped)
+    assert main(["scenario", written(tmp_path, "train_time")]) == 130
+    printed = capsys.readouterr()
+    assert (printed.out, "train_time" in printed.err) == ("", True)
+
+
+def test_every_answer_names_what_it_takes_for_granted(found: dict[str, Answer]) -> None:
+    for answered in found.values():
+        told = "\n".join(answered.assumed)
+        assert "GPT-3 1.3B" in told
+        assert "Software of 2023-08: flash2 attention" in told
+        assert "Evidence of the " in told
+    assert "Prices per chip and hour, quoted until 2023-12: A800 " in "\n".join(found["ways"].assumed)
+    assert "A800 1 x 25G Ethernet (assumed)" in "\n".join(found["count"].assumed)
 
 
 def test_the_command_lists_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,7 @@ def test_the_claims_of_2023_are_all_there() -> None:
         assert said in text
     judged = [question for question in scenario.questions if question.limits.given]
     assert len(judged) == len(scenario.questions)
+    assert all(len(question.reading) > 30 for question in judged), "how a claim's words became limits is to be told"
     assert {question.kind for question in scenario.questions} == set(KINDS) - {"rent"}
 
 

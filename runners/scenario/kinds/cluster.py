@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
 from chipassay.scaling.models import load_model
 
 from ..fields import Field
@@ -46,7 +46,7 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
             one = fastest(model, group, scenario, batch, precision)
             # In its own best precision where the two are not asked for one.
             other = fastest(model, other_group, scenario, batch, options.get("against_precision"))
-        except (NoPlanFits, IllegalPlan, MissingCell) as error:
+        except (NoPlanFits, IllegalPlan) as error:
             yield Case(axes, 0.0, 0.0, 0.0, reason=str(error))  # what cannot run has no speed
             continue
         ratio, spread = one.tokens_per_s / other.tokens_per_s, ratio_spread(one, group, other, other_group)

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
+from chipassay.scaling.exchange import twins
 from chipassay.scaling.models import load_model
+from chipassay.scaling.predict import Prediction
 
-from ..fewest import fewest
+from ..fewest import fewest, impossible, span
 from ..fields import Field
 from ..records import Case, Question, Scenario
 from ..sides import check_chip, group_of, inputs_of, per_chip, ratio_spread
@@ -41,8 +43,8 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
     for top, chip, model, network, precision in itertools.product(
         options["top_chips"], options["chips"], options["models"], networks, precisions
     ):
-        if top == chip:
-            continue
+        if top == chip or (len(options["top_chips"]) > 1 and twins(top, chip)):
+            continue  # beside the chip that it was cut from, a chip is no older one
         axes = {"top_chip": top} if len(options["top_chips"]) > 1 else {}
         axes |= {"chip": chip, "model": model}
         axes |= {"network": network} if network else {}
@@ -52,7 +54,7 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
                 yield _of_count(axes, scenario, model, top, options["count"], chip, network, precision)
             else:
                 yield _chip_for_chip(axes, scenario, model, top, chip, network, precision)
-        except (NoPlanFits, IllegalPlan, MissingCell) as error:
+        except (NoPlanFits, IllegalPlan) as error:
             yield Case(axes, math.inf, math.inf, math.inf, reason=str(error))
 
 
@@ -75,13 +77,17 @@ def _of_count(
 ) -> Case:
     reference = fewest(model, top, None, scenario, None, precision).most_of(count)
     others = fewest(model, chip, network, scenario, reference.plan.global_batch, precision)
-    found = others.reaching(reference.tokens_per_s)
+    aim, group = reference.tokens_per_s, group_of(top, reference.chips)
+
+    def spread_to(other: Prediction) -> float:
+        return ratio_spread(reference, group, other, group_of(chip, other.chips, network))
+
+    found = others.reaching(aim)
     if found is None:
-        return Case(axes, math.inf, math.inf, math.inf, reason=others.why_not(reference.tokens_per_s), inputs=inputs_of(reference))
-    group = group_of(top, reference.chips)
-    spread = ratio_spread(reference, group, found, group_of(chip, found.chips, network))
+        return impossible(others, aim, spread_to, axes, inputs_of(reference))
+    spread = spread_to(found)
     numbers: dict[str, float | str | None] = {
         "used of the top chips": float(reference.chips),
         "dtype": found.dtype, "batch": float(found.plan.global_batch), "plan": found.plan.describe(),
     }  # fmt: skip
-    return Case(axes, found.chips, found.chips / spread, found.chips * spread, numbers, inputs=inputs_of(reference, found))
+    return Case(axes, found.chips, *span(others, found.chips, aim / spread, aim * spread), numbers, inputs=inputs_of(reference, found))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from chipassay.scaling.cluster import parse_cluster
-from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
+from chipassay.scaling.errors import IllegalPlan, NoPlanFits
 from chipassay.scaling.exchange import SHARED_MODEL_SIGMA
 from chipassay.scaling.models import load_model
 from chipassay.scaling.uncertainty import Z80
@@ -44,7 +44,7 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
         settings = None if scenario.as_of is None else replace(settings_of(scenario), sequence_parallel=True)
         try:
             found = plan_mixed(model, text, batch, settings=settings)
-        except (NoPlanFits, IllegalPlan, MissingCell) as error:
+        except (NoPlanFits, IllegalPlan) as error:
             yield Case(axes, 0.0, 0.0, 0.0, reason=str(error))
             continue
         alone = max(found.without, key=lambda option: option.tokens_per_s, default=None)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chipassay.scaling.cost import DAY_S
-from chipassay.scaling.errors import MissingCell
 from chipassay.scaling.models import load_model
 
-from ..fewest import fewest
+from ..fewest import fewest, impossible, span
 from ..fields import Field
 from ..records import Case, Question, Scenario
 from ..sides import check_chip, inputs_of
@@ -40,17 +38,13 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
             axes = {"chip": chip} if len(options["chips"]) > 1 else {}
             axes |= {"model": model, "days": f"{days:g} days"} | ({"network": network} if network else {})
             tokens_per_s = scenario.runs[model].tokens / (days * DAY_S)
-            try:
-                found = search.reaching(tokens_per_s)
-            except MissingCell as error:
-                yield Case(axes, math.inf, math.inf, math.inf, reason=str(error))
-                continue
+            found = search.reaching(tokens_per_s)
             if found is None:
-                yield Case(axes, math.inf, math.inf, math.inf, reason=search.why_not(tokens_per_s))
+                yield impossible(search, tokens_per_s, lambda other: other.step_time_s / other.low_s, axes)
                 continue
             numbers: dict[str, float | str | None] = {
                 "tokens": scenario.runs[model].tokens, "MFU": None if found.mfu is None else f"{found.mfu:.1%}",
                 "plan": found.plan.describe(),
             }  # fmt: skip
-            low, high = (found.chips * end / found.step_time_s for end in (found.low_s, found.high_s))
-            yield Case(axes, found.chips, low, high, numbers, inputs=inputs_of(found))
+            ends = (tokens_per_s * end / found.step_time_s for end in (found.low_s, found.high_s))
+            yield Case(axes, found.chips, *span(search, found.chips, *ends), numbers, inputs=inputs_of(found))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from chipassay.results.errors import InputError
 from chipassay.results.prices import price
 from chipassay.scaling.cost import run_cost
 from chipassay.scaling.energy import KWH_J, energy_of
-from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction
 
-from ..fewest import fewest
+from ..fewest import fewest, impossible
 from ..fields import Field
+from ..labels import label
 from ..records import Case, Question, Scenario
 from ..sides import check_chip, check_cluster, fastest, group_from, group_of, inputs_of, ratio_spread
 
@@ -35,32 +37,41 @@ def chips_of(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
-    """Value: money or power of the whole run over the reference's."""
+    """Value: money or power of the whole run over the reference's. Raises InputError where a price is missing: it is no answer."""
     options = question.options
     group = group_from(options["reference"])
+    name = "MW" if options["of"] == "power" else "million USD"
     for model, chip in itertools.product(options["models"], options["chips"]):
         run = scenario.runs[model]
         axes = {"model": model, "chip": chip}
         reference = fastest(model, group, scenario, run.batch)
-        search = fewest(model, chip, None, scenario)
-        try:
-            found = search.reaching(reference.tokens_per_s)
-        except (NoPlanFits, IllegalPlan, MissingCell) as error:
-            yield Case(axes, math.inf, math.inf, math.inf, reason=str(error))
-            continue
-        if found is None:
-            yield Case(axes, math.inf, math.inf, math.inf, reason=search.why_not(reference.tokens_per_s))
-            continue
-        numbers = _numbers(found, chip, run.tokens, scenario)
         beside = _numbers(reference, group.profile.chip_id, run.tokens, scenario)
-        name = "MW" if options["of"] == "power" else "million USD"
-        value, against = numbers[name], beside[name]
-        if not isinstance(value, float) or not isinstance(against, float):
-            yield Case(axes, math.inf, math.inf, math.inf, numbers, f"no quote of {chip} is known at that time")
+        search = fewest(model, chip, None, scenario)
+
+        def spread_to(other: Prediction, chip: str = chip, reference: Prediction = reference) -> float:
+            return ratio_spread(reference, group, other, group_of(chip, other.chips))
+
+        found = search.reaching(reference.tokens_per_s)
+        case = None if found else impossible(search, reference.tokens_per_s, spread_to, axes, inputs_of(reference))
+        # Of what may do it within the interval, the fewest chips say from what money or power on.
+        shown = found or (search.at(int(case.low)) if case is not None and math.isfinite(case.low) else None)
+        if shown is None:
+            assert case is not None
+            yield case
             continue
-        numbers[f"{name} of the reference"] = against
-        spread = ratio_spread(reference, group, found, group_of(chip, found.chips))
-        yield Case(axes, value / against, value / against / spread, value / against * spread, numbers, inputs=inputs_of(found))
+        numbers = _numbers(shown, chip, run.tokens, scenario)
+        value, against = numbers[name], beside[name]
+        for chip_id, known in ((chip, value), (group.profile.chip_id, against)):
+            if not isinstance(known, float):
+                raise InputError(
+                    f"question {question.id}: no quote of {chip_id} is known by {scenario.prices_until}; add a [[price]] for it"
+                )
+        ratio, spread = value / against, spread_to(shown)  # type: ignore[operator]
+        if case is not None:
+            yield replace(case, low=ratio / spread)
+            continue
+        numbers |= {f"{name} of the reference": against, "price of the reference": beside["price"]}
+        yield Case(axes, ratio, ratio / spread, ratio * spread, numbers, inputs=inputs_of(reference, shown))
 
 
 def _numbers(found: Prediction, chip: str, tokens: float, scenario: Scenario) -> dict[str, float | str | None]:
@@ -68,7 +79,7 @@ def _numbers(found: Prediction, chip: str, tokens: float, scenario: Scenario) ->
     stand_in, why = scenario.price_like.get(chip, (chip, ""))
     quote = price(stand_in, as_of=scenario.prices_until)
     cost = run_cost(found, tokens, quote)
-    told = None if quote is None else f"{quote.describe()}{f'; {why}' if why else ''}"
+    told = None if quote is None else f"{label(chip)} {quote.describe()}{f'; {why}' if why else ''}"
     return {
         "chips": float(found.chips), "days": cost.days, "MW": energy.step_joules / found.step_time_s / 1e6,
         "MWh": None if energy.run_kwh is None else energy.run_kwh * KWH_J / 3.6e9,
