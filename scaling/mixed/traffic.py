@@ -5,6 +5,7 @@ Where two kinds meet, each side's own network is asked how long it takes, as if 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,7 +180,12 @@ def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
     kind, inside, alone, crossing, nodes = (np.zeros(shape, np.int64) for _ in range(5))
     weights, element = np.zeros(shape), np.zeros(shape)
     layers = np.diff(np.clip(cuts, 1, tables.model.layers + 1))
-    for p, pipeline in enumerate(plan.pipelines):
+    # Pipelines on chips alike, whatever their layers and microbatches, lie together as one pool of replicas.
+    pools = [tuple((stage.kind, stage.tp) for stage in pipeline.stages) for pipeline in plan.pipelines]
+    alike: Counter[tuple[tuple[int, int], ...]] = Counter()
+    for pool, pipeline in zip(pools, plan.pipelines, strict=True):
+        alike[pool] += pipeline.replicas
+    for p, (pool, pipeline) in enumerate(zip(pools, plan.pipelines, strict=True)):
         edges, last = np.searchsorted(cuts, units_of(pipeline)), len(pipeline.stages) - 1
         for index, stage in enumerate(pipeline.stages):
             own = slice(edges[index], edges[index + 1])
@@ -191,13 +197,13 @@ def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
             if index == last:
                 weights[p, edges[-1] - 1] += held[LAST, 0] if last else held[FIRST + LAST, 0] - held[FIRST, 0]
             per_node = tables.kinds[stage.kind].group.chips_per_node
-            together = max(1, min(pipeline.replicas, per_node // stage.tp))
+            together = max(1, min(alike[pool], per_node // stage.tp))
             kind[p, own] = stage.kind
             element[p, own] = costs.kind.machine.element_bytes
             inside[p, own] = together
             alone[p, own] = min(per_node, stage.tp)
             crossing[p, own] = max(1, min(per_node, plan.chips(stage.kind)) // together)
-            nodes[p, own] = -(-pipeline.replicas // together)
+            nodes[p, own] = -(-alike[pool] // together) if pool not in pools[:p] else 0
     return _Owners(plan.replicas, kind, weights, element, inside, alone, crossing, nodes)
 
 

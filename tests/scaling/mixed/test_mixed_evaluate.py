@@ -182,3 +182,12 @@ def test_a_plan_in_one_line():
     plan = MixedPlan((pipeline((0, 2, 5), (0, 2, 1), (1, 1, 2, "full"), replicas=3),), Plan(global_batch=12, zero_stage=1))
     assert plan.describe(("a", "b")) == "3 x (a tp2 [5,1] -> b tp1 [2] recompute full) 4 x 1; ZeRO-1"
     assert (plan.global_batch, plan.replicas, plan.kinds, plan.chips(0), plan.chips(1)) == (12, 3, (0, 1), 12, 3)
+
+
+def test_a_pool_whose_replicas_take_unequal_shares_reduces_as_one_pool():
+    tables = tables_of(chips(8), global_batch=9, zero_stage=1, overlap_dp=False)
+    stages = ((0, 1, 4), (0, 1, 4))
+    equal = (pipeline(*stages, microbatches=3, replicas=3),)
+    unequal = (pipeline(*stages, microbatches=3, replicas=2), pipeline(*stages, microbatches=3, replicas=1))
+    one, two = (cost(tables, MixedPlan(pipelines, tables.settings)) for pipelines in (equal, unequal))
+    assert two.end_s == pytest.approx(one.end_s, rel=1e-12)
