@@ -14,12 +14,11 @@ from chipassay.results.catalogue import find_chip
 from chipassay.results.errors import InputError
 from chipassay.scaling.cluster import Group
 from chipassay.scaling.errors import IllegalPlan, NoPlanFits
-from chipassay.scaling.exchange.spread import TRAFFIC_SIGMA
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction, predict_ready
 from chipassay.scaling.ready import ready
 from chipassay.scaling.search import default_global_batch, price_all
-from chipassay.scaling.uncertainty import Z80
+from chipassay.scaling.uncertainty import LEVEL_SIGMA, MODEL_SIGMA, Z80
 
 from ..fields import Field
 from ..records import Case, Question, Scenario
@@ -32,6 +31,8 @@ def check_cut(name: str) -> None:
         raise InputError(f"{name} was cut from no other chip by the catalogue; name one such as h800-sxm-80gb")
 
 
+TRAFFIC_SIGMA = math.hypot(LEVEL_SIGMA["derived"], MODEL_SIGMA["network"])
+"""Of the log of the seconds that a cut link adds: the link is derived from its twin's, and the model's error is that of traffic."""
 FIELDS = {
     "chips": Field(str, '["a800-sxm-80gb", "h800-sxm-80gb"]', many=True, check=check_cut),
     "models": Field(str, '["llama2-70b"]', many=True, check=load_model),
