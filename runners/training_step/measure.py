@@ -67,6 +67,9 @@ class Measured:
     first_loss: float
     last_loss: float
     state_bytes: int
+    kept_bytes: int | None
+    """Tensors between the forward and the backward pass, beside the states: activations, and what the loss keeps. None like the peak,
+    or like the parts."""
     peak_bytes: int | None
     """Tensors at the fullest moment of a step. None: the device does not count."""
     reserved_bytes: int | None
@@ -129,7 +132,7 @@ def measure_step(
         conditions.append(timer.condition())
         held = memory.read()
         last_loss = check_last_loss(float(losses[0]), float(losses[-1]))
-        parts = _parts(trainer, device, deadline)
+        parts, kept = _parts(trainer, device, deadline, memory)
         kernels, unknown = _kernels(trainer, median(times_s), device, deadline)
         return Measured(
             times_s=tuple(times_s),
@@ -138,6 +141,7 @@ def measure_step(
             first_loss=float(losses[0]),
             last_loss=last_loss,
             state_bytes=trainer.state_bytes,
+            kept_bytes=None if kept is None else kept - trainer.state_bytes,
             peak_bytes=held[0],
             reserved_bytes=held[1],
             device_bytes=held[2],
@@ -185,21 +189,23 @@ def _watched(trainer: Trainer, losses: list[Any], conditions: list[Condition], d
     return step
 
 
-def _parts(trainer: Trainer, device: Device, deadline: Deadline) -> tuple[float, float, float] | None:
-    """Medians of forward, backward and update; None where the budget ends meanwhile."""
+def _parts(trainer: Trainer, device: Device, deadline: Deadline, memory: _Memory) -> tuple[tuple[float, float, float] | None, int | None]:
+    """(medians of forward, backward and update, bytes allocated between the first two); None where the budget ends meanwhile."""
     time_each = device.timer.time_each
     rounds: list[tuple[float, float, float]] = []
     loss: list[Any] = []
+    kept = None
     try:
         for _ in range(PART_ROUNDS):
             deadline.check()
             forward_s = time_each(lambda: loss.append(trainer.forward()), 1)[0]
+            kept = memory.allocated()
             backward_s = time_each(lambda: trainer.backward(loss.pop()), 1)[0]
             rounds.append((forward_s, backward_s, time_each(trainer.update, 1)[0]))
     except BudgetSpent:
-        return None
+        return None, None
     forward, backward, update = zip(*rounds, strict=True)
-    return median(forward), median(backward), median(update)
+    return (median(forward), median(backward), median(update)), kept
 
 
 def _kernels(trainer: Trainer, step_s: float, device: Device, deadline: Deadline) -> tuple[KernelTimes | None, str]:
@@ -228,6 +234,14 @@ class _Memory:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
+
+    def allocated(self) -> int | None:
+        """Tensors now."""
+        if not self._counted:
+            return None
+        import torch
+
+        return torch.cuda.memory_allocated() - self._before
 
     def read(self) -> tuple[int | None, int | None, int | None]:
         """(tensors at most, held by the allocator at most, given away by the device now)."""

@@ -20,13 +20,14 @@ COLUMNS = (
     "status", "reason",
     "warm_up_steps", "steps", "step_s", "step_low_s", "step_high_s", "step_min_s", "step_max_s", "forward_s", "backward_s", "optimizer_s",
     "tokens_per_s", "mfu", "first_loss", "last_loss",
-    "state_bytes", "peak_bytes", "reserved_bytes", "device_bytes",
+    "state_bytes", "kept_bytes", "peak_bytes", "reserved_bytes", "device_bytes",
     "clock_hz", "clock_min_hz", "power_w", "temperature_c", "throttled", "throttle_reasons",
     "matmul_s", "attention_s", "memory_bound_s", "optimizer_kernels_s", "waiting_s", "kernels", "kernels_unknown",
     "profile", "plan", "predicted_step_s", "predicted_low_s", "predicted_high_s", "step_error", "inside",
     "predicted_forward_s", "predicted_backward_s", "predicted_optimizer_s", "predicted_mfu",
     "predicted_matmul_s", "predicted_attention_s", "predicted_memory_bound_s", "predicted_recompute_s", "predicted_host_s",
-    "predicted_state_bytes", "predicted_peak_bytes", "peak_error", "predicted_total_bytes", "predicted_fits", "not_predicted",
+    "predicted_state_bytes", "predicted_activations_bytes", "predicted_logits_bytes", "predicted_peak_bytes",
+    "peak_error", "predicted_total_bytes", "predicted_fits", "not_predicted",
 )  # fmt: skip
 """Errors are predicted over measured, minus 1. ``inside``: the measured step lies within the predicted 80 % interval."""
 SAME_NAME = ("clock_hz", "clock_min_hz", "power_w", "temperature_c", "throttled", "throttle_reasons")
@@ -64,6 +65,7 @@ def measured_columns(case: Case, measured: Measured, choice: AttentionChoice, pe
         "first_loss": measured.first_loss,
         "last_loss": measured.last_loss,
         "state_bytes": measured.state_bytes,
+        "kept_bytes": measured.kept_bytes,
         "peak_bytes": measured.peak_bytes,
         "reserved_bytes": measured.reserved_bytes,
         "device_bytes": measured.device_bytes,
@@ -95,6 +97,8 @@ def predicted_columns(predicted: Predicted, profile: str) -> dict[str, Any]:
         "predicted_mfu": prediction.mfu,
         **{f"predicted_{kind}_s": prediction.breakdown_s[kind] for kind in PREDICTED_PARTS},
         "predicted_state_bytes": predicted.state_bytes,
+        "predicted_activations_bytes": prediction.memory_bytes["activations"],
+        "predicted_logits_bytes": prediction.memory_bytes["logits"],
         "predicted_peak_bytes": predicted.allocated_bytes,
         "predicted_total_bytes": prediction.memory_total_bytes,
         "predicted_fits": prediction.fits,

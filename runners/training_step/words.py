@@ -82,6 +82,9 @@ def _memory(row: Row) -> str:
     text += "" if row["predicted_state_bytes"] is None else f" ({_gb(row['predicted_state_bytes'])})"
     if row["peak_bytes"] is None:
         return f"{text}; the peak is not counted on this device"
+    if row["kept_bytes"] is not None:
+        beside = "" if row["predicted_activations_bytes"] is None else f" (activations {_gb(row['predicted_activations_bytes'])})"
+        text += f", kept for the backward pass {_gb(row['kept_bytes'])}{beside}"
     text += f", peak {_gb(row['peak_bytes'])}"
     text += "" if row["peak_error"] is None else f" ({_gb(row['predicted_peak_bytes'])}: {row['peak_error']:+.1%})"
     text += f", given away by the device {_gb(row['device_bytes'])}"

@@ -16,7 +16,7 @@ from chipassay.runners.training_step import here
 from chipassay.runners.training_step.cases import SETS, SMALLER_SETS, asked_cases, default_cases
 from chipassay.runners.training_step.deadline import BudgetSpent, Deadline
 from chipassay.runners.training_step.here import Asked, train_here
-from chipassay.runners.training_step.kernel_times import NoKernelTimes, by_kind
+from chipassay.runners.training_step.kernel_times import NoKernelTimes, by_kind, kernel_times
 from chipassay.runners.training_step.measure import Case, WrongTraining, check_first_loss, check_last_loss
 from chipassay.runners.training_step.prediction import largest_microbatch, one_chip, plan_of, predicted
 from chipassay.runners.training_step.row import COLUMNS, append, case_columns, check_file
@@ -333,6 +333,11 @@ def test_kernels_are_summed_by_kind_and_the_rest_is_waiting() -> None:
     assert found.kernels == 6
 
 
+def test_a_profiler_that_cannot_look_says_so_and_breaks_nothing() -> None:
+    with pytest.raises(NoKernelTimes):
+        kernel_times(lambda: None, 1.0, lambda: None)
+
+
 @pytest.mark.parametrize("kernels", [[], [("gemm", 1.2)]])
 def test_kernels_that_cannot_be_one_steps_are_not_told(kernels) -> None:
     with pytest.raises(NoKernelTimes):
@@ -343,11 +348,20 @@ def test_words_of_a_row_with_kernels_name_both_sides(tiny) -> None:
     (row,) = trained(Asked(models=(tiny,), steps=3, microbatch=2, recompute="full"))
     gpu = {
         **row, "matmul_s": 0.5, "attention_s": 0.1, "memory_bound_s": 0.2, "optimizer_kernels_s": 0.05, "waiting_s": 0.01,
-        "peak_bytes": 20_000_000_000, "device_bytes": 23_000_000_000, "peak_error": 0.1, "power_w": 650.0, "temperature_c": 61.0,
+        "kept_bytes": 7e9, "peak_bytes": 20e9, "device_bytes": 23e9, "peak_error": 0.1, "power_w": 650.0, "temperature_c": 61.0,
         "throttled": True, "throttle_reasons": "power_cap",
     }  # fmt: skip
     text = "\n".join(told(gpu))
-    for words in ("products 500 ms (", "recomputed, of these three (", "no kernel 10 ms (", "peak 20 GB", "+10.0%", "650 W", "power_cap"):
+    for words in (
+        "products 500 ms (",
+        "recomputed, of these three (",
+        "no kernel 10 ms (",
+        "kept for the backward pass 7 GB (activations ",
+        "peak 20 GB",
+        "+10.0%",
+        "650 W",
+        "power_cap",
+    ):
         assert words in text
     assert "of the peak memory 10.0%" in closing([gpu])
 
@@ -361,4 +375,5 @@ def test_on_a_gpu_it_trains_with_a_fused_kernel_and_counts_its_memory(capsys) ->
     (row,) = json.loads(out)["rows"]
     assert code == 0
     assert row["attention"].split()[0] in ("cudnn", "flash", "efficient")
-    assert row["state_bytes"] < row["peak_bytes"] < row["device_bytes"]
+    assert row["state_bytes"] < row["state_bytes"] + row["kept_bytes"] < row["peak_bytes"] < row["device_bytes"]
+    assert row["matmul_s"] > row["optimizer_kernels_s"] > 0, row["kernels_unknown"]
