@@ -97,14 +97,15 @@ class Trainer:
     def forward(self) -> Tensor:
         """The loss of the batch, with its graph."""
         from torch.nn.functional import embedding
-        from torch.utils.checkpoint import checkpoint
+        from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
         x = embedding(self.inputs, self.ends["tokens"])
         if "positions" in self.ends:
             x = x + self.ends["positions"]
         for weights in self.layers:
             if self._recompute:
-                x = checkpoint(self._layer, x, weights, self._turn, use_reentrant=False, preserve_rng_state=False)
+                with set_checkpoint_early_stop(False):  # else the last product is left out: Megatron-LM runs the whole layer again
+                    x = checkpoint(self._layer, x, weights, self._turn, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = self._layer(x, weights, self._turn)
         return self._head(x, self.ends, self.table, self.targets)

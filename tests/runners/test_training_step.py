@@ -11,8 +11,11 @@ from chipassay.runners.training_step.decoder import check_trainable, make_layer,
 from chipassay.runners.training_step.trainer import FP16_LOSS_SCALE, Trainer, as_trained
 from chipassay.scaling.errors import NotModelled
 from chipassay.scaling.models import Transformer, load_model, preset_names
+from chipassay.scaling.plan import Plan
+from chipassay.scaling.predict import hardware_flops_per_token
 
 torch = pytest.importorskip("torch")
+FlopCounterMode = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode
 
 GPT = Transformer(
     name="gpt", layers=2, hidden=32, heads=4, kv_heads=4, head_dim=8, ffn_hidden=64, gated=False, vocab=300, seq_len=16,
@@ -125,6 +128,23 @@ def test_a_second_step_does_not_add_to_the_gradients_of_the_first() -> None:
     training.backward(training.forward())
     for master, before in zip(training.masters, first, strict=True):
         torch.testing.assert_close(master.grad, before)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("model", KINDS, ids=lambda model: model.name)
+def test_a_step_multiplies_exactly_what_the_scaling_model_counts(model: Transformer, recompute: str) -> None:
+    """By torch's own counter, of which attention in full is two batched products."""
+
+    def in_full(q, k, v):
+        k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
+        return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+    known = as_trained(replace(model, vocab=384))
+    training = Trainer(known, 2, "fp32", "cpu", in_full, recompute=recompute)
+    with FlopCounterMode(display=False) as counter:
+        training.step()
+    per_token = hardware_flops_per_token(known, Plan(global_batch=2, recompute=recompute))
+    assert counter.get_total_flops() == 2 * known.seq_len * per_token
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: model.name)
