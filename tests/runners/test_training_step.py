@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -237,3 +238,18 @@ def test_attention_and_mlp_of_a_parallel_layer_read_the_same_norm() -> None:
     attended = layer(x, {**weights, "down.weight": without["down.weight"]}, turn) - x
     mapped = layer(x, {**weights, "out.weight": without["out.weight"]}, turn) - x
     torch.testing.assert_close(layer(x, weights, turn), x + attended + mapped)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_torch_compile_makes_one_graph_of_all_layers_and_one_of_the_loss(monkeypatch, recompute: str) -> None:
+    """Without a compiler behind it, which would take a minute: what is captured, and that it computes the same."""
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True))
+    torch._dynamo.reset()
+    counters.clear()
+    model = replace(TIED_LLAMA, layers=4)
+    plain, compiled = trainer(model), trainer(model, recompute=recompute, compiled=True)
+    losses = [[float(training.step()) for _ in range(3)] for training in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert counters["stats"]["unique_graphs"] == 2
