@@ -7,7 +7,7 @@ The common cost of the planners (Metis, ATC 2024; AMP, arXiv 2210.07297; Sailor,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,11 +20,11 @@ from ..step import KINDS, straggler_share
 from ..uncertainty import MODEL_SIGMA, Z80, input_sigma, regime
 from .records import MixedPipeline, MixedPlan, MixedPrediction, StageReport, check_mixed
 from .tables import Tables, ends_of
-from .traffic import Reduction, reductions, sends_s
+from .traffic import Reduction, held_shares, reductions, sends_s
 
-MIXED_SIGMA = 0.15
-"""What mixing kinds adds to the standard deviation of log(step time) (assumed: with it about 80 % of
-the scored runs of heterogeneous_runs.csv lie within their 80 % intervals)."""
+MIXED_SIGMA = 0.10
+"""What mixing kinds adds to the standard deviation of log(step time) (assumed: with it 47 of the 51
+scored runs of heterogeneous_runs.csv lie within their 80 % intervals)."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,26 @@ class Costed:
 
 
 def border_weight(settings: Plan) -> float:
-    """How much of the messages over its borders a stage's turn takes, in messages: with ``overlap_pp`` half of the two of each border, for
-    the next microbatch waits for them; without it all, for sender and receiver stand still (DeepSpeed's pipeline engine)."""
+    """How much of the messages over its borders a stage's turn takes, in messages, where all or none of them hold it."""
     return 1.0 if settings.overlap_pp else 2.0
 
 
-def common_pipeline_s(stage_s: tuple[float, ...], sends: tuple[float, ...], microbatches: int, weight: float = 1.0) -> float:
+def common_pipeline_s(
+    stage_s: tuple[float, ...], sends: tuple[float, ...], microbatches: int, held: Sequence[float] | None = None
+) -> float:
     """``(m - 1) max t + sum t``.
+
+    A border's messages take of the turn of each of its stages, in messages: half of the two if they run beside the passes, for the next
+    microbatch waits for them; both if the stages stand still for them (DeepSpeed's pipeline engine). ``held``: share of those that they
+    stand still for, per border; None: none.
 
     >>> common_pipeline_s((1.0, 2.0), (0.25,), 3)
     8.0
+    >>> common_pipeline_s((1.0, 2.0), (0.25,), 3, held=(1.0,))
+    8.5
     """
-    around = (0.0, *sends, 0.0)
-    slowest = max(t + weight * (around[i] + around[i + 1]) for i, t in enumerate(stage_s))
+    around = (0.0, *(send * (1 + share) for send, share in zip(sends, held or [0.0] * len(sends), strict=True)), 0.0)
+    slowest = max(t + around[i] + around[i + 1] for i, t in enumerate(stage_s))
     return (microbatches - 1) * slowest + sum(stage_s) + 2 * sum(sends)
 
 
@@ -89,15 +96,17 @@ def cost(tables: Tables, plan: MixedPlan) -> Costed:
         memory.append(tuple(held))
     chips = sum(pipeline.chips for pipeline in plan.pipelines)
     end_s = max(one.exposed_s + two for rows, times in zip(reduced, update, strict=True) for one, two in zip(rows, times, strict=True))
-    weight = border_weight(plan.settings)
-    whole = [common_pipeline_s(t, s, p.microbatches, weight) for t, s, p in zip(stage_s, sends, plan.pipelines, strict=True)]
+    whole = [
+        common_pipeline_s(t, s, p.microbatches, held_shares(tables, p, plan.mask_bytes))
+        for t, s, p in zip(stage_s, sends, plan.pipelines, strict=True)
+    ]
     return Costed(
         tuple(stage_s), tuple(sends), tuple(map(tuple, reduced)), tuple(update), tuple(memory), fits, tuple(whole),
         end_s, float(straggler_share(np.array([chips]))[0]),
     )  # fmt: skip
 
 
-def play(tables: Tables, pipeline: MixedPipeline, sends: tuple[float, ...]) -> float:
+def play(tables: Tables, pipeline: MixedPipeline, sends: tuple[float, ...], mask_bytes: float = 0.0) -> float:
     """Seconds of one step's passes through a pipeline, 1F1B played through."""
     columns = []
     for index, stage in enumerate(pipeline.stages):
@@ -105,18 +114,15 @@ def play(tables: Tables, pipeline: MixedPipeline, sends: tuple[float, ...]) -> f
         at = (row, ends_of(pipeline, index), stage.layers)
         columns.append((costs.forward_s[at], costs.backward_input_s[at] + costs.backward_weight_s[at]))
     forward, backward = np.array(columns, float).T
-    message = np.array(sends, float)
-    overlap = tables.settings.overlap_pp
-    if not overlap:
-        # Whoever sends or receives stands still meanwhile: its passes are that much longer. On the way of one microbatch each message
-        # counts once, though both of its ends are held.
-        around = np.array([0.0, *sends, 0.0])
-        held = around[:-1] + around[1:]
-        forward, backward, message = forward + held, backward + held, 0.0 * message
+    # Whoever stands still while it sends or receives has passes that are so much longer. On the way of one microbatch each such message
+    # counts once, though both of its ends are held.
+    held = np.array(sends, float) * held_shares(tables, pipeline, mask_bytes)
+    around = np.array([0.0, *held, 0.0])
+    forward, backward = (one + around[:-1] + around[1:] for one in (forward, backward))
     stages = Stages.of(forward, backward, 0.0, microbatches=pipeline.microbatches, stages=len(forward), schedule="1f1b")
-    column = np.array([*message, 0.0])[:, None]
+    column = np.array([*(np.array(sends, float) - held), 0.0])[:, None]
     done = makespan_s(replace(stages, send_forward_s=column, send_backward_s=np.roll(column, 1, axis=0)))
-    return done if overlap else done - 2 * sum(sends)
+    return done - 2 * float(held.sum())
 
 
 def predict_mixed(tables: Tables, plan: MixedPlan, cluster: str = "", notes: tuple[str, ...] = ()) -> MixedPrediction:
@@ -124,7 +130,7 @@ def predict_mixed(tables: Tables, plan: MixedPlan, cluster: str = "", notes: tup
     model, kinds = tables.model, tables.kinds
     check_mixed(plan, model, tuple(kind.count for kind in kinds))
     costed = cost(tables, plan)
-    played = [play(tables, *both) for both in zip(plan.pipelines, costed.sends_s, strict=True)]
+    played = [play(tables, *both, plan.mask_bytes) for both in zip(plan.pipelines, costed.sends_s, strict=True)]
     slowest = int(np.argmax(played))
     breakdown = _breakdown(tables, plan, costed, slowest, played[slowest])
     step_time_s = math.fsum(breakdown.values())

@@ -72,6 +72,8 @@ class Setup:
     host_s_per_kernel: Mapping[str, float]
     """Chip -> what its host takes to launch a kernel, where the source measured it."""
     plan: MixedPlan
+    between: Fabric | None = None
+    """The network between nodes of different kinds; None: the slower of theirs."""
 
 
 def setup_of(run: MixedRun) -> Setup:
@@ -174,6 +176,8 @@ def _between(first: int, last: int, low: int, high: int) -> int:
 _SAILOR_SETTINGS = Plan(global_batch=256, attention="unfused", fused=True, overlap_dp=False, overlap_pp=False, host="eager", loss="torch")
 _SAILOR_FABRIC = "providers/multizone_bandwidths.json of eth-easl/sailor@cf2c8e3: large messages between nodes"
 _SAILOR_NETWORK_BYTES_PER_S = {"RTX-3090": 0.1157e9, "RTX-2080": 2.8577e9, "Titan-RTX": 2.8577e9}
+_SAILOR_BETWEEN_BYTES_PER_S = 0.1148e9
+"""Nodes of eight 2080s and of eight Titans, and any with 3090s; not those of the same Turing chips."""
 _TURING = {"RTX-2080": (11.8e9, 616e9, 13.45e12, 250.0), "Titan-RTX": (25.8e9, 672e9, 16.3e12, 280.0)}
 """Bytes of memory, its bytes/s, fp32 peak, watts (NVIDIA's Turing whitepaper, recalled; memory as in Sailor's cluster: the RTX 2080 has the
 11 GB of a Ti)."""
@@ -210,9 +214,11 @@ def _sailor_group(name: str, count: int) -> Group:
     inside = Evidence("published", "embedding under TP in profiles_tmp.json of eth-easl/sailor@cf2c8e3")
     links = tuple(Link("all_reduce", "pcie", size, 3e-5, rate, inside) for size, rate in _SAILOR_LINKS[name].items())
     profile = replace(profile, links=links)
-    between = Evidence("published", _SAILOR_FABRIC)
-    fabric = Fabric(f"{name.lower()} nodes", 1, _SAILOR_NETWORK_BYTES_PER_S[name], 1.0, find_fabric("eth10x1").latency_s, between)
-    return make_group(count, profile, fabric, 8)
+    return make_group(count, profile, _sailor_fabric(f"{name.lower()} nodes", _SAILOR_NETWORK_BYTES_PER_S[name]), 8)
+
+
+def _sailor_fabric(name: str, bytes_per_s: float) -> Fabric:
+    return Fabric(name, 1, bytes_per_s, 1.0, find_fabric("eth10x1").latency_s, Evidence("published", _SAILOR_FABRIC))
 
 
 def _sailor(run: MixedRun) -> Setup:
@@ -251,7 +257,8 @@ def _sailor(run: MixedRun) -> Setup:
     )
     cluster = Cluster(tuple(_sailor_group(name, count) for name, count in counts.items()))
     dtypes = {group.profile.chip_id: "fp32" if name in _TURING else "tf32" for name, group in zip(order, cluster.groups, strict=True)}
-    return Setup(model, cluster, dtypes, {}, MixedPlan(pipelines, replace(_SAILOR_SETTINGS, global_batch=global_batch)))
+    between = _sailor_fabric("between kinds", _SAILOR_BETWEEN_BYTES_PER_S)
+    return Setup(model, cluster, dtypes, {}, MixedPlan(pipelines, replace(_SAILOR_SETTINGS, global_batch=global_batch)), between)
 
 
 def _opt_350m() -> Transformer:

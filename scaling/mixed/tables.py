@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from chipassay.results.fabrics import Fabric
+
 from ..models import Transformer
 from ..plan import Plan
+from ..spare import usable_bytes
 from .kinds import Kind, gradient_bytes
 from .records import MixedPipeline, MixedStage
 from .stage_costs import FIRST, LAST, Option, StageCosts, stage_costs
@@ -19,9 +22,15 @@ class Tables:
     model: Transformer
     kinds: tuple[Kind, ...]
     settings: Plan
-    known_sends: dict[tuple[int, float, int, bool], float] = field(default_factory=dict, repr=False)
-    """Messages timed before, by kind, size, chips that send at once, and whether they cross nodes."""
+    between: Fabric | None = None
+    """The network between nodes of different kinds, where it is slower than that of either; None: the slower of theirs."""
+    known_sends: dict[tuple[int, float, int, bool, bool], float] = field(default_factory=dict, repr=False)
+    """Messages timed before, by kind, size, chips that send at once, whether they cross nodes, and whether to another kind."""
     _known: dict[tuple[int, Option], StageCosts] = field(default_factory=dict, repr=False)
+
+    def usable_bytes(self, kind: int) -> float:
+        """Memory of a chip that a plan found by a search may need; one that someone names may need all of it."""
+        return usable_bytes(self.kinds[kind].machine.memory_bytes)
 
     def prepare(self, kind: int, options: Sequence[Option]) -> StageCosts:
         """All options of a kind in one table."""

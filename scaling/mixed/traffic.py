@@ -5,12 +5,15 @@ Where two kinds meet, each side's own network is asked how long it takes, as if 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from chipassay.results.fabrics import Fabric
 
 from .. import constants
 from ..communication import collective_s, send_s, tensor_placement
@@ -21,6 +24,10 @@ from .stage_costs import FIRST, LAST
 from .tables import Tables
 
 Array = npt.NDArray[Any]
+
+SEND_BUFFER_BYTES = 2 * 1024**2
+"""Of a message, that one channel of NCCL's network transport takes into its own buffers, whereupon the sender's kernel ends: 16 slots
+(NVIDIA/nccl, src/transport/net.cc, NCCL_SHARED_STEPS) of 128 KiB (src/init.cc, NCCL_P2P_NET_CHUNKSIZE). Several channels take more."""
 
 
 def sends_s(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0) -> list[float]:
@@ -36,6 +43,28 @@ def sends_s(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0) ->
     return found
 
 
+def ways_bytes(tables: Tables, here: MixedStage, there: MixedStage, microbatch: int, mask_bytes: float = 0.0) -> tuple[float, float]:
+    """What one chip sends over a border with a microbatch: activations ahead, and their gradients back."""
+    split = min(here.tp, there.tp) if tables.settings.scatter_gather or tables.settings.sequence_parallel else 1
+    size = _message_bytes(tables, (here, there), microbatch)
+    return size / split + mask_bytes, size if mask_bytes else size / split
+
+
+def _message_bytes(tables: Tables, ends: tuple[MixedStage, ...], microbatch: int) -> float:
+    """Activations of a microbatch, of a whole TP group, in the wider dtype of both ends."""
+    return max(float(costs.message_bytes[row]) for costs, row in (tables.of_stage(stage, microbatch) for stage in ends))
+
+
+def held_shares(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0) -> list[float]:
+    """Per border: the share of its two messages that sender and receiver stand still for. With sends between the passes (``overlap_pp``
+    false) that is all, but for messages that NCCL takes into its own buffers (SEND_BUFFER_BYTES)."""
+    borders = list(itertools.pairwise(pipeline.stages))
+    if tables.settings.overlap_pp:
+        return [0.0] * len(borders)
+    ways = (ways_bytes(tables, *border, pipeline.microbatch, mask_bytes) for border in borders)
+    return [sum(size > SEND_BUFFER_BYTES for size in both) / len(both) for both in ways]
+
+
 def border_s(
     tables: Tables, here: MixedStage, there: MixedStage, microbatch: int, replicas: int, first_chip: int, mask_bytes: float = 0.0
 ) -> float:
@@ -45,37 +74,35 @@ def border_s(
     ``there``, if it is of the same kind.
     """
     settings = tables.settings
-    split = min(here.tp, there.tp) if settings.scatter_gather or settings.sequence_parallel else 1
-    costs, row = tables.of_stage(here, microbatch)
-    size = float(costs.message_bytes[row])
-    ends: tuple[MixedStage, ...] = (here,)
+    ends: tuple[MixedStage, ...] = (here, there)
     crosses = True
-    if there.kind != here.kind:
-        other, row = tables.of_stage(there, microbatch)
-        size = max(size, float(other.message_bytes[row]))
-        ends = (here, there)
-    else:
+    if there.kind == here.kind:
         per_node = tables.kinds[here.kind].group.chips_per_node
         following = first_chip + replicas * here.tp
         moves = ((0, 0), ((replicas - 1) * here.tp, (replicas - 1) * there.tp))
         crosses = any((first_chip + a) // per_node != (following + b) // per_node for a, b in moves)
-    sizes = (size / split + mask_bytes, size) if mask_bytes else (size / split,)
-    time_s = sum(max(_send_s(tables, stage, one, replicas, crosses) for stage in ends) for one in sizes) / len(sizes)
+        ends = (here,)
+    between = tables.between if there.kind != here.kind else None
+    ways: tuple[float, ...] = ways_bytes(tables, here, there, microbatch, mask_bytes)
+    ways = ways if mask_bytes else ways[:1]
+    time_s = sum(max(_send_s(tables, stage, size, replicas, crosses, between) for stage in ends) for size in ways) / len(ways)
     sequence_parallel = settings.sequence_parallel and tables.model.seq_len % there.tp == 0
     if settings.scatter_gather and there.tp > 1 and not sequence_parallel:
         kind = tables.kinds[there.kind]
         place = tensor_placement(there.tp, kind.group.chips_per_node)
+        size = _message_bytes(tables, (here, there), microbatch)
         time_s += float(collective_s("all_gather", size, place, kind.machine, kind.group.fabric))
     return time_s
 
 
-def _send_s(tables: Tables, stage: MixedStage, size_bytes: float, replicas: int, crosses: bool) -> float:
+def _send_s(tables: Tables, stage: MixedStage, size_bytes: float, replicas: int, crosses: bool, between: Fabric | None = None) -> float:
     kind = tables.kinds[stage.kind]
     per_node = kind.group.chips_per_node
     sharing = max(1, min(per_node, replicas * stage.tp))
-    key = (stage.kind, size_bytes, sharing, crosses)
+    key = (stage.kind, size_bytes, sharing, crosses, between is not None)
     if key not in tables.known_sends:
-        tables.known_sends[key] = float(send_s(size_bytes, crosses, sharing, kind.machine, kind.group.fabric, per_node))
+        fabric = between or kind.group.fabric
+        tables.known_sends[key] = float(send_s(size_bytes, crosses, sharing, kind.machine, fabric, per_node))
     return tables.known_sends[key]
 
 
@@ -164,6 +191,7 @@ class _Owners:
     def _s(self, tables: Tables, pattern: str, bytes_each: float, crossing: Array) -> Array:
         """Of each owner and segment, as if all owners were like it."""
         done = np.zeros(self.kind.shape)
+        alike = len(np.unique(self.kind)) == 1
         spanned = np.broadcast_to(self.nodes.sum(axis=0), self.kind.shape)
         for kind in np.unique(self.kind):
             here = self.kind == kind
@@ -171,7 +199,7 @@ class _Owners:
             inside = self.inside[here]
             place = Placement(np.full(inside.shape, self.members), inside, crossing[here], spanned[here], group.chips_per_node)
             size = self.weights[here] * (bytes_each or self.element_bytes[here])
-            done[here] = collective_s(pattern, size, place, machine, group.fabric)
+            done[here] = collective_s(pattern, size, place, machine, group.fabric if alike else tables.between or group.fabric)
         return done
 
 

@@ -55,7 +55,7 @@ def predict_run(setup: Setup) -> MixedPrediction:
         chip = group.profile.chip_id
         kind = Kind(group, ready(group.with_count(max(group.count, group.chips_per_node)), setup.dtype.get(chip)))
         kinds.append(replace(kind, host_s_per_kernel=setup.host_s_per_kernel.get(chip, kind.host_s_per_kernel)))
-    return predict_mixed(Tables(setup.model, tuple(kinds), setup.plan.settings), setup.plan)
+    return predict_mixed(Tables(setup.model, tuple(kinds), setup.plan.settings, setup.between), setup.plan)
 
 
 def validate_mixed_run(run: MixedRun) -> MixedOutcome:

@@ -15,7 +15,7 @@ from chipassay.scaling.mixed.even import even_plan
 from chipassay.scaling.mixed.kinds import gradient_bytes, kinds_of
 from chipassay.scaling.mixed.records import MixedPipeline, MixedPlan, MixedStage, check_mixed
 from chipassay.scaling.mixed.tables import Tables
-from chipassay.scaling.mixed.traffic import reductions, sends_s
+from chipassay.scaling.mixed.traffic import SEND_BUFFER_BYTES, held_shares, reductions, sends_s
 from chipassay.scaling.placement import Placement
 from chipassay.scaling.plan import Plan
 from chipassay.scaling.predict import predict_ready
@@ -142,8 +142,33 @@ def test_the_common_cost_is_near_the_simulation(overlap, last):
 
 
 def test_senders_that_stand_still_take_longer():
-    assert common_pipeline_s((1.0, 1.0), (0.5,), 3, weight=2.0) == 2 * 2.0 + 2.0 + 1.0
+    assert common_pipeline_s((1.0, 1.0), (0.5,), 3, held=(1.0,)) == 2 * 2.0 + 2.0 + 1.0
     assert common_pipeline_s((1.0, 1.0), (0.5,), 3) == 2 * 1.5 + 2.0 + 1.0
+
+
+def test_messages_that_the_transport_takes_into_its_buffers_hold_nobody():
+    """2 MiB a channel (NCCL): two sequences of the toy model's activations fit, three do not; beside a mask as large only gradients do."""
+    model = replace(MODEL, seq_len=SEND_BUFFER_BYTES // (2 * 2 * MODEL.hidden))
+    groups = chips(2, "one"), chips(2, "other")
+    blocking, beside = (tables_of(*groups, model=model, sequence_parallel=False, overlap_pp=one) for one in (False, True))
+    fits, more = (pipeline((0, 1, 4), (1, 1, 4), microbatch=size) for size in (2, 3))
+    assert held_shares(blocking, fits) == [0.0]
+    assert held_shares(blocking, more) == [1.0]
+    assert held_shares(blocking, fits, SEND_BUFFER_BYTES) == [0.5]
+    assert held_shares(beside, more) == [0.0]
+
+
+def test_a_network_between_kinds_is_used_between_kinds_alone():
+    quick, slow = toy_fabric(nics=1, nic=1e9), toy_fabric(nics=1, nic=1e8)
+    kinds = (chips(4, "one", fabric=quick), chips(4, "other", fabric=quick))
+    near, far = tables_of(*kinds, sequence_parallel=False), replace(tables_of(*kinds, sequence_parallel=False), between=slow)
+    mixed, alike = pipeline((0, 1, 4), (1, 1, 4)), pipeline((0, 1, 4), (0, 1, 4), replicas=4)
+    assert sends_s(far, mixed)[0] == pytest.approx(10 * sends_s(near, mixed)[0], rel=1e-6)
+    assert sends_s(far, alike) == sends_s(near, alike)
+    plan = MixedPlan((pipeline((0, 1, 8)), pipeline((1, 1, 8))), near.settings)
+    assert reductions(far, plan)[0][0].all_s > 5 * reductions(near, plan)[0][0].all_s
+    alone = MixedPlan((pipeline((0, 1, 8), replicas=2),), near.settings)
+    assert reductions(far, alone) == reductions(near, alone)
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,13 @@ def test_a_layer_on_the_chips_of_sailor_takes_what_they_measured(chip, tp):
 
 
 def test_errors_stay_within_their_budget():
-    """Mean |error| of Sailor's seven runs 10.3 % and of AMP's 43 plans 10.5 % as of writing; AMP's own model: 49 %. May only shrink."""
+    """Mean |error| of Sailor's eight runs 6.1 % and of AMP's 43 plans 10.4 % as of writing; their own models: 10.3 and 49 %."""
     summaries = {one.source.split()[0]: one for one in summarise_mixed(list(validate_mixed()))}
     sailor, amp = summaries["Sailor"], summaries["AMP"]
-    assert (sailor.runs, amp.runs) == (7, 43)
-    assert sailor.mean_error < 0.11
+    assert (sailor.runs, amp.runs) == (8, 43)
+    assert sailor.mean_error < 0.07
+    assert sailor.rank_correlation is not None
+    assert sailor.rank_correlation > 0.89
     assert amp.mean_error < 0.11
     assert amp.median_error < 0.07
     assert amp.first_over_best == 1.0
