@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from .trainer import Trainer
 
 Row = Mapping[str, Any]
 Tell = Callable[[Row], None]
+
+REASON_LINES = 2
+"""Of a library's error: the compiler names itself in the first, CUDA explains from the second on at length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ class _Loop:
             return {**row, "status": "skipped", "reason": f"the budget of {self._deadline.budget_s:g} s was over before"}
         try:
             with self._deadline.alarm():
-                row |= self._measured(case)
+                self._measure(case, row)
         except BudgetSpent:
             row |= {"status": "stopped", "reason": f"the budget of {self._deadline.budget_s:g} s ended while it was measured"}
         except WrongTraining as error:
@@ -113,8 +117,8 @@ class _Loop:
             row |= {"status": "error", "reason": str(error)}
         except Exception as error:  # libraries raise types of their own; one case must not cost the others
             short = "out of memory" in str(error).lower()
-            first = (str(error).splitlines() or [""])[0]
-            reason = self._memory_words(case) if short else f"{type(error).__name__}: {first}"
+            words = " ".join(str(error).split("\n")[:REASON_LINES])
+            reason = self._memory_words(case) if short else f"{type(error).__name__}: {words}"
             row |= {"status": "out_of_memory" if short else "error", "reason": reason}
         self._let_go()  # outside the handlers, whose errors hold the frames with the tensors
         return compared(row)
@@ -126,19 +130,20 @@ class _Loop:
         size = self._nearest(case)
         return None if size is None else replace(case, microbatch=size)
 
-    def _measured(self, case: Case) -> dict[str, Any]:
+    def _measure(self, case: Case, row: dict[str, Any]) -> None:
+        """Fill in the row: first what is predicted, which stays where the measurement fails."""
         device = self._device
         choice = choose(case.model, case.microbatch, self._dtype, device.array_device, device.timer)
         plan = plan_of(case.microbatch, self._dtype, choice.generation(device.facts.compute_capability), case.recompute, case.compiled)
-        beside: dict[str, Any] = {}
-        peak = device.facts.peak_flops_per_s.get(self._dtype)
+        row |= {"attention": choice.name}
         if self._group is not None:
             try:
-                beside = predicted_columns(predicted(case.model, plan, self._group), self._group.profile.chip_id)
+                row |= predicted_columns(predicted(case.model, plan, self._group), self._group.profile.chip_id)
             except InputError as error:
-                beside = {"not_predicted": str(error)}
+                row |= {"not_predicted": str(error)}
         measured = measure_step(case, self._dtype, device, choice, steps=self._asked.steps, deadline=self._deadline, make=self._make)
-        return {**measured_columns(case, measured, choice, None if peak is None else peak.value), **beside, "status": "ok"}
+        peak = device.facts.peak_flops_per_s.get(self._dtype)
+        row |= {**measured_columns(case, measured, None if peak is None else peak.value), "status": "ok"}
 
     def _nearest(self, case: Case) -> int | None:
         """The largest smaller microbatch that fits: by the scaling model, or where it knows nothing the half."""
@@ -165,7 +170,8 @@ class _Loop:
 
         gc.collect()  # hooks and weights hold each other
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # a GPU that went away says so to the next case, which tells it
+                torch.cuda.empty_cache()
 
 
 def _device(kind: str | None) -> Device:

@@ -11,7 +11,6 @@ from typing import Any
 
 from chipassay.results.errors import FileError
 
-from .attention_choice import AttentionChoice
 from .measure import Case, Measured
 from .prediction import Predicted
 
@@ -48,12 +47,11 @@ def case_columns(case: Case, dtype: str, parameters: int) -> dict[str, Any]:
     }
 
 
-def measured_columns(case: Case, measured: Measured, choice: AttentionChoice, peak_flops_per_s: float | None) -> dict[str, Any]:
+def measured_columns(case: Case, measured: Measured, peak_flops_per_s: float | None) -> dict[str, Any]:
     """What was measured. ``mfu`` counts attention in full, as the prediction's does; None where the chip's peak is unknown."""
     tokens_per_s = case.microbatch * case.model.seq_len / measured.step_s
     low_s, high_s = measured.interval_s
     found: dict[str, Any] = {
-        "attention": choice.name,
         "warm_up_steps": measured.warm_up_steps,
         "steps": len(measured.times_s),
         "step_s": measured.step_s,

@@ -15,7 +15,11 @@ def told(row: Row) -> list[str]:
     title += ", full recomputation" if row["recompute"] == "full" else ""
     title += f", {row['attention']} attention" if row["attention"] else ""
     if row["status"] != "ok":
-        return [title, f"  {row['status'].replace('_', ' ')}: {row['reason']}"]
+        reason = f"  {row['status'].replace('_', ' ')}: {row['reason']}"
+        if row["status"] == "out_of_memory" and row["predicted_total_bytes"] is not None:
+            fits = "fits" if row["predicted_fits"] else "does not fit"
+            return [title, reason, f"  predicted: it takes {_gb(row['predicted_total_bytes'])}, which {fits}"]
+        return [title, reason]
     lines = [title, _step(row)]
     if row["forward_s"] is not None:
         lines.append(

@@ -181,7 +181,7 @@ class ShortOfMemory(Trainer):
 
 class Crashing(Trainer):
     def step(self):
-        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmay be late\nmore")
 
 
 class Hanging(Trainer):
@@ -198,6 +198,12 @@ def test_where_memory_is_short_it_says_so_and_takes_the_nearest_microbatch_that_
     assert rows[0]["reason"] == (
         "a microbatch of 8 does not fit into this device's memory; the nearest that does by the scaling model is 4, which is tried next"
     )
+
+
+def test_where_memory_is_short_the_prediction_is_told_too(tiny) -> None:
+    row = trained(Asked(models=(tiny,), steps=3, microbatch=4), ShortOfMemory)[0]
+    assert told(row)[-1].startswith("  predicted: it takes ")
+    assert told(row)[-1].endswith("GB, which fits")
 
 
 def test_where_one_sequence_does_not_fit_the_mend_is_named(tiny) -> None:
@@ -229,7 +235,9 @@ def test_a_crash_costs_one_row(tiny) -> None:
 
     rows = trained(Asked(models=(tiny, tiny), steps=3), make)
     assert [row["status"] for row in rows] == ["error", "ok"]
-    assert rows[0]["reason"] == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert rows[0]["predicted_step_s"] == rows[1]["predicted_step_s"] > 0
+    assert rows[0]["step_error"] is None
+    assert rows[0]["reason"] == "RuntimeError: CUDA error: an illegal memory access was encountered may be late"
 
 
 def test_what_hangs_is_stopped_by_the_budget_and_what_follows_is_skipped(tiny) -> None:
@@ -333,6 +341,7 @@ def test_kernels_are_summed_by_kind_and_the_rest_is_waiting() -> None:
     assert found.kernels == 6
 
 
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_a_profiler_that_cannot_look_says_so_and_breaks_nothing() -> None:
     with pytest.raises(NoKernelTimes):
         kernel_times(lambda: None, 1.0, lambda: None)
