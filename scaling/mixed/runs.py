@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Mapping
@@ -118,14 +119,18 @@ _AMP_LINKS = {"v100-sxm2-16gb": 170e9 / 8, "t4-pcie-16gb": 50e9 / 8}
 """Bytes/s between the chips of a node as the authors give them (src/het_cluster.py, the same source)."""
 
 
-def _amp_group(chip: str, count: int, fabric: str) -> Group:
+_AMP_FABRICS = {"v100-sxm2-16gb": "eth10x1", "t4-pcie-16gb": "eth50x1"}
+
+
+def amp_group(chip: str, count: int) -> Group:
+    """So many of the V100s or T4s of AMP's clusters, in their nodes of four and on their network."""
     inside = Evidence("published", "src/het_cluster.py of DachengLi1/AMP@62fc27d: bandwidth in a node")
     links = tuple(
         replace(link, busbw_bytes_per_s=min(link.busbw_bytes_per_s, _AMP_LINKS[chip]), segments=(), evidence=inside)
         for link in _links(chip)
     )
-    network = find_fabric(fabric)
-    if fabric == "eth10x1":
+    network = find_fabric(_AMP_FABRICS[chip])
+    if _AMP_FABRICS[chip] == "eth10x1":
         network = replace(network, bus_share=_AMP_JUMBO_SHARE, evidence=Evidence("derived", "TCP at 9,001 bytes a frame"))
     return make_group(count, replace(find_profile(chip), links=links), network, 4)
 
@@ -136,20 +141,24 @@ def _links(chip: str) -> tuple[Link, ...]:
 
 
 def _amp(run: MixedRun) -> Setup:
-    found = re.search(
-        r"tp=(\d+) dp=(\d+) pp=(\d+) microbatch (\d+) global batch (\d+); layer partition over 30 units \[([\d, ]+)\]", run.split
-    )
+    """Three p3.8xlarge, then one g4dn.12xlarge."""
+    return amp_setup(run.split, Cluster((amp_group("v100-sxm2-16gb", 12), amp_group("t4-pcie-16gb", 4))))
+
+
+def amp_setup(split: str, cluster: Cluster) -> Setup:
+    """A plan in AMP's words on nodes of four chips: ranks in the order of the groups, stages slowest (DeepSpeed's
+    PipeModelDataParallelTopology). Raises Unusable for words that are none of theirs."""
+    found = re.search(r"tp=(\d+) dp=(\d+) pp=(\d+) microbatch (\d+) global batch (\d+); layer partition over 30 units \[([\d, ]+)\]", split)
     if found is None:
-        raise Unusable(f"the split {run.split!r} cannot be read")
+        raise Unusable(f"the split {split!r} cannot be read")
     tp, dp, pp, microbatch, batch = (int(number) for number in found.groups()[:5])
     cuts = [int(number) for number in found[6].split(",")]
     model = replace(load_model("gpt2-medium"), vocab=52256)
     held = [_between(first, last, _AMP_FRONT, _AMP_FRONT + model.layers) for first, last in itertools.pairwise(cuts)]
-    # Three p3.8xlarge, then one g4dn.12xlarge, ranks in that order, stages slowest (DeepSpeed's PipeModelDataParallelTopology).
-    nodes = Cluster((_amp_group("v100-sxm2-16gb", 12, "eth10x1"), _amp_group("t4-pcie-16gb", 4, "eth50x1")))
+    ends = list(itertools.accumulate(group.count for group in cluster.groups))
     alike: dict[tuple[int, ...], int] = {}
     for replica in range(dp):
-        kinds = tuple(int((stage * dp + replica) * tp >= 12) for stage in range(pp))
+        kinds = tuple(bisect.bisect(ends, (stage * dp + replica) * tp) for stage in range(pp))
         alike[kinds] = alike.get(kinds, 0) + 1
     pipelines = tuple(
         MixedPipeline(
@@ -160,10 +169,11 @@ def _amp(run: MixedRun) -> Setup:
         )
         for kinds, count in alike.items()
     )
-    dtypes = {"v100-sxm2-16gb": "fp16", "t4-pcie-16gb": "fp16"}
-    hosts = {chip: _AMP_HOST_S[chip, tp] / _AMP_LAUNCHES for chip in dtypes}
+    chips = [group.profile.chip_id for group in cluster.groups]
+    hosts = {chip: _AMP_HOST_S[chip, tp] / _AMP_LAUNCHES for chip in chips}
     settings = replace(_AMP_SETTINGS, global_batch=batch)
-    return Setup(model, nodes, dtypes, hosts, MixedPlan(pipelines, settings, tied_bytes=2.0, mask_bytes=_AMP_MASK_BYTES))
+    plan = MixedPlan(pipelines, settings, tied_bytes=2.0, mask_bytes=_AMP_MASK_BYTES)
+    return Setup(model, cluster, dict.fromkeys(chips, "fp16"), hosts, plan)
 
 
 def _between(first: int, last: int, low: int, high: int) -> int:
