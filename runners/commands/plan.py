@@ -220,19 +220,37 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
 
     if arguments.objective != "time":
         raise InputError(f"several kinds of chips are planned by time, not by {arguments.objective}; give one kind, or --objective time")
-    for flag in ("--front", "--fix", "--days", "--tokens-per-s", "--tokens", "--overlap-tp", "--price", "--out"):
+    for flag in ("--front", "--fix", "--days", "--tokens-per-s", "--tokens", "--overlap-tp", "--out"):
         if getattr(arguments, flag[2:].replace("-", "_")):
             raise InputError(f"{flag} is not known to the planner of several kinds of chips; leave it out, or give a cluster of one kind")
+    if arguments.spare_memory != SPARE:
+        raise InputError(
+            f"--spare-memory is {SPARE} for the planner of several kinds of chips; leave it out, or give a cluster of one kind"
+        )
     if arguments.format != "table":
         raise InputError(f"several kinds of chips are told as text or by --json, not as {arguments.format}; leave --format out")
+    from chipassay.results.prices import read_overrides
     from chipassay.scaling.mixed.search import plan_mixed
 
     from ..planning.mixed import told
+    from ..prediction.answer import default_price
+    from ..progress import Progress
 
     batch = whole("--batch", arguments.batch, "512", most=MOST_MIXED_BATCH)
-    answer = plan_mixed(model, cluster, batch, dtype=arguments.dtype, every=arguments.every)
+    quoted = {group.profile.chip_id: price for group in cluster.groups[::-1] if (price := default_price(group)) is not None}
+    prices = {**quoted, **read_overrides(arguments.price, (group.profile.chip_id for group in cluster.groups))}
+    with Progress(quiet=not sys.stderr.isatty()) as progress:
+        answer = plan_mixed(
+            model,
+            cluster,
+            batch,
+            dtype=arguments.dtype,
+            every=arguments.every,
+            report=lambda done, total, words: progress.advance(done, total, words, ""),
+            best_so_far=True,
+        )
     if arguments.json:
         print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
     else:
-        say(*told(answer, model.name, arguments.cluster))
-    return 0
+        say(*told(answer, model.name, arguments.cluster, prices))
+    return 130 if answer.interrupted else 0

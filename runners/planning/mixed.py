@@ -3,54 +3,117 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from chipassay.scaling.text import amount, seconds
 
+from ..validation.table import Section, layout
 from .words import WIDTH
 
 if TYPE_CHECKING:
-    from chipassay.scaling.mixed.search import MixedAnswer, MixedOption
+    from chipassay.results.prices import Price
+    from chipassay.scaling.mixed.answer import MixedAnswer, MixedOption
+
+HOW_TO_READ = "pipelines x (chip tpDEGREE [layers of each stage] -> next chip ...) microbatches of each x sequences in one"
+
+COST = "USD per million tokens"
 
 
-def told(answer: MixedAnswer, model: str, cluster: str) -> Iterator[str]:
-    """Lines: the best plan, then the others it has to be held against, then what limits all of them."""
-    best = answer.best
-    p = best.prediction
-    yield f"{model} on {cluster}: the best plan by time"
-    yield from _wrapped(best.text)
-    yield (
-        f"step {seconds(p.step_time_s)} (80 %: {seconds(p.low_s)} to {seconds(p.high_s)}), {amount(p.tokens_per_s)} tokens/s "
-        f"with {' and '.join(best.kinds)}"
-    )
-    alone = max(answer.without, key=lambda option: option.tokens_per_s, default=None)
-    if answer.all_kinds is not None and len(best.kinds) < len(answer.all_kinds.kinds):
-        yield f"The other chips slow the job down: with all kinds at work {_beside(answer.all_kinds, best)}"
-    elif alone is not None:
-        yield f"All kinds pay: with {' and '.join(alone.kinds)} only, the best of the smaller choices, {_beside(alone, best)}"
-    if answer.all_kinds is not None and answer.all_kinds is not best:
-        yield from _option("all kinds at work", answer.all_kinds, best)
-    if answer.even_split is None:
-        yield "even split: does not fit, or divides nothing"
-    else:
-        yield from _option("even split (all chips alike)", answer.even_split, best)
-    for option in answer.without:
-        yield from _option(f"{' and '.join(option.kinds)} only", option, best)
+def told(answer: MixedAnswer, model: str, cluster: str, prices: Mapping[str, Price]) -> Iterator[str]:
+    """Lines: the best plan and what each kind does in it, the others it has to be held against, then what limits all of them.
+
+    ``prices``: by chip id, per chip and hour; a column of costs is shown where those of all chips are known.
+    """
+    p = answer.best.prediction
+    so_far = ", so far (interrupted)" if answer.interrupted else ""
+    yield f"{model} on {cluster}: the best plan by time{so_far}"
+    if answer.advice:
+        yield from _wrapped(f"{answer.advice[0].upper()}{answer.advice[1:]}.", "")
+    yield f"step {seconds(p.step_time_s)} (80 %: {seconds(p.low_s)} to {seconds(p.high_s)}), {amount(p.tokens_per_s)} tokens/s"
+    yield from _wrapped(answer.best.text)
+    if "->" in answer.best.text or "[" in answer.best.text:
+        yield f"  ({HOW_TO_READ})"
+    yield ""
+    yield from layout((_kinds(answer),), "", WIDTH + 20).rstrip("\n").splitlines()
+    yield ""
+    options, others = _options(answer, prices)
+    yield from layout((options,), "", WIDTH + 20).rstrip("\n").splitlines()
     yield f"whole separate jobs, one model each: {amount(answer.separate_tokens_per_s)} tokens/s together"
-    yield f"{answer.tried:,} plans priced, the splits of {answer.solved:,} solved"
+    if options.headings[-1] == COST:
+        yield from _wrapped(_cheapest(options), "")
+        yield from _wrapped(f"prices: {'; '.join(f'{chip} {price.describe()}' for chip, price in prices.items())}", "")
+    elif len(answer.kinds) > 1:
+        yield "costs are not shown, for not all prices are known: give --price CHIP=USD per chip and hour"
+    yield ""
+    for name, option in others:
+        yield from _wrapped(f"{name}: {option.text}", "")
+    yield f"{answer.tried:,} plans priced, the splits of {answer.solved:,} solved; no plan can take less than {seconds(answer.bound_s)}"
     for note in answer.notes:
-        yield from _wrapped(f"note: {note}")
+        if note != answer.advice:
+            yield from _wrapped(f"note: {note}", "")
 
 
-def _beside(option: MixedOption, best: MixedOption) -> str:
-    return f"{100 * (option.tokens_per_s / best.tokens_per_s):.1f} % of its speed"
+def _kinds(answer: MixedAnswer) -> Section:
+    """What each kind of the cluster does in the best plan."""
+    from chipassay.scaling.mixed.records import MixedPrediction
+
+    p, lines = answer.best.prediction, []
+    for index, kind in enumerate(answer.kinds):
+        used = dict(zip(answer.best.kinds, answer.best.chips, strict=True)).get(kind.name, 0)
+        cells = ("0 %", "", "")
+        if used and isinstance(p, MixedPrediction):
+            stages = [stage for stage in p.stages if stage.kind == index]
+            layers = sum(pipe.sequences * stage.layers for pipe in p.plan.pipelines for stage in pipe.stages if stage.kind == index)
+            whole = sum(pipe.sequences * stage.layers for pipe in p.plan.pipelines for stage in pipe.stages)
+            chips = [
+                p.plan.pipelines[stage.pipeline].replicas * p.plan.pipelines[stage.pipeline].stages[stage.index].tp for stage in stages
+            ]
+            idle = sum(many * stage.idle_share for many, stage in zip(chips, stages, strict=True)) / sum(chips)
+            fullest = max(stages, key=lambda stage: stage.memory_bytes)
+            memory = f"{fullest.memory_bytes / 1e9:.1f} of {fullest.limit_bytes / 1e9:.1f}"
+            cells = (f"{100 * layers / whole:.1f} %", f"{100 * idle:.0f} %", memory)
+        elif used and not isinstance(p, MixedPrediction):
+            cells = ("100.0 %", "", f"{p.memory_total_bytes / 1e9:.1f} of {p.memory_limit_bytes / 1e9:.1f}")
+        lines.append((kind.name, f"{used} of {kind.count}", kind.dtype, *cells))
+    headings = ("kind", "chips at work", "trains in", "share of the work", "idle", "GB on the fullest chip")
+    return Section("What each kind does in it", headings, tuple(lines), (1, 3, 4, 5))
 
 
-def _option(name: str, option: MixedOption, best: MixedOption) -> Iterator[str]:
-    yield f"{name}: {seconds(option.step_time_s)}, {amount(option.tokens_per_s)} tokens/s, {_beside(option, best)}"
-    yield from _wrapped(option.text)
+def _options(answer: MixedAnswer, prices: Mapping[str, Price]) -> tuple[Section, list[tuple[str, MixedOption]]]:
+    """The best plan and what it has to be held against, and of them those whose plan has not been shown."""
+    best = answer.best
+    named = [(" and ".join(best.kinds), best)]
+    if answer.all_kinds is not None and answer.all_kinds is not best:
+        named.append(("all kinds at work", answer.all_kinds))
+    if answer.even_split is not None:
+        named.append(("even split (all chips alike)", answer.even_split))
+    named += [(f"{' and '.join(option.kinds)} only", option) for option in answer.without if option is not best]
+    hourly = {kind.name: prices[kind.chip_id].usd for kind in answer.kinds if kind.chip_id in prices}
+    priced = all(kind.name in hourly for kind in answer.kinds)
+    lines: list[tuple[str, ...]] = []
+    for name, option in named:
+        speed = f"{100 * option.tokens_per_s / best.tokens_per_s:.1f} %"
+        cells: tuple[str, ...] = (name, str(sum(option.chips)), seconds(option.step_time_s), amount(option.tokens_per_s), speed)
+        if priced:
+            usd = sum(count * hourly[kind] for kind, count in zip(option.kinds, option.chips, strict=True)) / 3600
+            cells = (*cells, f"{usd / option.tokens_per_s * 1e6:.4g}")
+        lines.append(cells)
+    if answer.even_split is None:
+        lines.append(("even split (all chips alike)", "", "does not fit, or divides nothing", "", "", *([""] if priced else [])))
+    headings = ("which chips", "chips", "step", "tokens/s", "speed", *([COST] if priced else []))
+    return Section("Beside it", headings, tuple(lines), tuple(range(1, len(headings)))), named[1:]
 
 
-def _wrapped(text: str) -> Iterator[str]:
-    yield textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+def _cheapest(options: Section) -> str:
+    """What trains a token for the least money, if that is not the fastest."""
+    costs = [(float(line[-1]), line[0]) for line in options.lines if line[-1]]
+    least, name = min(costs)
+    first = costs[0][0]
+    if least == first:
+        return "the fastest is the cheapest, too"
+    return f"the cheapest per token: {name}, {100 * (1 - least / first):.0f} % below the fastest (rent of the chips at work alone)"
+
+
+def _wrapped(text: str, indent: str = "  ") -> Iterator[str]:
+    yield textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)

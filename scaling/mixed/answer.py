@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..predict import Prediction
 from .records import MixedPrediction
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Chips of one kind that there are."""
+
+    name: str
+    """As the options name it: the chip, and what tells it from the same chip in other nodes."""
+    chip_id: str
+    count: int
+    dtype: str
+    """What it trains in."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,13 @@ class MixedOption:
         return self.prediction.tokens_per_s
 
     @property
+    def chips(self) -> tuple[int, ...]:
+        """Chips that work in it, of each of ``kinds``."""
+        if isinstance(self.prediction, MixedPrediction):
+            return tuple(self.prediction.plan.chips(kind) for kind in self.prediction.plan.kinds)
+        return (self.prediction.chips,)
+
+    @property
     def text(self) -> str:
         """The plan in one line."""
         if isinstance(self.prediction, MixedPrediction):
@@ -38,6 +57,8 @@ class MixedOption:
 class MixedAnswer:
     """What a cluster of several kinds does best, and what else it could."""
 
+    kinds: tuple[Supply, ...]
+    """Of the cluster, in the order in which ``MixedStage.kind`` counts them."""
     best: MixedOption
     all_kinds: MixedOption | None
     """The best plan in which every kind works; None: none fits."""
@@ -54,7 +75,10 @@ class MixedAnswer:
     bound_s: float
     """No plan takes less by the common cost. After a search of every plan those that can be formed, else with every chip at its best all
     the time."""
+    advice: str
+    """Which kinds to use, and what that gains; empty where there is no choice."""
     notes: tuple[str, ...]
+    """With the advice."""
     interrupted: bool = False
     """The search was ended before it was through: another plan may be better."""
 
@@ -62,9 +86,14 @@ class MixedAnswer:
         """As plain data, for JSON."""
 
         def one(option: MixedOption | None) -> dict[str, Any] | None:
-            return None if option is None else {"kinds": option.kinds, "text": option.text, **option.prediction.to_dict()}
+            return (
+                None
+                if option is None
+                else {"kinds": option.kinds, "chips": option.chips, "text": option.text, **option.prediction.to_dict()}
+            )
 
         return {
+            "kinds": [asdict(kind) for kind in self.kinds], "advice": self.advice,
             "best": one(self.best), "all_kinds": one(self.all_kinds), "even_split": one(self.even_split),
             "without": [one(option) for option in self.without], "separate_tokens_per_s": self.separate_tokens_per_s,
             "tried": self.tried, "solved": self.solved, "bound_s": self.bound_s, "notes": self.notes,

@@ -87,7 +87,7 @@ def ideal_rate(tables: Tables, kind: int) -> float:
 def choices_of(tables: Tables, kind: int, microbatch: int, most_stages: int, every: bool, many: bool = False) -> Choices:
     """All blocks of one kind at one microbatch size; with ``many`` (kinds in a pipeline) on large clusters the usual ones alone."""
     known = tables.kinds[kind]
-    count, limit = known.count, known.machine.memory_bytes
+    count, limit = known.count, tables.usable_bytes(kind)
     again = recompute_axis(tables.settings.attention)
     degrees = _degrees(tables, kind)
     costs = tables.all_of(kind, options_of(tables, kind))

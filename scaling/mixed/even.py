@@ -8,7 +8,7 @@ from ..errors import MissingCell
 from ..grid import pipeline_axis, recompute_axis, tensor_axis
 from ..plan import Recompute
 from .choices import microbatch_axis
-from .evaluate import cost
+from .evaluate import Costed, cost
 from .records import MixedPipeline, MixedPlan, MixedStage
 from .tables import Tables
 
@@ -48,9 +48,18 @@ def even_split(tables: Tables) -> MixedPlan | None:
             costed = cost(tables, plan)
         except MissingCell:  # chips have to talk that nothing joins
             continue
-        if costed.fits and (best is None or costed.step_time_s < best[0]):
+        if fits(tables, plan, costed) and (best is None or costed.step_time_s < best[0]):
             best = costed.step_time_s, plan
     return None if best is None else best[1]
+
+
+def fits(tables: Tables, plan: MixedPlan, costed: Costed) -> bool:
+    """Whether every stage leaves as much memory free as plans found by a search do."""
+    return all(
+        held <= tables.usable_bytes(stage.kind)
+        for pipeline, bytes_held in zip(plan.pipelines, costed.memory_bytes, strict=True)
+        for stage, held in zip(pipeline.stages, bytes_held, strict=True)
+    )
 
 
 def _plans(tables: Tables) -> Iterator[tuple[float, MixedPlan]]:

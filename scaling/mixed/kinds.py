@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chipassay.results.errors import InputError
@@ -22,10 +22,12 @@ class Kind:
     machine: Machine
     host_s_per_kernel: float = constants.HOST_S_PER_KERNEL.value
     """What its host takes to launch a kernel from Python."""
+    label: str = ""
+    """What it is called, if not by its chip: see ``labels``."""
 
     @property
     def name(self) -> str:
-        return self.group.profile.chip_id
+        return self.label or self.group.profile.chip_id
 
     @property
     def count(self) -> int:
@@ -51,16 +53,31 @@ def kinds_of(cluster: Cluster, dtype: str | None = None) -> tuple[tuple[Kind, ..
     if not groups:
         raise InputError("the cluster has no chip; give at least one group such as 16xa100-sxm-80gb")
     kinds, notes = [], []
-    for group in groups:
+    for group, label in zip(groups, labels(groups), strict=True):
         # Made ready as if in a full node, so that links in it are known however few of the chips a plan uses.
         full = group.with_count(max(group.count, group.chips_per_node))
         try:
             machine = ready(full, dtype)
         except MissingCell as error:
             machine = ready(full)
-            notes.append(f"{group.profile.chip_id} trains in {machine.dtype}: {error}")
-        kinds.append(Kind(group, machine))
+            notes.append(f"{label} trains in {machine.dtype}: {error}")
+        kinds.append(Kind(group, machine, label=label))
     return tuple(kinds), (*notes, *numerics(kinds))
+
+
+def labels(groups: Sequence[Group]) -> tuple[str, ...]:
+    """A name for each group: its chip; of groups of the same chip also the fabric, the chips in a node, and at last a number, as far as
+    it takes to tell them apart."""
+    ways: tuple[Callable[[Group], str], ...] = (
+        lambda group: group.profile.chip_id,
+        lambda group: f"{group.profile.chip_id}@{group.fabric.name}",
+        lambda group: f"{group.profile.chip_id}@{group.fabric.name} in nodes of {group.chips_per_node}",
+    )
+    names = [ways[0](group) for group in groups]
+    for way in ways[1:]:
+        names = [way(group) if names.count(name) > 1 else name for group, name in zip(groups, names, strict=True)]
+    numbered = [f"{name} no. {names[: place + 1].count(name)}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+    return tuple(numbered)
 
 
 def _alike(one: Group, other: Group) -> bool:

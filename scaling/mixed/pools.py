@@ -10,12 +10,12 @@ import numpy as np
 
 from ..errors import MissingCell
 from ..plan import Recompute
-from .evaluate import Costed, border_weight, cost
+from .evaluate import Costed, cost
 from .records import MixedPipeline, MixedPlan, MixedStage
 from .splits import Split, Taker, batch_shares, layer_splits
 from .stage_costs import FIRST, LAST
 from .tables import Tables
-from .traffic import sends_s
+from .traffic import held_shares, sends_s
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class Solver:
     def _cut(self, pool: Pool, shard: int) -> tuple[Split, ...]:
         stages, layers = pool.stages, self.tables.model.layers
         count = len(stages)
-        borders = np.array([0.0, *sends_s(self.tables, MixedPipeline(stages, pool.microbatch, 1, pool.replicas)), 0.0])
-        weight = border_weight(self.tables.settings)
+        one = MixedPipeline(stages, pool.microbatch, 1, pool.replicas)
+        sends, held_share = np.array(sends_s(self.tables, one)), np.array(held_shares(self.tables, one))
+        borders = np.array([0.0, *(sends * (1 + held_share)), 0.0])
         fewest = np.ones(count, np.int64)
         if count > 1:
             fewest[[0, -1]] = 0
@@ -74,12 +75,12 @@ class Solver:
             costs, row = self.tables.of_stage(stage, pool.microbatch)
             at = (row, FIRST * (index == 0) + LAST * (index == count - 1))
             held = costs.fixed_bytes[at] + min(most, count - index) * costs.flight_bytes[at] + costs.optimizer_bytes[at] / shard
-            times = costs.total_s[at] + weight * (borders[index] + borders[index + 1])
-            curves[index] = np.where(held <= costs.kind.machine.memory_bytes, times, np.inf)
+            times = costs.total_s[at] + borders[index] + borders[index + 1]
+            curves[index] = np.where(held <= self.tables.usable_bytes(stage.kind), times, np.inf)
         least = max(1, self.global_batch // (pool.microbatch * max(shard, pool.replicas)) // 4)
         found = layer_splits(curves, layers, fewest, least)
         # On the way of one microbatch each border's two messages count once, however long they hold its stages.
-        twice = 2 * (weight - 1) * float(borders.sum())
+        twice = 2 * float((sends * held_share).sum())
         return tuple(replace(cut, sum_s=cut.sum_s - twice) for cut in found)
 
     def plan(self, pools: Sequence[Pool], limit_s: float = math.inf) -> tuple[MixedPlan, Costed] | None:
@@ -106,5 +107,4 @@ class Solver:
             )
             pipelines.append(MixedPipeline(stages, pool.microbatch, share.microbatches, share.replicas))
         plan = MixedPlan(tuple(pipelines), settings)
-        costed = cost(self.tables, plan)
-        return (plan, costed) if costed.fits else None
+        return plan, cost(self.tables, plan)

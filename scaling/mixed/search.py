@@ -14,7 +14,7 @@ from ..models import Transformer, load_model
 from ..plan import Plan
 from ..predict import Prediction
 from ..search import default_global_batch, search
-from .answer import MixedAnswer, MixedOption
+from .answer import MixedAnswer, MixedOption, Supply
 from .choices import microbatch_axis
 from .enumerate import Candidate, Enumeration
 from .evaluate import predict_mixed
@@ -25,7 +25,7 @@ from .pools import Pool, Solver
 from .records import MixedPrediction
 from .tables import Tables
 
-__all__ = ["MixedAnswer", "MixedOption", "plan_mixed"]
+__all__ = ["MixedAnswer", "MixedOption", "Supply", "plan_mixed"]
 
 MOST_SOLVED = 160
 """Plans on all kinds whose splits are solved, the best by estimate; on fewer kinds half as many."""
@@ -107,7 +107,7 @@ class _Search:
         self.solver = Solver(self.tables, self.batch)
         self.whole: Kinds = frozenset(range(len(self.kinds)))
         self.names = tuple(kind.name for kind in self.kinds)
-        self.total = 2 * len(self.kinds) + 2 * (2 ** len(self.kinds) - 1) + 1
+        self.total = len(self.kinds) + 1 + 2 * (2 ** len(self.kinds) - 1)
         self.total += Enumeration.parts(len(self.kinds), len(microbatch_axis(self.batch)))
 
     def answer(self, best_so_far: bool) -> MixedAnswer:
@@ -251,30 +251,37 @@ class _Search:
         smaller = sorted((option for some, option in options.items() if some != self.whole), key=lambda option: option.step_time_s)
         if interrupted:
             notes.append("interrupted: plans that were not looked at may be better")
-        if best_kinds != self.whole:
-            unused = ", ".join(self.names[index] for index in sorted(self.whole - best_kinds))
-            if together is None:
-                notes.append(f"leave out {unused}: no plan was found that fits and in which every kind works")
-            else:
-                slower = together.step_time_s / best.step_time_s - 1
-                notes.append(f"leave out {unused}: with it the step takes {slower:.1%} longer, even by the best plan found")
-        elif smaller:
-            gain = smaller[0].step_time_s / best.step_time_s - 1
-            notes.append(f"{gain:.1%} faster than the best of fewer kinds ({', '.join(smaller[0].kinds)})")
+        advice = self._advice(best_kinds, best, together, smaller)
+        notes += [advice] if advice else []
         if isinstance(best.prediction, MixedPrediction):
             idle = {
                 kind.name: kind.count - best.prediction.plan.chips(index) for index, kind in enumerate(self.kinds) if index in best_kinds
             }
             if any(idle.values()):
                 words = " and ".join(f"{count} {name}" for name, count in idle.items() if count)
-                notes.append(f"{words} stand idle: with them the work would divide worse")
+                notes.append(f"the best plan found does without {words}")
         if self.model.experts is not None:
             notes.append("experts are not spread over chips of several kinds (ep 1) in mixed plans")
         separate = sum(options[frozenset({i})].tokens_per_s for i in self.whole if frozenset({i}) in options)
+        supplies = tuple(Supply(kind.name, kind.group.profile.chip_id, kind.count, kind.machine.dtype) for kind in self.kinds)
+        bound_s = min(self.left_s, best.step_time_s)
         return MixedAnswer(
-            best, together, self.even, tuple(smaller), separate, self.tried, self.solved, min(self.left_s, best.step_time_s), tuple(notes),
+            supplies, best, together, self.even, tuple(smaller), separate, self.tried, self.solved, bound_s, advice, tuple(notes),
             interrupted,
         )  # fmt: skip
+
+    def _advice(self, best_kinds: Kinds, best: MixedOption, together: MixedOption | None, smaller: Sequence[MixedOption]) -> str:
+        """Which kinds to use."""
+        if best_kinds == self.whole:
+            if not smaller:
+                return ""
+            gain = smaller[0].step_time_s / best.step_time_s - 1
+            return f"use all kinds: {gain:.1%} faster than the best of fewer ({' and '.join(smaller[0].kinds)})"
+        unused = ", ".join(self.names[index] for index in sorted(self.whole - best_kinds))
+        if together is None:
+            return f"leave out {unused}: no plan was found that fits and in which every kind works"
+        slower = together.step_time_s / best.step_time_s - 1
+        return f"leave out {unused}: with it the step takes {slower:.1%} longer, even by the best plan found"
 
 
 def _counts(most: int) -> list[int]:

@@ -152,7 +152,40 @@ def test_mistakes_are_told_in_one_sentence(capsys, arguments, words) -> None:
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("flag", [("--objective", "cost"), ("--fix", "tp=2"), ("--format", "csv"), ("--overlap-tp",)])
+MIXED = ("--model", "gpt3-1.3b", "--cluster", "8xa100-sxm-80gb+8xv100-sxm2-32gb", "--batch", "64")
+
+
+def test_an_interrupted_plan_of_several_kinds_tells_the_best_so_far(capsys, monkeypatch) -> None:
+    from chipassay.scaling.mixed.enumerate import Enumeration
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Enumeration, "nested", interrupted)
+    code, out, _ = run(capsys, *MIXED)
+    assert code == 130
+    assert "so far (interrupted)" in out
+    assert "plans that were not looked at may be better" in out
+    assert "v100-sxm2-32gb only" in out
+
+
+def test_several_kinds_are_told_apart_by_what_joins_them(capsys) -> None:
+    _, out, _ = run(capsys, "--model", "gpt3-1.3b", "--cluster", "8xh100-sxm-80gb@ndr400x8+8xh100-sxm-80gb@eth100x1", "--batch", "64")
+    kinds = [line.split()[0] for line in out.splitlines() if " of 8 " in line]
+    assert kinds == ["h100-sxm-80gb@eth100x1", "h100-sxm-80gb@ndr400x8"]
+
+
+def test_what_several_kinds_cost_by_given_prices(capsys) -> None:
+    _, out, _ = run(capsys, *MIXED, "--price", "a100-sxm-80gb=1", "--price", "v100-sxm2-32gb=10")
+    line = next(line.split() for line in out.splitlines() if line.startswith("a100-sxm-80gb only"))
+    chips, tokens_per_s, usd = int(line[2]), float(line[-3].replace(",", "")), float(line[-1])
+    assert usd == pytest.approx(chips / 3600 / tokens_per_s * 1e6, rel=0.01)
+    assert "the cheapest per token: a100-sxm-80gb only" in out
+
+
+@pytest.mark.parametrize(
+    "flag", [("--objective", "cost"), ("--fix", "tp=2"), ("--format", "csv"), ("--overlap-tp",), ("--spare-memory", "1%")]
+)
 def test_what_several_kinds_cannot_be_asked_is_refused(capsys, flag) -> None:
     code, _, err = run(capsys, "--model", "gpt3-1.3b", "--cluster", "8xa100-sxm-80gb+8xv100-sxm2-32gb", *flag)
     assert code == 2

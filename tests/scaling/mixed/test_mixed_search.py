@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from chipassay.scaling.cluster import Cluster, parse_cluster
 from chipassay.scaling.machine import prepare
 from chipassay.scaling.mixed.evaluate import cost
+from chipassay.scaling.mixed.even import fits
 from chipassay.scaling.mixed.kinds import kinds_of
+from chipassay.scaling.mixed.pools import Solver
 from chipassay.scaling.mixed.records import MixedPipeline, MixedPlan, MixedPrediction, MixedStage
 from chipassay.scaling.mixed.search import plan_mixed
 from chipassay.scaling.mixed.tables import Tables
@@ -80,8 +82,8 @@ def test_no_plan_is_faster_than_the_one_found(fast, slow, counts, batch):
     answer = plan_mixed(SMALL, cluster, batch, settings=SHARED, every=True)
     kinds, _ = kinds_of(cluster)
     tables = Tables(SMALL, kinds, replace(SHARED, global_batch=batch, zero_stage=1))
-    costed = [cost(tables, plan) for plan in every_plan(tables, counts, batch)]
-    best = min(one.step_time_s for one in costed if one.fits)
+    costed = [(plan, cost(tables, plan)) for plan in every_plan(tables, counts, batch)]
+    best = min(one.step_time_s for plan, one in costed if fits(tables, plan, one))
     found = [answer.best, answer.all_kinds, *answer.without]
     common = [o.prediction.common_cost_s for o in found if o is not None and isinstance(o.prediction, MixedPrediction)]
     alone = [o.prediction.step_time_s for o in found if o is not None and not isinstance(o.prediction, MixedPrediction)]
@@ -141,6 +143,35 @@ def test_a_useless_chip_is_left_out(useless):
     answer = plan_mixed(SMALL, cluster_of(chips(4, name="good"), chips(4, name="useless", **useless)), 12, settings=SHARED)
     assert answer.best.kinds == ("good",)
     assert any("leave out useless" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 30])
+def test_an_interrupted_search_tells_the_best_so_far_or_goes_on_to_the_caller(monkeypatch, calls):
+    real, made = Solver.plan, []
+
+    def interrupted_later(*arguments):
+        made.append(1)
+        if len(made) == calls + 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    question = (SMALL, cluster_of(chips(4, name="fast"), chips(4, name="slow", rate=5e13)), 12)
+    monkeypatch.setattr(Solver, "plan", interrupted_later)
+    answer = plan_mixed(*question, settings=SHARED, best_so_far=True)
+    assert answer.interrupted
+    assert any("interrupted" in note for note in answer.notes)
+    assert answer.best.step_time_s == min(option.step_time_s for option in [answer.best, *answer.without])
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        plan_mixed(*question, settings=SHARED)
+
+
+def test_the_progress_of_a_search_is_told():
+    told = []
+    plan_mixed(SMALL, cluster_of(chips(2, name="one"), chips(2, name="two")), 4, settings=SHARED, report=lambda *args: told.append(args))
+    done, totals, _ = zip(*told, strict=True)
+    assert list(done) == list(range(len(told)))
+    assert set(totals) == {len(told)}
 
 
 def test_a_slow_network_to_the_older_chips_leaves_them_out():
