@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="ID,ID,...", help="these questions alone")
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="how to print it (default: text)")
     parser.add_argument("--html", type=Path, metavar="FILE.html", help="write one page with pictures and tables, which opens offline")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write each question's picture there as .png, fit to be printed")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="write each question's picture there (made if need be) as .png, fit to be printed"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -43,8 +45,12 @@ def execute(arguments: argparse.Namespace) -> int:
         raise FileError(arguments.html, "--html writes .html", mend="end the name in it")
     if arguments.html is not None and not arguments.html.parent.is_dir():
         raise FileError(arguments.html, "its folder does not exist", mend="make it, or give --html another path")
-    if arguments.pictures is not None and not arguments.pictures.is_dir():
-        raise FileError(arguments.pictures, "is no folder", mend="make it, or give --pictures another path")
+    if arguments.pictures is not None:
+        try:
+            arguments.pictures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"cannot be made a folder ({error.strerror})"
+            raise FileError(arguments.pictures, why, mend="give --pictures another path") from error
     scenario = only(load_scenario(arguments.name), arguments.only)
     found: list[Answer] = []
     interrupted = False

@@ -82,5 +82,6 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"file": str(arguments.out), "rows": len(keys), "already": already, **counts}))
     else:
         words = ", ".join(f"{count} {status}" for status, count in counts.items() if count or status == "ok")
-        say(f"{arguments.out}: {len(keys)} rows of this sweep, {already} of them there before; now {words}")
+        found = f"{arguments.out}: {len(keys)} rows of this sweep, {already} of them there before"
+        say(f"{found}; now {words}" if rest else f"{found}; nothing left to do")
     return 1 if counts["failed"] else 0

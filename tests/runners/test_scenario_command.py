@@ -338,15 +338,16 @@ def test_markdown_has_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_page_stands_alone_and_pictures_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib")
     page = tmp_path / "page.html"
-    assert main(["scenario", written(tmp_path, *QUESTIONS), "--html", str(page), "--pictures", str(tmp_path)]) == 0
+    assert main(["scenario", written(tmp_path, *QUESTIONS), "--html", str(page), "--pictures", str(tmp_path / "new")]) == 0
     text = page.read_text(encoding="utf-8")
     assert text.count("<svg") == len(QUESTIONS)
     assert not any(loaded in text for loaded in ("<script", "src=", "@import", 'href="http'))
-    assert len(list(tmp_path.glob("small-*.png"))) == len(QUESTIONS)
+    assert len(list((tmp_path / "new").glob("small-*.png"))) == len(QUESTIONS)
 
 
 def test_a_file_of_another_kind_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scenario", "sanctions-2023", "--html", str(tmp_path / "page.pdf")]) == 2
     assert "--html writes .html" in capsys.readouterr().err
-    assert main(["scenario", "sanctions-2023", "--pictures", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["scenario", "sanctions-2023", "--pictures", str(tmp_path / "file")]) == 2
+    assert "cannot be made a folder" in capsys.readouterr().err
