@@ -178,7 +178,7 @@ def test_several_kinds_are_told_apart_by_what_joins_them(capsys) -> None:
 def test_what_several_kinds_cost_by_given_prices(capsys) -> None:
     _, out, _ = run(capsys, *MIXED, "--price", "a100-sxm-80gb=1", "--price", "v100-sxm2-32gb=10")
     line = next(line.split() for line in out.splitlines() if line.startswith("a100-sxm-80gb only"))
-    chips, tokens_per_s, usd = int(line[2]), float(line[-3].replace(",", "")), float(line[-1])
+    chips, tokens_per_s, usd = int(line[2]), float(line[-4].replace(",", "")), float(line[-1])
     assert usd == pytest.approx(chips / 3600 / tokens_per_s * 1e6, rel=0.01)
     assert "the cheapest per token: a100-sxm-80gb only" in out
 
