@@ -14,7 +14,8 @@ from ..validation.summary import spearman
 from .evaluate import predict_mixed
 from .kinds import Kind
 from .records import MixedPrediction
-from .runs import MixedRun, Setup, read_mixed_runs, setup_of
+from .runs import MixedRun, read_mixed_runs, setup_of
+from .setups import Setup
 from .tables import Tables
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from chipassay.scaling.cluster import Cluster
 from chipassay.scaling.layer import layer_times
+from chipassay.scaling.mixed.amp_runs import amp_group, amp_setup
 from chipassay.scaling.mixed.records import check_mixed
-from chipassay.scaling.mixed.runs import _SAILOR_SETTINGS, _opt_350m, _sailor_group, amp_group, amp_setup, read_mixed_runs, setup_of
+from chipassay.scaling.mixed.runs import read_mixed_runs, setup_of
+from chipassay.scaling.mixed.sailor_runs import SETTINGS, opt_350m, sailor_group
 from chipassay.scaling.mixed.validate import predict_run, summarise_mixed, validate_mixed, validate_mixed_run
 from chipassay.scaling.plans import Plans
 from chipassay.scaling.ready import ready
@@ -100,10 +102,10 @@ SAILOR_LAYER_S = {
 
 @pytest.mark.parametrize(("chip", "tp"), SAILOR_LAYER_S)
 def test_a_layer_on_the_chips_of_sailor_takes_what_they_measured(chip, tp):
-    group = _sailor_group(chip, 8)
+    group = sailor_group(chip, 8)
     machine = ready(group, "tf32" if chip == "RTX-3090" else "fp32")
-    plans = Plans.of([replace(_SAILOR_SETTINGS, tp=tp, microbatch=2, global_batch=2)])
-    model = _opt_350m()
+    plans = Plans.of([replace(SETTINGS, tp=tp, microbatch=2, global_batch=2)])
+    model = opt_350m()
     times = layer_times(model, plans, machine)
     link = machine.link("all_reduce", tp)
     assert link is not None
