@@ -50,11 +50,6 @@ class Costed:
         return (max(self.pipeline_s) + self.end_s) * (1 + self.stragglers)
 
 
-def border_weight(settings: Plan) -> float:
-    """How much of the messages over its borders a stage's turn takes, in messages, where all or none of them hold it."""
-    return 1.0 if settings.overlap_pp else 2.0
-
-
 def common_pipeline_s(
     stage_s: tuple[float, ...], sends: tuple[float, ...], microbatches: int, held: Sequence[float] | None = None
 ) -> float:
