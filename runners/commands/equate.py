@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from ..say import say
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
-    from ..exchange.answer import Answer, Question
+    from ..exchange.answer import Question
 
 HELP = "how many of one chip replace another"
 
 REFERENCE = re.compile(r"(\d+)x([^@]+)(?:@(.+))?")
 MOST_BATCH = 2**20
 """Sequences: every number of chips that divides one is looked at."""
+DEFAULT_MODEL = "gpt3-175b"
+"""The model of which it was first asked how many chips of another kind it takes."""
 SAMES = ("time", "cost", "rent", "power", "energy")
 FORMATS = ("table", "markdown", "csv", "json")
 
@@ -41,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        required=True,
+        default=DEFAULT_MODEL,
         metavar="M,...",
-        help="presets (llama3-8b, gpt3-175b, ...) or a Hugging Face config.json; several: one table",
+        help=f"presets (llama3-8b, gpt3-175b, ...) or a Hugging Face config.json; several: one table (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--batch", metavar="N", help="sequences per step (default: about four million tokens)")
     parser.add_argument("--tokens", metavar="N", help="also: days and money for this many tokens, for example 300e9")
@@ -64,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from ..exchange.answer import answers
+    from ..exchange.answer import all_answers
     from ..exchange.rows import as_csv, markdown
     from ..exchange.words import told
     from ..prediction.files import check_names
@@ -72,20 +75,23 @@ def execute(arguments: argparse.Namespace) -> int:
 
     check_names(arguments.picture, None, None)
     question = _question(arguments)
-    found: list[Answer] = []
     with Progress(quiet=arguments.json) as progress:
-        found += answers(question, lambda words: progress.advance(len(found), question.pairs, words, ""))
-    if arguments.picture is not None:
+        found, finished = all_answers(question, lambda done, words: progress.advance(done, question.pairs, words, ""))
+    if arguments.picture is not None and finished:
         from ..report.exchange_pictures import draw_exchanges
         from ..report.scaling_pictures import write_figure
 
         write_figure(draw_exchanges(question, found), arguments.picture)
     if arguments.json or arguments.format == "json":
         print(json.dumps([answer.to_dict(question.tokens) for answer in found], allow_nan=False, default=str))
-        return 0
-    write = {"table": told, "markdown": markdown, "csv": as_csv}[arguments.format]
-    say(write(question, found).rstrip("\n"))
-    if arguments.picture is not None and arguments.format == "table":
+    else:
+        write = {"table": told, "markdown": markdown, "csv": as_csv}[arguments.format]
+        say(write(question, found).rstrip("\n"))
+    if not finished:
+        drawn = "" if arguments.picture is None else f"; {arguments.picture} is not drawn"
+        say(f"chipassay: interrupted, what is answered so far is told{drawn}", to=sys.stderr)
+        return 130
+    if arguments.picture is not None and arguments.format == "table" and not arguments.json:
         say(f"written: {arguments.picture}")
     return 0
 

@@ -47,12 +47,16 @@ class Answer:
     """Why there is no exchange, where there is none."""
     curve: tuple[tuple[Point, ...], tuple[Point, ...]] | None = None
     """Speeds over numbers of chips, the reference's first."""
+    unfinished: bool = False
+    """The work was stopped before it was answered; ``refusal`` says how far it was."""
 
     def to_dict(self, tokens: float | None) -> dict[str, Any]:
         """As plain data, for JSON."""
-        told: dict[str, Any] = {"model": self.model.name, "parameters": self.model.parameters, "other_chip": self.other}
+        told: dict[str, Any] = {
+            "model": self.model.name, "parameters": self.model.parameters, "seq_len": self.model.seq_len, "other_chip": self.other,
+        }  # fmt: skip
         if self.exchange is None:
-            return {**told, "refusal": self.refusal}
+            return {**told, "refusal": self.refusal, "unfinished": self.unfinished}
         e = self.exchange
         runs = {"reference": of_tokens(e.reference_run, tokens), "other": of_tokens(e.other_run, tokens)}
         told |= {**e.to_dict(), "run": None if tokens is None else {"tokens": tokens, **runs}}
@@ -75,18 +79,39 @@ def of_tokens(run: Run | None, tokens: float | None) -> dict[str, float | None] 
 
 
 def answers(question: Question, watch: Callable[[str], None]) -> Iterator[Answer]:
-    """One after the other, as they are worked out. Of several, one that has no answer is told and the others go on; a single one raises."""
+    """One after the other, as they are worked out. Of several, one that has no answer is told and the others go on; a single one raises.
+    An interrupt is told in the answer that it came in, and ends them."""
     q = question
     for model in q.models:
         trade: Trade | None = None  # of the first side; its reference is the others' too
         for other in q.others:
+            begun = None
             try:
-                trade = trade.against(other) if trade is not None else _trade(q, model, other, watch)
+                begun = trade = trade.against(other) if trade is not None else _trade(q, model, other, watch)
                 yield _answer(q, model, trade)
             except (NoPlanFits, IllegalPlan, MissingCell) as error:
                 if q.pairs == 1:
                     raise
                 yield Answer(model, other.name, None, str(error))
+            except KeyboardInterrupt:
+                said = f"not finished: the plan of {q.reference.name} was being looked for" if begun is None else begun.so_far(q.same)
+                yield Answer(model, other.name, None, said, unfinished=True)
+                return
+
+
+def all_answers(question: Question, watch: Callable[[int, str], None]) -> tuple[list[Answer], bool]:
+    """All of them, and whether all are answered: after an interrupt the rest are marked as not begun. ``watch`` is told how many are done,
+    and what goes on."""
+    found: list[Answer] = []
+    try:
+        for answer in answers(question, lambda words: watch(len(found), words)):
+            found.append(answer)
+            watch(len(found), f"{answer.model.name}: {answer.other}")
+    except KeyboardInterrupt:  # between two answers
+        pass
+    pairs = [(model, other.name) for model in question.models for other in question.others]
+    finished = len(found) == len(pairs) and not any(answer.unfinished for answer in found)
+    return [*found, *(Answer(model, name, None, "not begun", unfinished=True) for model, name in pairs[len(found) :])], finished
 
 
 def _trade(q: Question, model: Transformer, other: Side, watch: Callable[[str], None]) -> Trade:

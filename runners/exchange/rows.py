@@ -16,11 +16,29 @@ from .answer import DAY_S, Answer, Question
 
 CSV_COLUMNS = (
     *("model", "parameters", "global_batch", "same", "as_of", "reference_chip", "reference_count", "other_chip", "count", "count_low"),
-    *("count_high", "ratio", "ratio_low", "ratio_high", "speed", "speed_low", "speed_high", "reference_tokens_per_s"),
+    *(
+        "count_high",
+        "count_exact",
+        "nearest_count",
+        "nearest_ratio",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "speed",
+        "speed_low",
+        "speed_high",
+        "reference_tokens_per_s",
+    ),
     *("other_tokens_per_s", "reference_days", "other_days", "reference_usd_per_hour", "other_usd_per_hour", "reference_usd", "other_usd"),
     *("reference_watts", "other_watts", "reference_kwh", "other_kwh", "most_chips", "most_share", "beyond_reference_count", "reason"),
 )
 """``count_high`` is ``inf`` where no number reaches the upper end of the interval."""
+
+
+FIGURES = (
+    "chips: how many stand for the reference's, or in brackets which number comes nearest; 80 %: its interval; each: chips "
+    "for one of the reference's; speed: over the reference's; USD: at the median of the quotes; kW: from the wall, hosts and building in it"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ def rows(question: Question, answers: Sequence[Answer]) -> list[Row]:
     for answer in answers:
         e = answer.exchange
         if e is None:
-            made.append(Row(answer.model.name, answer.other, ("-", "", "", "", "", "", "")))
+            made.append(Row(answer.model.name, answer.other, ("unfinished" if answer.unfinished else "-", "", "", "", "", "", "")))
             continue
         if answer.model.name != told:
             told = answer.model.name
@@ -56,16 +74,17 @@ def rows(question: Question, answers: Sequence[Answer]) -> list[Row]:
 
 
 def _count(e: Exchange) -> str:
-    """The number, or the fastest one in brackets."""
+    """The number, or in brackets the one that comes nearest."""
     if e.count is not None:
         return f"{e.count:,}"
-    return "none" if e.ceiling is None else f"none ({amount(e.ceiling.chips)})"
+    return "none" if e.nearest_count is None else f"none ({e.nearest_count:,})"
 
 
 def _interval(e: Exchange) -> str:
     if e.count is None or e.count_low is None or e.count_high is None or e.count_low == e.count_high:
         return ""
-    return f"{e.count_low:,.0f} to {'none' if math.isinf(e.count_high) else f'{e.count_high:,.0f}'}"
+    low, high = (f"{end:,.0f}" if 0 < end < math.inf else "none" for end in (e.count_low, e.count_high))
+    return f"{low} to {high}"
 
 
 def _each(e: Exchange) -> str:
@@ -84,6 +103,21 @@ def _of_run(run: Run | None, tokens: float | None) -> tuple[str, str, str]:
         return (amount(run.tokens_per_s), "" if run.usd_per_hour is None else amount(run.usd_per_hour), power)
     usd = run.usd_per_token
     return (amount(tokens / run.tokens_per_s / DAY_S), "" if usd is None else amount(usd * tokens), power)
+
+
+def terms(question: Question, answers: Sequence[Answer]) -> list[str]:
+    """On what terms both sides work, in sentences: batch and tokens, and which of them nobody gave."""
+    batches = {
+        answer.model.name: f"{answer.exchange.global_batch:,} sequences of {answer.model.seq_len:,} tokens"
+        for answer in answers
+        if answer.exchange is not None
+    }
+    told = list(dict.fromkeys(batches.values()))
+    if len(told) > 1:
+        told = [f"{name} {batch}" for name, batch in batches.items()]
+    usual = "" if question.batch is not None else "about four million tokens, as no --batch was given; "
+    said = [f"batch: {', '.join(told)} ({usual}a side may move it by up to 5 % so that its chips divide it)"] if told else []
+    return said if question.tokens is not None else [*said, "no --tokens were given: speed and rent, not days and money"]
 
 
 def title(question: Question) -> str:
@@ -122,16 +156,24 @@ def markdown(question: Question, answers: Sequence[Answer]) -> str:
     lines = [f"**{escaped(title(question).capitalize())}**", "", f"| {' | '.join(titles)} |"]
     lines.append("| --- | --- |" + " ---: |" * (len(titles) - 2))
     lines += [f"| {' | '.join((escaped(row.model), escaped(row.chip), *row.cells))} |" for row in rows(question, answers)]
-    notes = [f"- {escaped(f'{answer.model.name}, {answer.other}: {said}', None)}" for answer in answers for said in sentences(answer)]
+    common = common_notes(answers)
+    notes = [f"- {escaped(f'{one.model.name}, {one.other}: {said}', None)}" for one in answers for said in _sentences(one, common)]
+    notes += [f"- {escaped(said, None)}" for said in (*common, *terms(question, answers), FIGURES)]
     return "\n".join([*lines, "", *dict.fromkeys(notes)]) + "\n"
 
 
-def sentences(answer: Answer) -> list[str]:
+def common_notes(answers: Sequence[Answer]) -> tuple[str, ...]:
+    """Notes of all answers, where there are several: they are told once."""
+    noted = [answer.exchange.notes for answer in answers if answer.exchange is not None]
+    return tuple(note for note in noted[0] if all(note in notes for notes in noted[1:])) if len(noted) > 1 else ()
+
+
+def _sentences(answer: Answer, common: Sequence[str]) -> list[str]:
     """The reason of a number, where it ends, and what else is to be known."""
     e = answer.exchange
     if e is None:
         return [answer.refusal]
-    return [e.reason, *([limit] if (limit := limit_sentence(e)) else []), *e.notes]
+    return [e.reason, *([limit] if (limit := limit_sentence(e)) else []), *(note for note in e.notes if note not in common)]
 
 
 def limit_sentence(e: Exchange) -> str:
@@ -163,7 +205,8 @@ def _csv_row(question: Question, answer: Answer) -> dict[str, object]:
     e = answer.exchange
     if e is None:
         return {**row, "reason": answer.refusal}
-    row |= {name: getattr(e, name) for name in ("global_batch", "count", "count_low", "count_high", "speed", "speed_low", "speed_high")}
+    row |= {name: getattr(e, name) for name in ("global_batch", "count", "count_low", "count_high", "count_exact", "nearest_count")}
+    row |= {name: getattr(e, name) for name in ("nearest_ratio", "speed", "speed_low", "speed_high")}
     if e.worth is not None:
         row |= {"ratio": e.worth.ratio, "ratio_low": e.worth.low, "ratio_high": e.worth.high}
     for side, run in (("reference", e.reference_run), ("other", e.other_run)):

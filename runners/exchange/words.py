@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from chipassay.scaling.exchange import Exchange, Run
@@ -9,17 +10,21 @@ from chipassay.scaling.machine import Input
 from chipassay.scaling.text import amount, describe_inputs, ranked, worth_sentence
 
 from .answer import Answer, Question
-from .rows import limit_sentence, table, title
+from .rows import FIGURES, common_notes, limit_sentence, table, terms, title
 
-FIGURES = (
-    "chips: how many stand for the reference's (80 %: their interval); each: for one of it; speed: of these chips over the reference's"
-)
+WIDTH = 130
+"""Of the lines that say what the table's figures are."""
 
 
 def told(question: Question, answers: Sequence[Answer]) -> str:
     """All of it, for a terminal. Of several answers only the assumed inputs are listed."""
-    parts = [f"{title(question)}:", table(question, answers), f"({FIGURES})"]
-    parts += ["", *(line for answer in answers for line in (*_paragraph(answer), ""))]
+    unfinished = sum(answer.unfinished for answer in answers)
+    parts = [f"interrupted: {unfinished} of {len(answers)} are not answered"] if unfinished else []
+    parts += [f"{title(question)}:", table(question, answers), *_wrapped((FIGURES, *terms(question, answers)))]
+    common = common_notes(answers)
+    parts += ["", *(line for answer in answers for line in (*_paragraph(answer, common), ""))]
+    if common:
+        parts += ["for all of them:", *(f"  note: {note}" for note in common), ""]
     inputs = [one for answer in answers if answer.exchange is not None for one in answer.exchange.inputs]
     if not inputs:
         return "\n".join(parts).rstrip()
@@ -33,13 +38,17 @@ def told(question: Question, answers: Sequence[Answer]) -> str:
     return "\n".join(parts)
 
 
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    return [line for said in sentences for line in textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")]
+
+
 def _counted(inputs: Sequence[Input]) -> str:
     levels = [one.evidence.level for one in ranked(inputs)]
     counts = [f"{levels.count(level)} {level}" for level in ("derived", "published", "measured") if level in levels]
     return ", ".join(counts) or "nothing else"
 
 
-def _paragraph(answer: Answer) -> list[str]:
+def _paragraph(answer: Answer, common: Sequence[str]) -> list[str]:
     e = answer.exchange
     if e is None:
         return [f"{answer.model.name}, {answer.other}: {answer.refusal}"]
@@ -51,7 +60,7 @@ def _paragraph(answer: Answer) -> list[str]:
     runs = [run for run in (e.reference_run, e.other_run) if run is not None]
     lines += [f"  {run.name}: {amount(run.tokens_per_s)} tokens/s, {' and '.join(run.dtypes)}, {run.text}" for run in runs]
     lines += _mixes(e)
-    lines += [f"  note: {note}" for note in e.notes]
+    lines += [f"  note: {note}" for note in e.notes if note not in common]
     lines += _prices(e)
     return lines
 
@@ -60,7 +69,11 @@ def _verdict(e: Exchange) -> str:
     """The answer in one line."""
     first = f"{e.model}: {e.reference_count:,} x {e.reference_chip}"
     if e.count is None:
-        return f"{first} cannot be replaced by {e.other_chip}" + ("" if e.same == "time" else f" for the same {e.same}")
+        line = f"{first} cannot be replaced by {e.other_chip}" + ("" if e.same == "time" else f" for the same {e.same}")
+        if e.nearest_count is None or e.nearest_ratio is None:
+            return line
+        what = {"time": "of its speed", "cost": "times its cost", "rent": "times its rent", "power": "times its power"}
+        return f"{line}; nearest: {e.nearest_count:,} with {e.nearest_ratio:.3g} {what.get(e.same, 'times its energy')}"
     line = f"{first} = {e.count:,} x {e.other_chip}"
     if e.same != "time" and e.speed is not None:
         line += f" for the same {e.same}, at {e.speed:.3g} of the speed"

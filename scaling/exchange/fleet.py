@@ -13,11 +13,9 @@ import numpy as np
 from chipassay.results.prices import Price, price_of
 
 from ..errors import IllegalPlan, NoPlanFits
-from ..mixed.search import plan_mixed
 from ..models import Transformer
 from ..plan import Plan
 from ..plans import Array
-from ..predict import predict_ready
 from ..search import BATCH_TOLERANCE
 from .counts import thinned, usable_counts
 from .quick import Quick
@@ -77,7 +75,7 @@ class Fleet:
     @cached_property
     def quick(self) -> Quick:
         """Closed forms of the one kind."""
-        return Quick(self.model, self.side.kinds[0], self.batch, self.tolerance, self.settings)
+        return Quick(self.model, self.side.kinds[0], self.batch, self.tolerance, self.settings, self.as_of)
 
     def of(self, side: Side, batch: int | None = None, own: int | None = None) -> Fleet:
         """Another side on the same terms, at the same batch unless another is given; it may be moved by BATCH_TOLERANCE."""
@@ -153,7 +151,9 @@ class Fleet:
     def look(self, counts: Iterable[int]) -> None:
         """Work out the speeds of these numbers together, which is faster than one by one; nothing for a mix."""
         if not self.side.mixed:
-            self.quick.look(counts)
+            asked = tuple(counts)
+            self._watch(f"{len(asked)} numbers of {self.side.name}")
+            self.quick.look(asked)
 
     @property
     def known(self) -> dict[int, float]:
@@ -196,12 +196,14 @@ class Fleet:
     def _search(self, count: int) -> Run:
         groups = self.side.groups(count)
         if self.side.mixed:
-            answer = plan_mixed(self.model, self.side.cluster(count), self.batch, settings=self._mixed_settings())
+            from ..mixed.search import plan_mixed  # takes long to load
+
+            def report(done: int, total: int, words: str) -> None:
+                self._watch(f"{count} x {self.side.name}: {words} ({done} of {total})")
+
+            answer = plan_mixed(self.model, self.side.cluster(count), self.batch, settings=self._mixed_settings(), report=report)
             return Run(groups, count, answer.best.prediction, self.prices, answer)
-        found = self.quick.priced(count)
-        # One by one: there pipelines are played through, which may change the order of the fastest few.
-        predictions = [predict_ready(self.model, found.plans.plan(index), found.machine, groups[0]) for index in range(len(found.plans))]
-        return Run(groups, count, max(predictions, key=lambda prediction: prediction.tokens_per_s), self.prices)
+        return Run(groups, count, self.quick.best(count), self.prices)
 
     def _mixed_settings(self) -> Plan | None:
         return None if self.settings is None else replace(self.settings, sequence_parallel=True)

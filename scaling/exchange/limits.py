@@ -88,8 +88,8 @@ def fastest(fleet: Fleet, start: int) -> Estimate | None:
 
 
 def _around(fleet: Fleet, top: int) -> list[int]:
-    """Numbers from half to double of one: all of them where they are few; else some in steps of CLOSE, and of those near it, whose batch may
-    be moved to fit better, the ones that can be halved most often."""
+    """Numbers from half to double of one: all of them where they are few; else some in steps of CLOSE, and of those near it, whose batch
+    may be moved to fit better, the ones that can be halved most often."""
     if 2 * top > MOST_CHIPS:  # larger ones may be faster, so that no number is the last
         return []
     counts = fleet.counts
@@ -110,7 +110,8 @@ def ceiling(fleet: Fleet, reference: Fleet, aim: Run, start: int) -> Ceiling | N
 
 
 def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
-    """The smallest number of chips from ``start`` on that is faster than that; None where none is."""
+    """The smallest number of chips from ``start`` on that is faster than that; None where none is. Of many numbers it may be one a little
+    larger: some that divide well are faster than those after them."""
     top = fastest(fleet, start)
     if top is None or top.tokens_per_s <= tokens_per_s:
         return None
@@ -120,11 +121,13 @@ def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
     counts = [*roundest(fleet.counts[first:last], CLOSE), top.chips]
     more = math.nextafter(tokens_per_s, math.inf)
     index = smallest_reaching(counts, 0, lambda place: fleet.speed(counts[place]), more)
-    if not index:
-        return counts[0]
-    between = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : bisect_left(fleet.counts, counts[index]) + 1]
-    place = smallest_reaching(between, len(between) // 2, lambda place: fleet.speed(between[place]), more)
-    return counts[index] if place is None else between[place]
+    assert index is not None  # the last one does
+    most = bisect_left(fleet.counts, counts[index])
+    before = fleet.counts[first:most]
+    if len(before) > FEW:
+        before = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : most] if index else []
+    fleet.look(before[-FEW:])
+    return next((count for count in before[-FEW:] if fleet.speed(count) > tokens_per_s), counts[index])
 
 
 def _cut_off(fleet: Fleet, most: Estimate) -> bool:

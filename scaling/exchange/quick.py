@@ -8,12 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from ..as_of import of_its_time
 from ..errors import IllegalPlan, NoPlanFits
 from ..grid import grid, nearest_batch
 from ..machine import Machine
 from ..models import Transformer
 from ..plan import Plan
 from ..plans import COLUMNS, Plans
+from ..predict import Prediction, predict_ready
 from ..ready import ready
 from ..search import PLAYED, Priced, no_plan_fits, price
 from ..step import step
@@ -26,8 +28,11 @@ AT_ONCE = 24
 class Quick:
     """One kind of chip at one batch; each number of chips is priced once."""
 
-    def __init__(self, model: Transformer, kind: Kind, batch: int, tolerance: float, settings: Plan | None) -> None:
-        self.model, self.kind, self.batch, self.tolerance = model, kind, batch, tolerance
+    def __init__(
+        self, model: Transformer, kind: Kind, batch: int, tolerance: float = 0.0, settings: Plan | None = None, as_of: str | None = None
+    ) -> None:
+        """``batch`` may be moved by ``tolerance``. ``as_of`` (YYYY-MM): only plans that use nothing published later."""
+        self.model, self.kind, self.batch, self.tolerance, self.as_of = model, kind, batch, tolerance, as_of
         self.settings = settings or Plan(global_batch=batch)
         self._known: dict[int, Priced | NoPlanFits | IllegalPlan] = {}
         """The fastest few plans of each number, or why there is none: all of them would take much memory."""
@@ -49,11 +54,12 @@ class Quick:
             raise found.with_traceback(None)  # or each time it is raised adds to it
         return found
 
-    def why_not(self, count: int) -> NoPlanFits | IllegalPlan | None:
-        """Why so many cannot run; None where they can."""
-        self.look((count,))
-        found = self._known[count]
-        return found if isinstance(found, Exception) else None
+    def best(self, count: int) -> Prediction:
+        """The fastest plan of so many chips, predicted: of the fastest few one by one, since played through pass by pass their order may
+        change. Raises as ``priced``."""
+        found, group = self.priced(count), self.kind.group(count)
+        predictions = [predict_ready(self.model, found.plans.plan(index), found.machine, group) for index in range(len(found.plans))]
+        return max(predictions, key=lambda prediction: prediction.tokens_per_s)
 
     def speed(self, count: int) -> float:
         """Tokens per second; 0 where they cannot run."""
@@ -79,12 +85,15 @@ class Quick:
         grids: dict[int, Plans] = {}
         for count in counts:
             plans = grid(self.model, count, self.kind.chips_per_node, self.batch, shared, batch_tolerance=self.tolerance)
+            if self.as_of is not None:
+                plans = of_its_time(plans, self.as_of)
             if len(plans):
                 grids[count] = plans
                 continue
             nearest = nearest_batch(self.model, count, self.kind.chips_per_node, self.batch)
+            when = "" if self.as_of is None else f" by what was published in {self.as_of}"
             self._known[count] = IllegalPlan(
-                f"no split of {count} chips divides a global batch of {self.batch}; the nearest that one does is {nearest}"
+                f"no split of {count} chips divides a global batch of {self.batch}{when}; the nearest that one does is {nearest}"
             )
         if not grids:
             return

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..machine import Input
-from ..mixed.search import MixedAnswer
 from ..predict import Prediction
 from .limits import Ceiling
 from .run import Run
 from .worth import Worth
+
+if TYPE_CHECKING:
+    from ..mixed.search import MixedAnswer
+
 
 Same = Literal["time", "cost", "rent", "power", "energy"]
 SAMES: tuple[Same, ...] = get_args(Same)

@@ -6,16 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chipassay.results.prices import Price
 
 from ..cluster import Group
 from ..errors import MissingCell
 from ..mixed.records import MixedPrediction
-from ..mixed.search import MixedAnswer
 from ..planner.objective import wall_watts
 from ..predict import Prediction
+
+if TYPE_CHECKING:
+    from ..mixed.search import MixedAnswer
 
 
 @dataclass(frozen=True)

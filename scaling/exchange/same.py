@@ -186,21 +186,27 @@ def _of_rent(sides: Sides, aim: float) -> Found:
         count = other.own
     if not count:
         least = side.unit_chips if side.mixed else 1
-        ratio = least * each / aim
-        said = f"{least} {side.name} rent for {least * each:.4g} USD/h, {ratio:.4g} times the reference's {aim:.4g}"
-        return Found(said, nearest=least, nearest_ratio=ratio)
+        said = f"already {least} {side.name} rent for {least * each:.4g} USD/h, {least * each / aim:.4g} times the reference's {aim:.4g}"
+        return _fewest_of_rent(other, said, least, each / aim)
     try:
         other.up_to(count)
     except (NoPlanFits, IllegalPlan) as error:
         said = f"{count:,} {side.name} rent for no more than {aim:.4g} USD/h, but cannot run it: {error}"
-        counts = other.counts
-        at = smallest_reaching(counts, bisect_left(counts, count), lambda index: other.speed(counts[index]), math.ulp(0.0))
-        if at is None:
-            return Found(said)
-        ratio = counts[at] * each / aim
-        return Found(f"{said}; {counts[at]:,} can, for {ratio:.4g} times as much", nearest=counts[at], nearest_ratio=ratio)
+        return _fewest_of_rent(other, said, count, each / aim)
     reason = f"the largest number {other.in_nodes(count)} that rents for no more than {aim:.4g} USD/h"
     return Found(reason, count, float(count), float(count))
+
+
+def _fewest_of_rent(other: Fleet, said: str, start: int, each: float) -> Found:
+    """The fewest chips, from a number on, that can run the model at all, each of which rents for so many times all of the reference."""
+    counts = other.counts
+    at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed(counts[index]), math.ulp(0.0))
+    if at is None:
+        return Found(f"{said}; {no_number(other)}")
+    nearest = counts[at]
+    if nearest != start:
+        said += f"; the fewest that can run it, {nearest:,}, for {nearest * each:.4g} times as much"
+    return Found(said, nearest=nearest, nearest_ratio=nearest * each)
 
 
 def _missing(sides: Sides, same: Same) -> MissingCell:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chipassay.results.errors import UnknownName
 
-from ..as_of import check_released, software_input
+from ..as_of import check_released, left_out, software_input
 from ..machine import Input
 from ..predict import Prediction
 from ..uncertainty import Z80
@@ -48,7 +48,7 @@ class Trade:
         """Chip for chip; None for a mix."""
         if self._worth is None and not self.other.side.mixed:
             kinds = self.reference.side.kinds[0], self.other.side.kinds[0]
-            self._worth = worth_of(self.reference.model, *kinds, self.reference.settings)
+            self._worth = worth_of(self.reference.model, *kinds, self.reference.settings, self.reference.as_of)
         return self._worth
 
     @property
@@ -57,7 +57,8 @@ class Trade:
         if self.worth is not None:
             return math.ceil(self.aim.chips * self.worth.ratio)
         side, kinds = self.other.side, self.other.side.kinds
-        ratios = [worth_of(self.reference.model, self.reference.side.kinds[0], kind, self.reference.settings).ratio for kind in kinds]
+        reference = self.reference
+        ratios = [worth_of(reference.model, reference.side.kinds[0], kind, reference.settings, reference.as_of).ratio for kind in kinds]
         speed = sum(each / ratio for each, ratio in zip(side.unit, ratios, strict=True)) / side.unit_chips
         return math.ceil(self.aim.chips / speed)
 
@@ -117,6 +118,18 @@ class Trade:
             inputs=self._inputs(shown),
         )
 
+    def so_far(self, same: Same = "time") -> str:
+        """What is known where the work was stopped in the middle."""
+        known = self.other.known
+        aim, name = self.aim.tokens_per_s, self.other.side.name
+        if same != "time" or not any(known.values()):
+            return f"not finished: {len(known)} numbers of {name} were looked at"
+        enough = min((count for count, speed in known.items() if speed >= aim), default=None)
+        few = max((count for count, speed in known.items() if speed < aim and (enough is None or count < enough)), default=None)
+        said = [f"{enough:,} {name} are as fast"] if enough is not None else []
+        said += [f"{few:,} are not" if said else f"{few:,} {name} are not as fast"] if few is not None else []
+        return f"not finished: of {len(known)} numbers that were looked at, {' and '.join(said)}"
+
     def curve(self, most: int | None = None) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
         """Speeds over numbers of chips of both sides, the reference's first: from the smallest that can run up to ``most``."""
         sides = []
@@ -153,6 +166,8 @@ class Trade:
                 if price is None:
                     when = f" dated by {self.reference.as_of}" if self.reference.as_of else ""
                     notes.append(f"no quote of {chip}{when} is known, so its cost is not: give --price {chip}=USD")
+        if self.reference.as_of is not None:
+            notes += left_out((*self.reference.side.chip_ids, *self.other.side.chip_ids), self.reference.as_of)
         if run is not None and run.mix is not None:
             notes += run.mix.notes
             notes.append(

@@ -14,9 +14,8 @@ from ..machine import Input
 from ..models import Transformer, load_model
 from ..plan import Plan
 from ..predict import Prediction
-from ..ready import ready
-from ..search import search
 from ..uncertainty import Z80
+from .quick import Quick
 from .side import Kind
 from .spread import ratio_sigma
 
@@ -55,25 +54,25 @@ def told_inputs(*predictions: tuple[str, Prediction]) -> tuple[Input, ...]:
     return tuple(Input(f"{chip}: {found.what}", found.value, found.evidence) for chip, p in predictions for found in p.inputs)
 
 
-def smallest_fit(model: Transformer, kind: Kind, settings: Plan | None = None) -> tuple[Prediction, Group]:
-    """The best plan on the fewest whole nodes (a power of two) that hold the model, at SEQUENCES_PER_CHIP sequences per chip."""
+def smallest_fit(model: Transformer, kind: Kind, settings: Plan | None = None, as_of: str | None = None) -> tuple[Prediction, Group]:
+    """The best plan on the fewest whole nodes (a power of two) that hold the model, at SEQUENCES_PER_CHIP, and these nodes. ``as_of``:
+    only plans that use nothing published later. Raises NoPlanFits where the largest does not."""
     nodes = 1
     problem: NoPlanFits | IllegalPlan | None = None
-    dtype = None if settings is None else settings.dtype
     while nodes <= MOST_NODES:
-        group = kind.group(nodes * kind.chips_per_node)
+        count = nodes * kind.chips_per_node
         try:
-            return search(model, group, ready(group, dtype), SEQUENCES_PER_CHIP * group.count, settings=settings).best, group
+            return Quick(model, kind, SEQUENCES_PER_CHIP * count, settings=settings, as_of=as_of).best(count), kind.group(count)
         except (NoPlanFits, IllegalPlan) as error:
             problem = error
         nodes *= 2
     raise NoPlanFits(f"{model.name} fits on no cluster of up to {MOST_NODES} nodes of {kind.profile.chip_id}: {problem}")
 
 
-def worth_of(model: Transformer, reference: Kind, other: Kind, settings: Plan | None = None) -> Worth:
+def worth_of(model: Transformer, reference: Kind, other: Kind, settings: Plan | None = None, as_of: str | None = None) -> Worth:
     """What one reference chip is worth in the other: see ``per_chip_worth``."""
-    a, a_group = smallest_fit(model, reference, settings)
-    b, b_group = smallest_fit(model, other, settings)
+    a, a_group = smallest_fit(model, reference, settings, as_of)
+    b, b_group = smallest_fit(model, other, settings, as_of)
     ratio = (a.tokens_per_s / a.chips) / (b.tokens_per_s / b.chips)
     spread = math.exp(Z80 * ratio_sigma(a, b, (a_group,), (b_group,)))
     chips = reference.profile.chip_id, other.profile.chip_id

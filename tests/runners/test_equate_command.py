@@ -45,7 +45,7 @@ def test_one_pair_tells_the_number_its_interval_the_limit_both_plans_and_the_evi
     ):
         assert words in out
     [found] = as_json(capsys, *ASKED)
-    table = out.split("(chips:")[0]
+    table = out.split("\n  chips: how many")[0]
     assert f"{found['count']:,}" in table
     assert max(map(len, table.splitlines())) <= 100
     assert found["count_low"] <= found["count"] <= found["count_high"]
@@ -69,7 +69,7 @@ def test_tokens_become_days_money_and_energy_of_both_sides(capsys) -> None:
 def test_several_models_and_chips_are_one_table_with_a_line_each(capsys) -> None:
     code, out, _ = run(capsys, *TWO)
     assert code == 0
-    table = out.split("(chips:")[0].splitlines()[2:]
+    table = out.split("\n  chips: how many")[0].splitlines()[2:]
     assert [line.split()[0] for line in table if not line.startswith(" ")] == ["gpt2-xl", "llama3-8b"]
     assert len(table) == 2 * (1 + 2)
     assert "--json has them all" in out
@@ -132,6 +132,108 @@ def test_a_wider_link_is_worth_something(capsys) -> None:
     assert wider["count"] <= without["count"]
 
 
+def test_a_number_of_the_same_chip_is_its_own_answer(capsys) -> None:
+    [found] = as_json(capsys, "100xh100-sxm-80gb", "--in", "h100-sxm-80gb", "--model", "llama3-8b")
+    assert (found["count_low"], found["count"], found["count_high"], found["speed"]) == (100, 100, 100, 1)
+
+
+def test_what_nobody_gave_is_told(capsys) -> None:
+    code, out, _ = run(capsys, "64xh100-sxm-80gb", "--in", "a100-sxm-80gb")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "gpt3-175b: 64 x h100-sxm-80gb = " in words
+    assert "batch: 2,048 sequences of 2,048 tokens (about four million tokens, as no --batch was given" in words
+    assert "no --tokens were given: speed and rent, not days and money" in words
+    code, out, _ = run(capsys, *ASKED, "--tokens", "1e12", "--batch", "512", "--format", "markdown")
+    assert code == 0
+    assert "- batch: 512 sequences of 8,192 tokens (a side may move it" in out
+    assert "no --tokens" not in out
+
+
+@pytest.mark.parametrize("same", ["cost", "rent", "power", "energy"])
+def test_where_nothing_is_the_same_the_nearest_number_is_told_with_what_it_costs(capsys, same: str) -> None:
+    one, other = ("t4-pcie-16gb", "b200-sxm-180gb") if same == "power" else ("h100-sxm-80gb", "p100-sxm2-16gb")
+    asked = (
+        f"1x{one}",
+        "--in",
+        other,
+        "--model",
+        "gpt2-large",
+        "--batch",
+        "64",
+        "--same",
+        same,
+        "--price",
+        f"{other}=9",
+        "--price",
+        f"{one}=2",
+    )
+    [found] = as_json(capsys, *asked)
+    assert found["count"] is None
+    assert found["nearest_ratio"] > 1
+    assert found["other_run"]["chips"] == found["nearest_count"]
+    name = {"cost": "usd_per_token", "rent": "usd_per_hour", "power": "watts", "energy": "joules_per_token"}[same]
+    assert found["nearest_ratio"] == pytest.approx(found["other_run"][name] / found["reference_run"][name])
+    code, out, _ = run(capsys, *asked)
+    assert code == 0
+    assert f"none ({found['nearest_count']})" in out
+    assert f"nearest: {found['nearest_count']} with {found['nearest_ratio']:.3g} times its {same}" in out
+
+
+class Stopped:
+    """A method that an interrupt stops at the call after so many."""
+
+    def __init__(self, method, calls: int) -> None:
+        self.method, self.calls = method, calls
+
+    def __get__(self, owner, _):
+        def call(*arguments, **named):
+            self.calls -= 1
+            if self.calls < 0:
+                raise KeyboardInterrupt
+            return self.method(owner, *arguments, **named)
+
+        return call
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])
+def test_an_interrupt_leaves_what_is_answered_so_far_and_says_what_is_not(capsys, monkeypatch, form: str) -> None:
+    from chipassay.scaling.exchange.trade import Trade
+
+    monkeypatch.setattr(Trade, "exchange", Stopped(Trade.exchange, 1))
+    code, out, err = run(capsys, *TWO, "--format", form)
+    assert code == 130
+    assert "interrupted" in err
+    if form == "json":
+        found = json.loads(out)
+        assert [one.get("unfinished", False) for one in found] == [False, True, True, True]
+        assert found[0]["count"] is not None
+        assert found[3]["refusal"] == "not begun"
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert [bool(row["count"]) for row in rows] == [True, False, False, False]
+        assert rows[1]["reason"].startswith("not finished: ")
+    else:
+        assert out.count("unfinished") == 3
+        assert "not begun" in out
+    if form == "table":
+        assert out.startswith("interrupted: 3 of 4 are not answered\n")
+
+
+def test_an_interrupt_in_the_middle_tells_between_which_numbers_the_answer_lies(capsys, monkeypatch) -> None:
+    from chipassay.scaling.exchange.quick import Quick
+
+    [whole] = as_json(capsys, *ASKED)
+    monkeypatch.setattr(Quick, "best", Stopped(Quick.best, 5))
+    code, out, _ = run(capsys, *ASKED, "--json")
+    assert code == 130
+    [found] = json.loads(out)
+    assert found["unfinished"]
+    numbers = [int(word.replace(",", "")) for word in found["refusal"].split() if word.replace(",", "").isdigit()]
+    assert "are as fast and" in found["refusal"]
+    assert numbers[-1] <= whole["count"] <= numbers[-2] + 8
+
+
 def test_of_several_pairs_one_without_an_answer_says_why_and_the_others_stand(capsys) -> None:
     code, out, _ = run(capsys, "8xh100-sxm-80gb", "--in", "a800-sxm-80gb", "--model", "gpt2-xl,llama3-405b")
     assert code == 0
@@ -156,6 +258,7 @@ def test_of_several_pairs_one_without_an_answer_says_why_and_the_others_stand(ca
         ((*ASKED, "--batch", "1e20"), "--batch 1e20: give at most 1,048,576"),
         ((*ASKED, "--tokens", "many"), "--tokens 'many' is not a number"),
         ((*ASKED, "--as-of", "May"), "such as 2023-05"),
+        ((*ASKED, "--as-of", "2015-12"), "the oldest chips here are of 2016; give 2016-01 or later"),
         ((*ASKED, "--link", "a800-sxm-80gb.nics=4"), "unknown chip of this cluster 'a800-sxm-80gb'"),
         ((*ASKED, "--same", "rent"), "--price h800-sxm-80gb=USD"),
         ((*ASKED, "--picture", "curve.bmp"), "--picture writes .png or .svg"),
