@@ -147,8 +147,8 @@ def _words(cases: Sequence[Case], found: Verdict) -> dict[str, str]:
         ends = {
             "least": least.value,
             "most": most.value,
-            "low": min(case.low for case in cases),
-            "high": max(case.high for case in cases),
+            "low": min(case.low for case in finite),
+            "high": max(case.high for case in finite),
         }
         words |= {name: figure(value) for name, value in ends.items()} | {"least_at": place(least), "most_at": place(most)}
     for axis in dict.fromkeys(name for case in cases for name in case.axes):

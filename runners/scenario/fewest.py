@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from chipassay.scaling.errors import IllegalPlan, NoPlanFits
-from chipassay.scaling.exchange import legal_counts
+from chipassay.scaling.errors import NoPlanFits
+from chipassay.scaling.exchange import Fleet
 from chipassay.scaling.machine import Input
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction
 from chipassay.scaling.search import default_global_batch
 
 from .records import Case, Scenario
-from .sides import fastest, group_of, rough_speed
+from .sides import fleet_of
 
 FACTORS = (2, 3, 5, 7)
 """Numbers of nodes that are looked at have no other prime factor: others divide layers and batches badly, and nobody builds them."""
@@ -24,22 +24,18 @@ NEAR = 0.96
 """Share of a speed by closed forms from which on a number is looked at closer."""
 LEAST_USED = 0.8
 """Share of given chips below which leaving out more is not looked at."""
+TOGETHER = 12
+"""Numbers that are looked at in one go."""
 FALLS = 3
 """Doublings without more speed after which no larger number is looked at."""
 
 
-@dataclass(eq=False)
 class Fewest:
-    """The search for one model on one chip at one batch. It remembers what it tried: several speeds cost little more than one."""
+    """The search on one kind of chip at one batch. The fleet remembers what was tried: several speeds cost little more than one."""
 
-    model: str
-    chip: str
-    network: str | None
-    scenario: Scenario
-    batch: int
-    dtype: str | None = None
-    tried: dict[int, Prediction | None] = field(default_factory=dict)
-    roughly: dict[int, float] = field(default_factory=dict)
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self._node = fleet.side.unit_chips
 
     def reaching(self, tokens_per_s: float) -> Prediction | None:
         """The prediction on the fewest chips, in whole nodes, that train so fast; None where no number does (see ``why_not``).
@@ -49,19 +45,57 @@ class Fewest:
         """
         aim = tokens_per_s * (1 - 1e-9)
         for count in self._near(NEAR * aim):
-            if self._speed(count) >= aim:
-                return self.tried[count]
+            found = self.at(count)
+            if found is not None and found.tokens_per_s >= aim:
+                return found
         return None
 
     def least(self, tokens_per_s: float) -> float:
         """The fewest chips that train so fast by closed forms, infinite where no number does: for the ends of an interval."""
         return float(next(self._near(tokens_per_s), math.inf))
 
+    def at(self, count: int) -> Prediction | None:
+        """On so many chips; None where they cannot train the model."""
+        run = self.fleet.run(count)
+        assert run is None or isinstance(run.prediction, Prediction)  # it is of one kind
+        return None if run is None else run.prediction
+
+    def most_of(self, count: int) -> Prediction:
+        """The fastest use of up to so many chips: all of them, or fewer that divide the work better. Raises NoPlanFits where none can."""
+        near = sorted({count, *(fewer for fewer in self._counts if LEAST_USED * count <= fewer <= count)})
+        self.fleet.look(near)
+        speeds = {some: self.fleet.speed(some) for some in near}
+        found = [self.at(some) for some, speed in speeds.items() if speed >= NEAR * max(speeds.values())]
+        best = max((one for one in found if one is not None), key=lambda one: one.tokens_per_s, default=None)
+        if best is None:
+            raise NoPlanFits(f"no {count} of {self.fleet.side.name} hold {self.fleet.model.name}; use more")
+        return best
+
+    @property
+    def fastest(self) -> Prediction | None:
+        """On the number of chips that was the fastest of those looked at, by closed forms; None where none holds the model."""
+        speeds = self.fleet.known
+        return self.at(max(speeds, key=lambda count: speeds[count])) if any(speeds.values()) else None
+
+    def why_not(self, tokens_per_s: float) -> str:
+        """Why no number of chips reaches a speed by the best estimate."""
+        speeds, fleet = self.fleet.known, self.fleet
+        if not any(speeds.values()):
+            return f"no number of {fleet.side.name} up to {MOST_CHIPS:,} holds {fleet.model.name} at a batch of {fleet.batch:,} sequences"
+        best = max(speeds, key=lambda count: speeds[count])
+        share = f"{speeds[best] / tokens_per_s:.0%}".replace("%", " %")
+        told = f"{best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
+        return f"a batch of {fleet.batch:,} sequences runs out of parallel work: {told}"
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        return [count for count in self.fleet.counts if count <= MOST_CHIPS and count % self._node == 0 and smooth(count // self._node)]
+
     def _near(self, tokens_per_s: float) -> Iterator[int]:
         """Numbers of chips that train so fast by closed forms, ascending; none where speeds fall without having reached it."""
         best, falls = 0.0, 0
         for count in _doublings(self._counts):
-            speed = self._rough(count)
+            speed = self.fleet.speed(count)
             if speed >= tokens_per_s:
                 break
             falls = 0 if speed > best or not speed else falls + 1
@@ -70,71 +104,11 @@ class Fewest:
                 return
         else:
             return
-        each = max(speed / at for at, speed in self.roughly.items())
-        for count in self._counts:
-            if count >= tokens_per_s / each and self._rough(count) >= tokens_per_s:
-                yield count
-
-    @property
-    def fastest(self) -> Prediction | None:
-        """On the number of chips that was the fastest of those looked at, by closed forms; None where none holds the model."""
-        if not any(self.roughly.values()):
-            return None
-        return self.at(max(self.roughly, key=lambda count: self.roughly[count]))
-
-    def at(self, count: int) -> Prediction | None:
-        """On so many chips; None where they cannot train the model."""
-        self._speed(count)
-        return self.tried[count]
-
-    def most_of(self, count: int) -> Prediction:
-        """The fastest use of up to so many chips: all of them, or a few less that divide better.
-
-        Raises NoPlanFits where none of these holds the model.
-        """
-        node = group_of(self.chip, 1, self.network).chips_per_node
-        near = [other for other in self._counts if LEAST_USED * count <= other <= count]
-        for other in dict.fromkeys([*near, count]):
-            self._speed(other)
-        found = [prediction for other in (*near, count) if (prediction := self.tried[other]) is not None]
-        if not found:
-            raise NoPlanFits(f"{self.model} fits on no {count} of {self.chip} in nodes of {node}; use more")
-        return max(found, key=lambda prediction: prediction.tokens_per_s)
-
-    def why_not(self, tokens_per_s: float) -> str:
-        """Why no number of chips reaches a speed by the best estimate."""
-        if not any(self.roughly.values()):
-            return f"no number of {self.chip} up to {MOST_CHIPS:,} holds {self.model} at a batch of {self.batch} sequences"
-        best = max(self.roughly, key=lambda count: self.roughly[count])
-        share = f"{self.roughly[best] / tokens_per_s:.0%}".replace("%", " %")
-        told = f"{best:,} chips reach {share} of the speed, no number up to {MOST_CHIPS:,} more"
-        return f"a batch of {self.batch} sequences runs out of parallel work: {told}"
-
-    @cached_property
-    def _counts(self) -> list[int]:
-        node = group_of(self.chip, 1, self.network).chips_per_node
-        legal = legal_counts(load_model(self.model), group_of(self.chip, node, self.network), self.batch)
-        return [count for count in legal if count <= MOST_CHIPS and smooth(count // node)]
-
-    def _rough(self, count: int) -> float:
-        """Tokens per second by closed forms, which are some percent off the pipeline played through; 0 where nothing fits."""
-        if count not in self.roughly:
-            group = group_of(self.chip, count, self.network)
-            try:
-                self.roughly[count] = rough_speed(self.model, group, self.scenario, self.batch, self.dtype)
-            except (NoPlanFits, IllegalPlan):
-                self.roughly[count] = 0.0
-        return self.roughly[count]
-
-    def _speed(self, count: int) -> float:
-        if count not in self.tried:
-            try:
-                group = group_of(self.chip, count, self.network)
-                self.tried[count] = fastest(self.model, group, self.scenario, self.batch, self.dtype)
-            except (NoPlanFits, IllegalPlan):
-                self.tried[count] = None
-        found = self.tried[count]
-        return 0.0 if found is None else found.tokens_per_s
+        each = max(speed / at for at, speed in self.fleet.known.items())
+        able = self._counts[bisect_left(self._counts, tokens_per_s / each) :]
+        for start in range(0, len(able), TOGETHER):
+            self.fleet.look(some := able[start : start + TOGETHER])
+            yield from (count for count in some if self.fleet.speed(count) >= tokens_per_s)
 
 
 @lru_cache(maxsize=256)
@@ -142,7 +116,7 @@ def fewest(model: str, chip: str, network: str | None, scenario: Scenario, batch
     """The search at this batch, else that of the model's run, else about four million tokens: one for the same question."""
     run = scenario.runs.get(model)
     usual = (None if run is None else run.batch) or default_global_batch(load_model(model))
-    return Fewest(model, chip, network, scenario, batch or usual, dtype)
+    return Fewest(fleet_of(model, chip, network, scenario, batch or usual, dtype))
 
 
 Spread = Callable[[Prediction], float]

@@ -15,12 +15,12 @@ from chipassay.results.errors import InputError
 from chipassay.results.prices import price
 from chipassay.runners.cli import main
 from chipassay.runners.scenario.answer import answer
-from chipassay.runners.scenario.fewest import Fewest, impossible, smooth, span
+from chipassay.runners.scenario.fewest import fewest, impossible, smooth, span
 from chipassay.runners.scenario.kinds import train_time
 from chipassay.runners.scenario.kinds.rent import WITHOUT_LIMIT, Offer, marked, told
 from chipassay.runners.scenario.read import load_scenario
 from chipassay.runners.scenario.records import Answer, Case
-from chipassay.runners.scenario.sides import fastest, group_of
+from chipassay.runners.scenario.sides import fastest, parts_of
 from chipassay.scaling.cluster import make_group, resolve_profile
 from chipassay.scaling.cost import run_cost
 from chipassay.scaling.errors import IllegalPlan, NoPlanFits
@@ -103,6 +103,12 @@ def test_less_time_takes_more_chips(found: dict[str, Answer]) -> None:
     assert cases["0.25 days"].value >= 3.5 * cases["1 days"].value
 
 
+@pytest.mark.parametrize("text", ["h100-sxm-80gb", "8xh100-sxm-80gb+8xa100-sxm-80gb", "0xh100-sxm-80gb", "8xh1000"])
+def test_what_is_no_number_of_one_kind_of_chip_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        parts_of(text)
+
+
 def test_a_cluster_is_as_fast_as_itself(found: dict[str, Answer]) -> None:
     cases = by(found["cluster"], "cluster")
     same, cut = (next(case for name, case in cases.items() if chip in name) for chip in ("a100", "a800"))
@@ -113,6 +119,13 @@ def test_a_cluster_is_as_fast_as_itself(found: dict[str, Answer]) -> None:
 def test_wide_tensor_parallelism_feels_the_cut_link_more(found: dict[str, Answer]) -> None:
     cases = by(found["link"], "tp")
     assert 0 <= cases["TP 1"].value < cases["TP 8"].value
+
+
+def test_who_may_choose_the_width_loses_no_more_to_the_cut_link_than_the_whole_chips_best_width_does(found: dict[str, Answer]) -> None:
+    cases = by(found["link"], "tp")
+    steps = {place: (case.numbers["step on the whole chip, s"], case.numbers["step on the cut chip, s"]) for place, case in cases.items()}
+    for place in (0, 1):
+        assert steps["best TP"][place] == min(step[place] for step in steps.values())  # type: ignore[type-var]
 
 
 def test_the_cost_of_a_way_is_its_chip_hours_at_the_price_that_stands_for_its_own(found: dict[str, Answer]) -> None:
@@ -157,7 +170,7 @@ def test_the_cheapest_rent_is_never_dearer_than_the_small_search_on_any_number_o
         cheapest = min(case.value for case in found["rent"].cases if case.axes["chip"] == chip)
         for count in (1, 3, 8, 16, 24, 32):
             try:
-                speed = fastest("gpt3-1.3b", group_of(chip, count), scenario, 512).tokens_per_s
+                speed = fastest("gpt3-1.3b", f"{count}x{chip}", scenario, 512).tokens_per_s
             except (NoPlanFits, IllegalPlan):
                 continue
             assert cheapest <= 1.002 * 26e9 / speed / 3600 * count * quote.usd  # restarts are counted in the one and not in the other
@@ -213,20 +226,21 @@ def test_only_what_no_other_beats_in_both_is_marked() -> None:
 
 
 def test_fewest_is_the_least_number_that_is_fast_enough(tmp_path: Path) -> None:
-    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
+    search = fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
     aim = 3.5 * best_plan("gpt3-1.3b", "8xa100-sxm-80gb", 512).tokens_per_s
     reached = search.reaching(aim)
     assert reached is not None
     assert reached.tokens_per_s >= aim
     for nodes in range(1, reached.chips // 8):
         if smooth(nodes):
-            assert search._speed(8 * nodes) < aim
+            fewer = search.at(8 * nodes)
+            assert fewer is None or fewer.tokens_per_s < aim
     assert search.reaching(1e15) is None
     assert "runs out of parallel work" in search.why_not(1e15)
 
 
 def test_what_misses_a_speed_by_little_is_perhaps_impossible_and_by_much_impossible(tmp_path: Path) -> None:
-    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 8)
+    search = fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 8)
     assert search.reaching(1e15) is None
     top = search.fastest
     assert top is not None
@@ -239,13 +253,13 @@ def test_what_misses_a_speed_by_little_is_perhaps_impossible_and_by_much_impossi
 
 
 def test_the_interval_of_a_number_follows_how_speed_grows_with_it(tmp_path: Path) -> None:
-    search = Fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
+    search = fewest("gpt3-1.3b", "a100-sxm-80gb", None, load_scenario(written(tmp_path, "exchange")), 512)
     aim = 3.5 * best_plan("gpt3-1.3b", "8xa100-sxm-80gb", 512).tokens_per_s
     found = search.reaching(aim)
     assert found is not None
     low, high = span(search, found.chips, aim / 1.5, aim * 1.5)
     assert low < found.chips < high
-    assert search._rough(int(low)) >= aim / 1.5
+    assert search.fleet.speed(int(low)) >= aim / 1.5
     assert span(search, found.chips, aim / 1.5, 1e15)[1] == math.inf
 
 

@@ -127,7 +127,7 @@ def test_what_one_end_of_the_interval_reaches_is_told_apart_from_what_no_number_
     perhaps = Case({"chip": "c"}, math.inf, 7.0, math.inf, reason="99 % of the speed")
     found = answered(case(5.0, chip="a"), never, perhaps, answer="$low to $high: $by_chip.")
     assert found.sentence == (
-        "4.55 to impossible: a 5; b impossible; c perhaps impossible. In 1 of 3 cases no number does it (b: too little memory). "
+        "4.55 to 5.5: a 5; b impossible; c perhaps impossible. In 1 of 3 cases no number does it (b: too little memory). "
         "In 1 of 3 cases no number does it by the best estimate, though one may within the interval (c: 99 % of the speed)."
     )
     assert found.verdict.outcomes == ("yes", "yes", "yes")

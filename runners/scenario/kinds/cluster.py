@@ -43,9 +43,9 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
         run = scenario.runs.get(model)
         batch = given or (None if run is None else run.batch)
         try:
-            one = fastest(model, group, scenario, batch, precision)
+            one = fastest(model, text, scenario, batch, precision)
             # In its own best precision where the two are not asked for one.
-            other = fastest(model, other_group, scenario, batch, options.get("against_precision"))
+            other = fastest(model, options["against"], scenario, batch, options.get("against_precision"))
         except (NoPlanFits, IllegalPlan) as error:
             yield Case(axes, 0.0, 0.0, 0.0, reason=str(error))  # what cannot run has no speed
             continue

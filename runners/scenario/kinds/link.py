@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from chipassay.results.catalogue import find_chip
 from chipassay.results.errors import InputError
+from chipassay.scaling.as_of import of_its_time
 from chipassay.scaling.cluster import Group
 from chipassay.scaling.errors import IllegalPlan, NoPlanFits
+from chipassay.scaling.grid import grid
 from chipassay.scaling.models import load_model
 from chipassay.scaling.predict import Prediction, predict_ready
 from chipassay.scaling.ready import ready
-from chipassay.scaling.search import default_global_batch, price_all
+from chipassay.scaling.search import PLAYED, default_global_batch, price
 from chipassay.scaling.uncertainty import LEVEL_SIGMA, MODEL_SIGMA, Z80
 
 from ..fields import Field
@@ -49,23 +49,21 @@ def chips_of(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
-    """Value: percent more time for a step, each chip with its own best plan at that width.
+    """Value: percent more time for a step, each chip with its own best plan at that width, and last at any of the grid's.
 
     All but the traffic is the same on both chips, and the plan is another only where that saves traffic, so the interval is that of the
     traffic's extra seconds.
     """
     options = question.options
-    for chip, model, tp in itertools.product(options["chips"], options["models"], options["tps"]):
-        axes = {"chip": chip, "model": model, "tp": f"TP {tp}"}
+    for chip, model, tp in itertools.product(options["chips"], options["models"], (*options["tps"], None)):
+        axes = {"chip": chip, "model": model, "tp": "best TP" if tp is None else f"TP {tp}"}
         whole, cut = group_of(find_chip(chip).sibling, options["count"]), group_of(chip, options["count"])
         run = scenario.runs.get(model)
         try:
             one = best_at(model, whole, scenario, None if run is None else run.batch, tp)
         except (NoPlanFits, IllegalPlan):
             continue  # a model that this width cannot hold has no such bar
-        own = best_at(model, cut, scenario, None if run is None else run.batch, tp)
-        same = predict_ready(load_model(model), one.plan, ready(cut, one.dtype), cut)
-        other = min(own, same, key=lambda found: found.step_time_s)  # closed forms may rank a plan first that is not
+        other = best_at(model, cut, scenario, None if run is None else run.batch, tp)
         extra = 100 * (other.step_time_s / one.step_time_s - 1)
         spread = math.exp(Z80 * TRAFFIC_SIGMA)
         numbers: dict[str, float | str | None] = {
@@ -78,14 +76,21 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
         )
 
 
-def best_at(model: str, group: Group, scenario: Scenario, batch: int | None, tp: int) -> Prediction:
-    """The best plan with tensor parallelism of one width. Raises NoPlanFits where none fits."""
-    transformer = load_model(model)
+def best_at(model: str, group: Group, scenario: Scenario, batch: int | None, tp: int | None) -> Prediction:
+    """The best plan of the scenario's date with tensor parallelism of one width, or of any.
+
+    Raises NoPlanFits or IllegalPlan where there is none.
+    """
+    transformer, machine = load_model(model), ready(group)
     sequences = batch or default_global_batch(transformer, group.count)
-    machine = ready(group)
-    priced = price_all(transformer, group, machine, sequences, settings_of(scenario, sequences))
-    times = np.where(priced.plans.tp == tp, priced.step_time_s, np.inf)
-    best = int(np.argmin(times))
-    if not np.isfinite(times[best]):
-        raise NoPlanFits(f"{model} fits on no plan of {group.name} with tp {tp}; use more chips")
-    return predict_ready(transformer, replace(priced.plans.plan(best), dtype=machine.dtype), machine, group)
+    settings = replace(settings_of(scenario, sequences), dtype=machine.dtype)
+    plans = grid(transformer, group.count, group.chips_per_node, sequences, settings)
+    plans = plans if scenario.as_of is None else of_its_time(plans, scenario.as_of)
+    plans = plans if tp is None else plans.take(plans.tp == tp)
+    if not len(plans):
+        raise IllegalPlan(f"no split of {group.count} chips has tp {tp} at a batch of {sequences}")
+    priced = price(transformer, plans, machine, group)
+    if not priced.fitting:
+        raise NoPlanFits(f"no plan of {model} on {group.name} with tp {tp} fits; use more chips")
+    found = (predict_ready(transformer, plans.plan(index), machine, group) for index in priced.fastest(PLAYED)[0])
+    return min(found, key=lambda prediction: prediction.step_time_s)

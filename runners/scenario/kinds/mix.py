@@ -47,6 +47,8 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
         except (NoPlanFits, IllegalPlan) as error:
             yield Case(axes, 0.0, 0.0, 0.0, reason=str(error))
             continue
+        if found.interrupted:
+            raise KeyboardInterrupt
         alone = max(found.without, key=lambda option: option.tokens_per_s, default=None)
         mixed, even = found.all_kinds, found.even_split
         numbers: dict[str, float | str | None] = {

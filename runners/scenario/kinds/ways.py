@@ -44,7 +44,7 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
     for model, chip in itertools.product(options["models"], options["chips"]):
         run = scenario.runs[model]
         axes = {"model": model, "chip": chip}
-        reference = fastest(model, group, scenario, run.batch)
+        reference = fastest(model, options["reference"], scenario, run.batch)
         beside = _numbers(reference, group.profile.chip_id, run.tokens, scenario)
         search = fewest(model, chip, None, scenario)
 
