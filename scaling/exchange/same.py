@@ -211,9 +211,12 @@ def _fewest_of_rent(other: Fleet, said: str, start: int, each: float) -> Found:
 
 def _missing(sides: Sides, same: Same) -> MissingCell:
     as_of, fleets = sides.reference.as_of, (sides.reference, sides.other)
-    when = f" by {as_of}" if as_of else ""
+    when = f" dated by {as_of}" if as_of else ""
     if same in ("cost", "rent"):
         chips = [chip for fleet in fleets for chip, price in zip(fleet.side.chip_ids, fleet.prices, strict=True) if price is None]
-        return MissingCell(f"no quote of {chips[0]} is known{when}; give one with --price {chips[0]}=USD per chip and hour")
+        chips = list(dict.fromkeys(chips))
+        flags = " ".join(f"--price {chip}=USD" for chip in chips)
+        give = "it" if len(chips) == 1 else "them"
+        return MissingCell(f"no quote of {' and '.join(chips)}{when} is known; give {give} with {flags}, per chip and hour")
     unknown = [kind.profile.chip_id for fleet in fleets for kind in fleet.side.kinds if kind.profile.power_w is None]
     return MissingCell(f"the power of {(unknown or ['a chip'])[0]} is unknown; add power_w to its profile")

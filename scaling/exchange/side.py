@@ -121,9 +121,14 @@ def parse_side(text: str, profiles: Mapping[str, Profile] | None = None, changes
         written[-1] += f":{shares.pop(0)}"
     if not all(written):
         raise InputError(f"{text!r} names no chip in one place; write CHIP+CHIP, as in a800-sxm-80gb+v100-sxm2-32gb")
+    if any(":-" in part.partition("@")[0] for part in written):
+        raise InputError(f"{text!r}: a share is a whole number of chips from 1 to {MOST_SHARE}; leave a kind without chips out")
+    if shares and len(written) == 1:
+        raise InputError(f"{text!r} is one kind of chip, so it has no shares; leave :{':'.join(map(str, shares))} out, or add kinds by +")
     if shares and len(shares) != len(written):
         example = "+".join(written) + ":3" + ":1" * (len(written) - 1)
-        raise InputError(f"{text!r} has {len(shares)} shares for {len(written)} kinds of chips; give one for each, as in {example}")
+        told = f"{len(shares)} share{'s' if len(shares) > 1 else ''}"
+        raise InputError(f"{text!r} has {told} for {len(written)} kinds of chips; give one for each, as in {example}")
     if any(not 1 <= share <= MOST_SHARE for share in shares):
         raise InputError(f"{text!r}: a share is a whole number of chips from 1 to {MOST_SHARE}; leave a kind without chips out")
     common = math.gcd(*shares) if shares else 1

@@ -105,15 +105,15 @@ def _of_one_silicon(a: Prediction, b: Prediction, one: Group, other: Group) -> f
     same_traffic = same_network and one.profile.links == other.profile.links
     differ = TWINS_SIGMA if _kernels(one.profile) != _kernels(other.profile) else 0.0
     kernels = math.hypot(MODEL_SIGMA["compute"], LEVEL_SIGMA["derived"]) * (traffic[0] - traffic[1])
-    model = _correlated(*(MODEL_SIGMA["network"] * share for share in traffic), 1.0 if same_traffic else SHARED)
+    model = MODEL_SIGMA["network"] * _correlated(traffic[0], traffic[1], 1.0 if same_traffic else SHARED)
 
     def nested(place: int) -> tuple[float, float, float]:
         """What both sides have wrong of an input, and what each has of its own."""
         first, second = sigmas[0][place], sigmas[1][place]
         # An input that a side does not use has no error there: what the other's twin would have is common to both.
         common = min(first, second) if shares[0][place] and shares[1][place] else 0.0
-        own = (math.sqrt(sigma**2 - common**2) * part[place] for sigma, part in zip((first, second), shares, strict=True))
-        return common * (shares[0][place] - shares[1][place]), *own
+        own = [math.sqrt(sigma**2 - common**2) * part[place] for sigma, part in zip((first, second), shares, strict=True)]
+        return common * (shares[0][place] - shares[1][place]), own[0], own[1]
 
     found = [differ, kernels, model, *nested(IN_NODE)]
     found += nested(BETWEEN_NODES) if same_network else (sigmas[side][BETWEEN_NODES] * shares[side][BETWEEN_NODES] for side in (0, 1))

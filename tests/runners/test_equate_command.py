@@ -260,9 +260,16 @@ def test_of_several_pairs_one_without_an_answer_says_why_and_the_others_stand(ca
         ((*ASKED, "--as-of", "May"), "such as 2023-05"),
         ((*ASKED, "--as-of", "2015-12"), "the oldest chips here are of 2016; give 2016-01 or later"),
         ((*ASKED, "--link", "a800-sxm-80gb.nics=4"), "unknown chip of this cluster 'a800-sxm-80gb'"),
-        ((*ASKED, "--same", "rent"), "--price h800-sxm-80gb=USD"),
+        ((*ASKED, "--same", "rent"), "no quote of h800-sxm-80gb is known; give it with --price h800-sxm-80gb=USD"),
+        (
+            (*ASKED, "--same", "cost", "--as-of", "2023-05"),
+            "no quote of h100-sxm-80gb and h800-sxm-80gb dated by 2023-05 is known; give them with --price h100-sxm-80gb=USD "
+            "--price h800-sxm-80gb=USD, per chip and hour",
+        ),
+        (("8xh100-sxm-80gb", "--in", "h800-sxm-80gb:-1", "--model", "gpt2"), "a share is a whole number of chips from 1"),
+        (("8xh100-sxm-80gb", "--in", "h800-sxm-80gb", "--model", "gpt2-xx"), "did you mean gpt2"),
         ((*ASKED, "--picture", "curve.bmp"), "--picture writes .png or .svg"),
-        (("8xh100-sxm-80gb", "--in", "h800-sxm-80gb+v100-sxm2-32gb:3", "--model", "gpt2"), "1 shares for 2 kinds"),
+        (("8xh100-sxm-80gb", "--in", "h800-sxm-80gb+v100-sxm2-32gb:3", "--model", "gpt2"), "1 share for 2 kinds"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_sentence_with_the_mend(capsys, arguments: tuple[str, ...], words: str) -> None:

@@ -52,7 +52,10 @@ def test_the_unit_is_whole_nodes_in_the_shares_and_as_small_as_can_be(shares: li
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"{MIX}:3", "1 shares for 2 kinds"),
+        (f"{MIX}:3", "has 1 share for 2 kinds"),
+        (f"{MIX}:1:2:3", "has 3 shares for 2 kinds"),
+        (f"{MIX}:-1:1", "a whole number of chips from 1"),
+        ("a800-sxm-80gb:3", "is one kind of chip, so it has no shares; leave :3 out"),
         (f"{MIX}:3:0", "a whole number of chips from 1"),
         (f"{MIX}:1:2000", "a whole number of chips from 1"),
         ("a800-sxm-80gb+", "names no chip in one place"),
