@@ -29,7 +29,7 @@ from .objective import Judge
 from .pool import Pool
 from .space import Space, arrangements, base_plans, joined, with_recompute
 
-SLICE = 8 * CHUNK
+SLICE = 32 * CHUNK
 """Plans that are weighed together at most, so that memory stays small whatever the space."""
 
 
