@@ -53,12 +53,12 @@ class Candidate:
 
 
 def ways(plan: Plan) -> int:
-    """In how many ways a plan cuts the work: the dimensions it has, and what else a run has to be set up for.
+    """In how many ways a plan cuts the model: the dimensions it has beside replicas, and what else a run has to be set up for.
 
     >>> ways(Plan(global_batch=64, dp=64)), ways(Plan(global_batch=64, tp=2, pp=4, dp=8, interleave=2, recompute="full"))
-    (1, 5)
+    (0, 4)
     """
-    degrees = (plan.dp, plan.tp, plan.pp, plan.cp, plan.ep, plan.interleave)
+    degrees = (plan.tp, plan.pp, plan.cp, plan.ep, plan.interleave)
     return sum(degree > 1 for degree in degrees) + (plan.recompute != "none") + (plan.schedule in ("zero-bubble", "dualpipe"))
 
 

@@ -19,6 +19,7 @@ from ..plan import ORDER, Plan
 from ..predict import predict_ready
 from ..ready import ready
 from ..search import BATCH_TOLERANCE, default_global_batch, no_plan_fits
+from ..text import amount
 from .answer import Candidate, NoPlanReaches, PlanAnswer
 from .front import AGAINST, Against, least_of_both
 from .measured import beyond_measured
@@ -203,7 +204,19 @@ def plan_best(
         interrupted=interrupted,
         price=price,
         spare=space.spare,
-        notes=tuple(filter(None, [beyond_measured(found[0].prediction, group.profile.chip_id)])),
+        notes=tuple(filter(None, [beyond_measured(found[0].prediction, group.profile.chip_id), _too_slow_perhaps(found[0], tokens_per_s)])),
+    )
+
+
+def _too_slow_perhaps(first: Candidate, tokens_per_s: float | None) -> str:
+    """What to say of a plan that is fast enough as predicted, but not at the slow end of its interval; else nothing."""
+    p = first.prediction
+    slow = p.tokens_per_s * p.step_time_s / p.high_s
+    if tokens_per_s is None or slow >= tokens_per_s:
+        return ""
+    return (
+        f"at the slow end of its interval the first makes {amount(slow)} tokens/s, less than the {amount(tokens_per_s)} asked for; "
+        f"who must be sure asks for {p.high_s / p.step_time_s:.2f} times as many tokens/s, or takes so many fewer days."
     )
 
 

@@ -137,7 +137,7 @@ def test_run_again_it_does_nothing_and_after_a_change_only_what_is_new(capsys, t
     before = out.read_bytes()
     code, told, _ = run(capsys, sweep, "-o", out, "--resume", "--jobs", 1)
     assert (code, out.read_bytes()) == (0, before)
-    assert f"{ROWS} rows of this sweep, {ROWS} of them there before; now 0 ok" in told
+    assert f"{ROWS} rows of this sweep, {ROWS} of them there before; nothing left to do" in told
     sweep.write_text(TEXT.replace("[64, 128]", "[64, 256]"), encoding="utf-8")
     code, told, _ = run(capsys, sweep, "-o", out, "--jobs", 1, "--json")
     counts = json.loads(told)

@@ -389,3 +389,11 @@ def test_the_simplest_of_the_plans_that_are_as_good_is_named() -> None:
     simple = answer.candidates[answer.simplest]
     assert simple.value <= 1.012 * answer.best.value
     assert ways(simple.prediction.plan) <= ways(answer.best.prediction.plan)
+
+
+def test_a_rate_that_is_made_only_in_the_middle_of_the_interval_is_told() -> None:
+    fastest = planned(cluster()).best.prediction
+    slow = fastest.tokens_per_s * fastest.step_time_s / fastest.high_s
+    (note,) = planned(cluster(), tokens_per_s=1.01 * slow).notes
+    assert note.startswith("at the slow end of its interval the first makes ")
+    assert planned(cluster(), tokens_per_s=0.99 * slow).notes == ()
