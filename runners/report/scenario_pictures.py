@@ -267,7 +267,8 @@ def _framed(drawing: Figure, answer: Answer, handles: Sequence[Any] = (), column
 
 def source_lines(answer: Answer) -> Iterator[str]:
     """What stands under a picture: what was assumed, who said it, and who worked it out."""
-    if printed := [SOURCED.sub("", line) for line in answer.assumed if line.startswith(PRINTED)]:
+    money = ("Prices",) if answer.question.options.get("of") == "usd" else ()
+    if printed := [SOURCED.sub("", line) for line in answer.assumed if line.startswith(PRINTED + money)]:
         yield " ".join(printed)
     yield from (line for line in answer.notes if line.startswith(PRINTED))
     source = ADDRESS.sub(r"\1", answer.question.sources[0])

@@ -57,8 +57,9 @@ class Fewest:
     def at(self, count: int) -> Prediction | None:
         """On so many chips; None where they cannot train the model."""
         run = self.fleet.run(count)
-        assert run is None or isinstance(run.prediction, Prediction)  # it is of one kind
-        return None if run is None else run.prediction
+        found = None if run is None else run.prediction
+        assert found is None or isinstance(found, Prediction)  # it is of one kind
+        return found
 
     def most_of(self, count: int) -> Prediction:
         """The fastest use of up to so many chips: all of them, or fewer that divide the work better. Raises NoPlanFits where none can."""

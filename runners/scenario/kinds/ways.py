@@ -79,7 +79,7 @@ def _numbers(found: Prediction, chip: str, tokens: float, scenario: Scenario) ->
     stand_in, why = scenario.price_like.get(chip, (chip, ""))
     quote = price(stand_in, as_of=scenario.prices_until)
     cost = run_cost(found, tokens, quote)
-    told = None if quote is None else f"{label(chip)} {quote.describe()}{f'; {why}' if why else ''}"
+    told = None if quote is None else f"{label(chip)} {quote.describe()}{f', {why}' if why else ''}"
     return {
         "chips": float(found.chips), "days": cost.days, "MW": energy.step_joules / found.step_time_s / 1e6,
         "MWh": None if energy.run_kwh is None else energy.run_kwh * KWH_J / 3.6e9,
