@@ -25,6 +25,8 @@ SIZE_IN = (8.0, 5.4)
 NAME_AT_MOST = 40
 LINEAR_UP_TO = 20
 """Chips for one up to which the axis is linear from 0."""
+FEW_DECADES = 1000.0
+"""Times its start that an axis may end at for 2 and 5 to be written beside 1 in each decade."""
 MANY = 7
 """Models from which their names stand aslant."""
 WORDS = {
@@ -46,6 +48,8 @@ def draw_exchanges(question: Question, answers: Sequence[Answer]) -> Figure:
 @_styled
 def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
     """Speed over numbers of chips: the reference's line, one for each other side, the reference's speed across, and the answers on it."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     found = [(answer.exchange, answer.curve) for answer in answers if answer.exchange is not None and answer.curve is not None]
     figure = _figure(*SIZE_IN)
     axes = figure.subplots()
@@ -61,10 +65,14 @@ def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
             _answer(axes, e, aim, place)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("chips")
+    sequences = next(answer.model.seq_len for answer in answers if answer.exchange is first)
+    axes.set_xlabel(f"chips, at a batch of {first.global_batch:,} sequences of {sequences:,} tokens")
     axes.set_ylabel("tokens per second")
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if high < FEW_DECADES * low:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     return figure
 

@@ -124,10 +124,13 @@ def _first_above(fleet: Fleet, tokens_per_s: float, start: int) -> int | None:
     assert index is not None  # the last one does
     most = bisect_left(fleet.counts, counts[index])
     before = fleet.counts[first:most]
-    if len(before) > FEW:
-        before = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : most] if index else []
-    fleet.look(before[-FEW:])
-    return next((count for count in before[-FEW:] if fleet.speed(count) > tokens_per_s), counts[index])
+    if len(before) <= FEW and counts[index] <= LARGE:
+        fleet.look(before)
+        return next((count for count in before if fleet.speed(count) > tokens_per_s), counts[index])
+    between = fleet.counts[bisect_left(fleet.counts, counts[index - 1]) + 1 : most + 1] if index else [counts[0]]
+    place = smallest_reaching(between, len(between) // 2, lambda place: fleet.speed(between[place]), more)
+    assert place is not None
+    return between[place]
 
 
 def _cut_off(fleet: Fleet, most: Estimate) -> bool:

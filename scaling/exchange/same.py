@@ -17,6 +17,8 @@ from .run import Run
 NEAR = 0.02
 """Closed forms that miss the aim by less than that are held against a prediction; and so near a mix's speed may come to an end of the
 interval to stand for it: each number of a mix is an optimisation of its own."""
+NEARLY = 0.95
+"""Share of the reference's speed from which on as many chips as its are told though they are not quite as fast."""
 FAR = 1.5
 """Times the estimated number up to which predictions are tried before none is taken to reach the aim."""
 
@@ -73,7 +75,17 @@ def as_fast(sides: Sides) -> Found:
     reason = f"the smallest number {other.in_nodes(count)} that reaches {aim:.4g} tokens/s at a batch of {other.batch:,} sequences"
     if exact is not None:
         reason += f"; rounded up to these: {exact:,} would be enough"
+    if other.own is not None and (share := _share_of_own(sides, count)):
+        reason += f"; {other.own:,}, as many as the reference's, reach {share:.3g} of it"
     return Found(reason, count, low, high, exact)
+
+
+def _share_of_own(sides: Sides, count: int) -> float | None:
+    """What as many chips as the reference's reach of its speed, where they nearly do though it takes more."""
+    other, aim = sides.other, sides.aim.tokens_per_s
+    if other.side.mixed or other.own is None or other.own >= count or other.speed_up_to(other.own, aim) < NEARLY * aim:
+        return None
+    return other.up_to(other.own).tokens_per_s / aim
 
 
 def no_more(sides: Sides, same: Same) -> Found:

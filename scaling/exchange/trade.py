@@ -11,7 +11,7 @@ from ..as_of import check_released, left_out, software_input
 from ..machine import Input
 from ..predict import Prediction
 from ..uncertainty import Z80
-from .counts import thinned
+from .counts import STEP, thinned
 from .fleet import Fleet
 from .limits import Ceiling, ceiling
 from .record import SAMES, Exchange, Same
@@ -20,6 +20,9 @@ from .same import Sides, as_fast, no_more, no_number, of_itself
 from .side import Side
 from .spread import ratio_sigma
 from .worth import Worth, worth_of
+
+CURVE_STEP = 1.2
+"""From one number to the next on the curve of one kind."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,13 @@ class Trade:
     def curve(self, most: int | None = None) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
         """Speeds over numbers of chips of both sides, the reference's first: from the smallest that can run up to ``most``."""
         sides = []
-        for fleet in (self.reference, self.other):
-            counts = [count for count in thinned(fleet.counts) if most is None or count <= most]
-            known = [count for count, run in fleet.tried.items() if run is not None and (most is None or count <= most)]
-            speeds = {count: fleet.speed(count) for count in sorted({*counts, *known})}
+        for fleet, asked in ((self.reference, {self.aim.chips: self.aim}), (self.other, {})):
+            runs = {**fleet.tried, **asked}
+            step = STEP if fleet.side.mixed else CURVE_STEP
+            counts = [count for count in thinned(fleet.counts, step) if most is None or count <= most]
+            fleet.look(count for count in counts if count not in runs)
+            known = {count: run.tokens_per_s for count, run in runs.items() if run is not None and (most is None or count <= most)}
+            speeds = {count: known[count] if count in known else fleet.speed(count) for count in sorted({*counts, *known})}
             best = 0.0
             points = []
             for count, speed in speeds.items():
