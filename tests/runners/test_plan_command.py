@@ -11,9 +11,11 @@ import pytest
 
 import chipassay.scaling.planner.weigh as weighing
 from chipassay.runners.cli import main
+from chipassay.runners.commands.plan import SPARE
 from chipassay.runners.planning.columns import CSV_COLUMNS
 from chipassay.scaling.plan_text import parse_plan
 from chipassay.scaling.predict import predict
+from chipassay.scaling.spare import SPARE_SHARE
 
 BASE = ("--model", "llama3-8b", "--cluster", "16xh100-sxm-80gb", "--batch", "128")
 
@@ -102,6 +104,30 @@ def test_another_length_of_sequences(capsys) -> None:
     assert first["tokens_per_s"] * first["step_time_s"] == pytest.approx(128 * 2048)
 
 
+def test_memory_to_spare_is_kept_and_told(capsys) -> None:
+    for text, share in (("0", 0.0), ("20%", 0.2), ("0.2", 0.2)):
+        found = json.loads(run(capsys, *BASE, "--json", "--spare-memory", text)[1])
+        assert found["spare"] == share
+        assert all(one["memory_total_bytes"] <= (1 - share) * one["memory_limit_bytes"] for one in found["plans"])
+    assert "GB per chip (20 % of them stay free in every plan)" in " ".join(run(capsys, *BASE, "--spare-memory", "20%")[1].split())
+    assert f"{100 * SPARE_SHARE:g}%" == SPARE
+
+
+def test_a_day_of_the_first_plan_is_priced(capsys) -> None:
+    _, out, _ = run(capsys, *BASE, "--top", "1", "--price", "h100-sxm-80gb=2")
+    tokens = json.loads(run(capsys, *BASE, "--top", "1", "--json")[1])["plans"][0]["tokens_per_s"] * 86400
+    told = re.search(r"A day on 16 chips, without failures: ([\d.]+) billion tokens for 768 USD", out)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(tokens / 1e9, rel=0.01)
+
+
+def test_the_simplest_of_equal_plans_and_an_mfu_never_measured_are_told(capsys) -> None:
+    _, out, _ = run(capsys, "--model", "llama3-8b", "--cluster", "64xh100-sxm-80gb")
+    said = " ".join(out.split())
+    assert re.search(r"Number \d+ \(dp64\) cuts the work in fewer ways and is less than 1\.2 % behind", said)
+    assert re.search(r"Note: MFU [\d.]+ % .* is above the highest of \d+ published runs on h100-sxm-80gb in bf16: 45\.6 %", said)
+
+
 def test_an_interrupt_shows_the_best_so_far(capsys, monkeypatch) -> None:
     real, calls = weighing.base_plans, []
 
@@ -139,6 +165,9 @@ def test_several_kinds_of_chips_are_planned_beside_each_kind_alone(capsys) -> No
         (("--batch", "many"), "--batch 'many' is not a number"),
         (("--fix", "tp=3"), "tp 3; the nearest that some have is"),
         (("--fix", "tpp=3"), "unknown plan field 'tpp'"),
+        (("--fix", "foo=3"), "these can be fixed: attention, context_parallel, cp, dp"),
+        (("--spare-memory", "much"), "--spare-memory 'much' is no share of a memory; write for example 5% or 0.05"),
+        (("--spare-memory", "60%"), "cannot be kept free; give one from 0 to 0.5"),
         (("--dtype", "bf17"), "dtype is 'bf17'; give one of"),
         (("--out", "nowhere/plans.csv"), "its folder does not exist"),
         (("--tokens-per-s", "1e12"), "reaches 1e+12 tokens/s; the fastest, on 16 chips, makes"),
