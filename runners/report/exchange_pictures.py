@@ -29,6 +29,13 @@ FEW_DECADES = 1000.0
 """Times its start that an axis may end at for 2 and 5 to be written beside 1 in each decade."""
 MANY = 7
 """Models from which their names stand aslant."""
+BESIDE = {
+    "time": "as fast as",
+    "cost": "for the same cost of a run as",
+    "rent": "for the same rent as",
+    "power": "on the same power as",
+    "energy": "on the same energy a run as",
+}
 WORDS = {
     "time": "for the same time to train",
     "cost": "for the same cost of a run",
@@ -47,7 +54,8 @@ def draw_exchanges(question: Question, answers: Sequence[Answer]) -> Figure:
 
 @_styled
 def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
-    """Speed over numbers of chips: the reference's line, one for each other side, the reference's speed across, and the answers on it."""
+    """Speed over numbers of chips: the reference's line, one for each other side, the reference's speed across, and the answers: on it
+    where the speed is to be the same, else each at its own."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     found = [(answer.exchange, answer.curve) for answer in answers if answer.exchange is not None and answer.curve is not None]
@@ -55,7 +63,7 @@ def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
     axes = figure.subplots()
     first, curves = found[0]
     aim = first.reference_run.tokens_per_s
-    _titles(figure, axes, question, f"How many chips train {first.model} as fast as {question.count:,} {question.reference.name}")
+    _titles(figure, axes, question, f"How many chips train {first.model} {BESIDE[first.same]} {question.count:,} {question.reference.name}")
     _line(axes, curves[0], 0, first.reference_chip)
     axes.axhline(aim, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.plot([question.count], [aim], marker="o", markersize=9, color=PALETTE[COLOURS[0]], markeredgecolor="#222222", zorder=4)
@@ -63,6 +71,9 @@ def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
         _line(axes, both[1], place, _answered(e))
         if e.count is not None and e.same == "time":
             _answer(axes, e, aim, place)
+        elif e.count is not None and e.other_run is not None:
+            look = {"marker": MARKS[place % len(MARKS)], "color": PALETTE[COLOURS[place % len(COLOURS)]], "markersize": 9, "zorder": 4}
+            axes.plot([e.count], [e.other_run.tokens_per_s], markeredgecolor="#222222", **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
     sequences = next(answer.model.seq_len for answer in answers if answer.exchange is first)

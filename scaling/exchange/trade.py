@@ -14,7 +14,7 @@ from ..uncertainty import Z80
 from .counts import STEP, thinned
 from .fleet import Fleet
 from .limits import Ceiling, ceiling
-from .record import SAMES, Exchange, Same
+from .record import SAMES, WHAT, Exchange, Same
 from .run import Run
 from .same import Sides, as_fast, no_more, no_number, of_itself
 from .side import Side
@@ -76,7 +76,7 @@ class Trade:
         count, reason = found.count, found.reason
         run = None
         if count is not None:
-            run = self.aim if itself else self.other.up_to(count) if same == "rent" else self.other.run(count)
+            run = self.aim if itself else self.other.run(count) if same == "time" else self._at_most(same, count)
         nowhere = same == "time" and count is None
         top = ceiling(self.other, self.reference, self.aim, self.guess) if nowhere or (limits and not self.other.side.mixed) else None
         if nowhere:
@@ -120,6 +120,13 @@ class Trade:
             notes=self._notes(shown),
             inputs=self._inputs(shown),
         )
+
+    def _at_most(self, same: Same, count: int) -> Run | None:
+        """So many chips, some of them left idle where that is faster and costs or draws no more than the reference."""
+        value = WHAT[same][2]
+        some = self.other.up_to(count)
+        found, most = value(some), value(self.aim)
+        return some if found is not None and most is not None and found <= most * (1 + 1e-9) else self.other.run(count)
 
     def so_far(self, same: Same = "time") -> str:
         """What is known where the work was stopped in the middle."""

@@ -219,6 +219,21 @@ def test_a_cut_link_leaves_less_doubt_than_another_silicon() -> None:
     assert 1 < spreads["h800-sxm-80gb"] < spreads["a800-sxm-80gb"]
 
 
+def test_on_the_same_power_chips_that_divide_the_work_badly_stand_idle() -> None:
+    """GPT-3 has 96 layers: of 100 chips 96 do more than all, on either side."""
+    trade = set_up("gpt3-175b", "h100-sxm-80gb", 100, "h800-sxm-80gb", as_of="2024-12")
+    exchange = trade.exchange("power")
+    assert exchange.count == 100
+    all_at_work = trade.other.run(100)
+    assert all_at_work is not None
+    assert exchange.other_run is not None
+    assert exchange.other_run.prediction.chips == 96
+    assert exchange.other_run.tokens_per_s > 1.1 * all_at_work.tokens_per_s
+    assert exchange.other_run.watts is not None
+    assert exchange.reference_run.watts is not None
+    assert exchange.other_run.watts <= exchange.reference_run.watts
+
+
 @pytest.mark.parametrize(("usd", "count"), [(4.0, 64), (2.0, 128), (3.0, 80)])
 def test_for_the_same_rent_there_are_as_many_as_the_money_pays(usd: float, count: int) -> None:
     prices = {"h100-sxm-80gb": given_price("h100-sxm-80gb", 4.0), "a800-sxm-80gb": given_price("a800-sxm-80gb", usd)}
