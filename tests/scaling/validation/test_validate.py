@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING, fields, replace
 from random import Random
 
+import numpy as np
 import pytest
 
 from chipassay.scaling import constants, uncertainty
+from chipassay.scaling.memory import memory_by_kind
 from chipassay.scaling.validation.core import predicted_step_s
 from chipassay.scaling.validation.fit import calibrated, errors_of, fit, model_sigmas, set_to
 from chipassay.scaling.validation.left_out import ALL, leave_one_source_out, read_left_out
 from chipassay.scaling.validation.rows import Run, read_runs
 from chipassay.scaling.validation.summary import by_regime, by_source, chip_ratios, headline, plan_rankings, spearman, summarise
-from chipassay.scaling.validation.validate import Outcome, case_of, machine_of, validate_run
+from chipassay.scaling.validation.validate import Outcome, case_of, machine_of, outcome_of, validate_run
 
 from .runs import run_of
 
@@ -205,3 +208,28 @@ def test_rows_with_anything_left_out_are_predicted_or_refused_with_a_reason() ->
         odd = {chance.choice(("tp", "pp", "dp", "heads", "vpp_interleave", "ep", "microbatch", "num_chips")): chance.choice((1, 3, 7, 64))}
         found = validate_run(replace(run, **{**emptied, **odd}))
         assert found.usable or found.reason
+
+
+SAILOR_PEAK = re.compile(r"peak mem (\d+) B")
+
+
+def test_sailors_gh200_ran_in_tf32_without_dropout_as_their_memory_says() -> None:
+    """Where much is held the peaks are within 15 %, but for one run (28.5 GB, where the same stages of its twin held 37.3); in 16 bit and
+    with dropout they would be right, too, and the steps 2.3 times too fast."""
+    off, slow = {}, []
+    for run in read_runs():
+        if not run.source.startswith("Sailor (SOSP 2025) validation measurements on Alps"):
+            continue
+        case = case_of(run)
+        assert (case.dtype, case.model.dropout) == ("tf32", False)
+        ((group, choices),) = case.tries
+        machine = machine_of(group, case.dtype)
+        plan = replace(choices.plans[0], loss="torch")
+        predicted = sum(float(np.max(held)) for held in memory_by_kind(case.model, plan, machine).values())
+        peak = float(SAILOR_PEAK.search(run.notes)[1])  # type: ignore[index]  # a run without its peak would fail here
+        if peak > 25e9:
+            off[run.id] = predicted / peak - 1
+        slow.append(outcome_of(case).error)
+    assert len(off) == 12
+    assert sorted(abs(one) for one in off.values())[-2] < 0.16
+    assert float(np.median(np.abs(slow))) < 0.25
