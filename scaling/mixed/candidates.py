@@ -213,17 +213,25 @@ def _rooms(choices: Sequence[Choices], index: Array, columns: Sequence[dict[str,
 
 
 def _with_whole_layers(slowest: Array, columns: Sequence[dict[str, Array]], room: Sequence[Array], layers: int) -> Array:
-    """The least time, from one that is surely reached, in which the stages hold all layers if each holds whole ones, as many as fit."""
+    """The least time, from one that is surely reached, in which the stages hold all layers if each holds whole ones, as many as fit, and
+    the first and the last as many fewer as the embedding and the logits take."""
     pending = np.arange(len(slowest))
     found = slowest.copy()
     for _ in range(ROUNDS):
         held: Any = 0.0
         following: Any = np.inf
-        for column, fits in zip(columns, room, strict=True):
-            layer_s, empty_s, stages = column["layer_s"][pending], column["empty_s"][pending], column["stages"][pending]
-            most = np.floor(np.maximum(0.0, found[pending] - empty_s) / layer_s + 1e-9)
-            held = held + np.minimum(stages * most, fits[pending])
-            following = np.minimum(following, np.where(stages * most < fits[pending], empty_s + (most + 1) * layer_s, np.inf))
+        for place, (column, fits) in enumerate(zip(columns, room, strict=True)):
+            ends = [name for name, at in (("first_s", 0), ("last_s", len(columns) - 1)) if place == at]
+            layer_s, empty_s = column["layer_s"][pending], column["empty_s"][pending]
+            alike = [(column["stages"][pending] - len(ends), 0.0), *((1, column[name][pending]) for name in ends)]
+            block: Any = 0.0
+            later: Any = np.inf
+            for stages, extra_s in alike:
+                most = np.floor(np.maximum(0.0, found[pending] - empty_s - extra_s) / layer_s + 1e-9)
+                block = block + stages * most
+                later = np.minimum(later, np.where(np.asarray(stages) > 0, empty_s + extra_s + (most + 1) * layer_s, np.inf))
+            held = held + np.minimum(block, fits[pending])
+            following = np.minimum(following, np.where(block < fits[pending], later, np.inf))
         short = held < layers
         found[pending[short]] = following[short]
         pending = pending[short]
