@@ -57,9 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
     total = len(scenario.questions)
     with Progress(quiet=not sys.stderr.isatty()) as progress:
         try:
-            for one in answers(
-                scenario, lambda place, question, done: progress.advance(place, total, f"{question.id}: case {done + 1}", "")
-            ):
+            for one in answers(scenario, lambda place, words: progress.advance(place, total, words, "")):
                 found.append(one)  # noqa: PERF402 - what was found before an interrupt is kept
         except KeyboardInterrupt:
             interrupted = True
@@ -92,9 +90,9 @@ def _tell(arguments: argparse.Namespace, scenario: Scenario, found: Sequence[Ans
     if arguments.format == "markdown":
         say(*as_markdown(scenario, found))
     else:
-        from ..profile_text import text
+        from ..profile_text import text, wrapped
 
-        say(*head(scenario), *(line for answer in found for line in told(answer)), *text(summary(found)), *([missing] if missing else []))
+        say(*head(scenario), *(line for answer in found for line in told(answer)), *text(summary(found)), *wrapped(missing))
     for path in (arguments.html, arguments.pictures):
         if path is not None:
             say(f"written: {path}")

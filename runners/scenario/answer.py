@@ -71,19 +71,21 @@ def check_words(answer: str, axes: Sequence[str], more: Sequence[str] = ()) -> N
             raise UnknownName("word", word, known)
 
 
-def answers(scenario: Scenario, watch: Callable[[int, Question, int], None] = lambda place, question, done: None) -> Iterator[Answer]:
-    """The answers of a scenario, one after the other. ``watch`` is called before each case with the question's place from 0 and how many
-    cases of it are done. An interrupt ends them: the question that was worked on comes last, with the cases that it has, as unfinished.
+def answers(scenario: Scenario, watch: Callable[[int, str], None] = lambda place, words: None) -> Iterator[Answer]:
+    """The answers of a scenario, one after the other. ``watch`` is called before each case with the question's place from 0 and what is
+    worked on. An interrupt ends them: the question that was worked on comes last, with the cases that it has, as unfinished.
     """
     from .read import kind_module
 
-    for place, question in enumerate(scenario.questions):
+    now = 0
+    watched = replace(scenario, watch=lambda words: watch(now, f"{scenario.questions[now].id}: {words}"))
+    for now, question in enumerate(scenario.questions):
         cases: list[Case] = []
-        watch(place, question, 0)
+        watch(now, f"{question.id}: case 1")
         try:
-            for case in kind_module(question.kind).cases(question, scenario):
+            for case in kind_module(question.kind).cases(question, watched):
                 cases.append(case)
-                watch(place, question, len(cases))
+                watch(now, f"{question.id}: case {len(cases) + 1}")
             told = judged(question, tuple(cases), scenario)
         except KeyboardInterrupt:
             if cases:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +93,8 @@ class Scenario:
     """Chip that nobody quotes -> the chip whose price stands for its own, and why that is assumed."""
     questions: tuple[Question, ...]
     runs: Mapping[str, Run]
+    watch: Callable[[str], None] = lambda words: None
+    """Told what is being worked on, where a case takes long."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import pytest
 from chipassay.results.errors import InputError
 from chipassay.results.prices import price
 from chipassay.runners.cli import main
-from chipassay.runners.scenario.answer import answer
+from chipassay.runners.scenario.answer import answer, answers
 from chipassay.runners.scenario.fewest import fewest, impossible, smooth, span
-from chipassay.runners.scenario.kinds import train_time
+from chipassay.runners.scenario.kinds import rent, train_time
 from chipassay.runners.scenario.kinds.rent import WITHOUT_LIMIT, Offer, marked, told
 from chipassay.runners.scenario.read import load_scenario
 from chipassay.runners.scenario.records import Answer, Case
@@ -289,6 +289,7 @@ def test_ctrl_c_leaves_the_answers_that_there_are_marked_as_unfinished(
     assert "train_time: unfinished" in printed.out
     missing = "UNFINISHED: interrupted; without a full answer: train_time, rent."
     assert printed.out.splitlines()[-1] == missing
+    assert max(map(len, printed.out.splitlines())) <= 100
     assert missing in printed.err
     assert main(["scenario", path, "--json"]) == 130
     told = json.loads(capsys.readouterr().out)
@@ -296,6 +297,33 @@ def test_ctrl_c_leaves_the_answers_that_there_are_marked_as_unfinished(
     assert [one["verdict"] for one in told["answers"]][1:] == ["unfinished"]
     assert main(["scenario", path, "--format", "markdown"]) == 130
     assert "**UNFINISHED: interrupted; " in capsys.readouterr().out
+
+
+def test_ctrl_c_while_chips_are_priced_tells_those_that_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, asked = rent.plan_best, []
+
+    def stopped(model: Any, group: Any, *rest: Any, **options: Any) -> Any:
+        asked.append(group.profile.chip_id)
+        answered = search(model, group, *rest, **options)
+        return answered if "h100" not in group.profile.chip_id else replace(answered, interrupted=True)
+
+    monkeypatch.setattr(rent, "plan_best", stopped)
+    assert main(["scenario", written(tmp_path, "rent")]) == 130
+    out = capsys.readouterr().out
+    assert "rent: unfinished" in out
+    assert "Cheapest without limit: " in out
+    assert "H100" not in out
+    assert asked[-1] == "h100-sxm-80gb"
+
+
+def test_what_is_worked_on_is_told(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    scenario = load_scenario(written(tmp_path, "train_time", "rent"))
+    list(answers(scenario, lambda place, words: told.append((place, words))))
+    assert told[:3] == [(0, "train_time: case 1"), (0, "train_time: case 2"), (0, "train_time: case 3")]
+    assert (1, "rent: H100, 2 of 2 chips") in told
 
 
 def test_ctrl_c_before_any_case_prints_no_answer(

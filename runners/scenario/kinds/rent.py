@@ -86,15 +86,20 @@ def cases(question: Question, scenario: Scenario) -> Iterator[Case]:
     for model in options["models"]:
         here: dict[str, str] = {"model": model} if len(options["models"]) > 1 else {}
         found: list[Offer] = []
-        for chip in options["chips"]:
-            quote = price(chip, as_of=scenario.prices_until)
-            group = group_of(chip, options["most_chips"])
-            try:
-                if quote is None:
-                    raise MissingCell(f"no quote of {chip} is known by {scenario.prices_until}")
-                found += offers(load_model(model), group, scenario, scenario.runs[model], quote, days)
-            except (NoPlanFits, IllegalPlan, MissingCell) as error:
-                yield Case(here | {"chip": chip, "count": "none"}, math.inf, math.inf, math.inf, reason=str(error))
+        try:
+            for place, chip in enumerate(options["chips"], 1):
+                scenario.watch(f"{label(chip)}, {place} of {len(options['chips'])} chips")
+                quote = price(chip, as_of=scenario.prices_until)
+                group = group_of(chip, options["most_chips"])
+                try:
+                    if quote is None:
+                        raise MissingCell(f"no quote of {chip} is known by {scenario.prices_until}")
+                    found += offers(load_model(model), group, scenario, scenario.runs[model], quote, days)
+                except (NoPlanFits, IllegalPlan, MissingCell) as error:
+                    yield Case(here | {"chip": chip, "count": "none"}, math.inf, math.inf, math.inf, reason=str(error))
+        except KeyboardInterrupt:
+            yield from told(found, here, days)
+            raise
         yield from told(found, here, days)
 
 
