@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from chipassay.results.errors import ChipassayError
+
 if TYPE_CHECKING:
     from chipassay.scaling.cluster import Group
     from chipassay.scaling.predict import Prediction
@@ -20,8 +22,8 @@ def add_link_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--link", action="append", default=[], metavar="CHIP.FIELD=VALUE", help=told)
 
 
-def worth_words(group: Group, changed: Prediction, as_it_is: Prediction) -> list[str]:
-    """Lines: what ``--link`` changed of the group, and the step beside that of the chips as they are, per sequence where batches differ."""
+def worth_words(group: Group, changed: Prediction, as_it_is: Prediction | ChipassayError) -> list[str]:
+    """Lines: what ``--link`` changed of the group, and the step beside that of the chips as they are (or why these have none)."""
     from chipassay.scaling.plan_text import write_plan
     from chipassay.scaling.text import seconds
     from chipassay.scaling.what_if import changes_of
@@ -29,6 +31,8 @@ def worth_words(group: Group, changed: Prediction, as_it_is: Prediction) -> list
     told = [f"what if {one}" for one in changes_of(group)]
     if not told:
         return ["--link changes nothing: the catalogue says so already"]
+    if isinstance(as_it_is, ChipassayError):
+        return [*told, f"without that: {as_it_is}"]
     plan = "the same plan" if as_it_is.plan == changed.plan else f"their own best plan ({write_plan(as_it_is.plan)})"
     text = f"without that, by {plan}: step {seconds(as_it_is.step_time_s)} on {as_it_is.chips} chips"
     if not as_it_is.fits:
@@ -39,11 +43,13 @@ def worth_words(group: Group, changed: Prediction, as_it_is: Prediction) -> list
     return [*told, f"{text}: what was changed makes training {abs(ratio - 1):.1%} {'faster' if ratio > 1 else 'slower'}".replace("%", " %")]
 
 
-def worth_dict(group: Group, changed: Prediction, as_it_is: Prediction) -> dict[str, Any]:
+def worth_dict(group: Group, changed: Prediction, as_it_is: Prediction | ChipassayError) -> dict[str, Any]:
     """The same for JSON."""
     from chipassay.scaling.plan_text import write_plan
     from chipassay.scaling.what_if import changes_of
 
+    if isinstance(as_it_is, ChipassayError):
+        return {"changes": list(changes_of(group)), "why_not_without": str(as_it_is)}
     return {
         "changes": list(changes_of(group)),
         "step_time_s_without": as_it_is.step_time_s,

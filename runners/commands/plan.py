@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chipassay.results.errors import FileError, InputError, UnknownName
+from chipassay.results.errors import ChipassayError, FileError, InputError, UnknownName
 
 from ..say import say
 from .link_argument import add_link_argument, worth_dict, worth_words
@@ -97,10 +97,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(cluster.groups) > 1:
         return _mixed(arguments, model, cluster)
     answer = _answer(arguments, model, cluster.groups[0])
-    before = None
+    before: Prediction | ChipassayError | None = None
     if arguments.link and not answer.interrupted:
         same_batch = {"batch": answer.best.prediction.plan.global_batch, "top": 1, "against": None}
-        before = _answer(arguments, model, parse_cluster(arguments.cluster).groups[0], **same_batch).best.prediction
+        try:
+            before = _answer(arguments, model, parse_cluster(arguments.cluster).groups[0], **same_batch).best.prediction
+        except ChipassayError as error:  # nothing fits them, or is fast enough
+            before = error
     if arguments.out is not None:
         from ..planning.columns import csv_text
         from ..writing import write_text
@@ -168,7 +171,7 @@ def _needed_rate(arguments: argparse.Namespace) -> float | None:
     return tokens / (days * 86400)
 
 
-def _tell(arguments: argparse.Namespace, answer: PlanAnswer, group: Group, before: Prediction | None) -> None:
+def _tell(arguments: argparse.Namespace, answer: PlanAnswer, group: Group, before: Prediction | ChipassayError | None) -> None:
     """``before``: the best plan without what ``--link`` changes."""
     from ..planning import columns, words
     from ..prediction.numbers import number

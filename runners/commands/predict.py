@@ -17,6 +17,7 @@ from .link_argument import add_link_argument, worth_dict, worth_words
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
+    from chipassay.results.errors import ChipassayError
     from chipassay.scaling.energy import Site
     from chipassay.scaling.goodput import Operation
     from chipassay.scaling.predict import Prediction
@@ -142,14 +143,18 @@ def _question(arguments: argparse.Namespace) -> Question:
     )
 
 
-def _without_link(arguments: argparse.Namespace, question: Question, batch: int) -> Prediction:
-    """The step on the chips as they are: by the plan that was given, else by their own best one, of the same batch."""
+def _without_link(arguments: argparse.Namespace, question: Question, batch: int) -> Prediction | ChipassayError:
+    """The step on the chips as they are, of the same batch, by the plan that was given, else by their own best; or why there is none."""
+    from chipassay.results.errors import ChipassayError
     from chipassay.scaling.cluster import parse_cluster
     from chipassay.scaling.predict import predict, single_group
     from chipassay.scaling.search import best_plan
 
     group = single_group(parse_cluster(arguments.cluster))
-    return best_plan(question.model, group, batch) if question.plan is None else predict(question.model, group, question.plan)
+    try:
+        return best_plan(question.model, group, batch) if question.plan is None else predict(question.model, group, question.plan)
+    except ChipassayError as error:
+        return error
 
 
 def _operation(arguments: argparse.Namespace) -> Operation | None:

@@ -58,3 +58,12 @@ def test_a_change_without_which_nothing_fits_says_so(capsys) -> None:
     asked = ["predict", "--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", "--plan", "dp=16,zero=1", "--batch", "64"]
     assert main([*asked, "--link", "h800-sxm-80gb.memory=400GiB"]) == 0
     assert "but it does not fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["predict", "plan"])
+def test_a_change_without_which_there_is_no_plan_says_why(capsys, command: str) -> None:
+    asked = [command, "--model", "llama3-70b", "--cluster", "8xh800-sxm-80gb", "--batch", "64", "--link", "h800-sxm-80gb.memory=400GiB"]
+    assert main(asked) == 0
+    assert "without that: llama3-70b does not fit on 8xh800-sxm-80gb" in capsys.readouterr().out
+    assert main([*asked, "--json"]) == 0
+    assert "does not fit" in json.loads(capsys.readouterr().out)["link"]["why_not_without"]
