@@ -102,6 +102,11 @@ def later_techniques(date: str) -> tuple[Technique, ...]:
     return tuple(one for one in TECHNIQUES if one.since > check_date(date))
 
 
+def later_used(plans: Plans, date: str) -> tuple[str, ...]:
+    """What plans use that was published after a month, each with its own."""
+    return tuple(f"{one.name} ({one.since})" for one in later_techniques(date) if one.uses(plans).any())
+
+
 def check_date(date: str) -> str:
     """``date`` itself. Raises InputError where it is no YYYY-MM.
 

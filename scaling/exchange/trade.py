@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chipassay.results.errors import UnknownName
 
-from ..as_of import check_released, left_out, software_input
+from ..as_of import check_released, later_used, left_out, software_input
 from ..machine import Input
+from ..plans import Plans
 from ..predict import Prediction
 from ..uncertainty import Z80
 from .counts import STEP, thinned
@@ -182,6 +183,10 @@ class Trade:
         if self.reference.as_of is not None:
             notes += left_out((*self.reference.side.chip_ids, *self.other.side.chip_ids), self.reference.as_of)
         if run is not None and run.mix is not None:
+            if self.reference.as_of is not None and (later := later_used(_plans(run), self.reference.as_of)):
+                notes.append(
+                    f"the plan of {self.other.side.name} uses {' and '.join(later)}: mixes are searched with all that is known today"
+                )
             notes += run.mix.notes
             notes.append(
                 f"as whole separate jobs the kinds would make {run.mix.separate_tokens_per_s:.4g} tokens/s together, but each of its own "
@@ -195,3 +200,12 @@ class Trade:
             found.append((self.other.side.name, run.prediction.inputs))
         told = tuple(Input(f"{name}: {one.what}", one.value, one.evidence) for name, inputs in found for one in inputs)
         return told if self.reference.as_of is None else (*told, software_input(self.reference.as_of))
+
+
+def _plans(run: Run) -> Plans:
+    """What a run does as plans: of a mix one for each kind of recomputation, all that its stages may have of what came late."""
+    found = run.prediction
+    if isinstance(found, Prediction):
+        return Plans.of([found.plan])
+    kinds = dict.fromkeys(stage.recompute for pipeline in found.plan.pipelines for stage in pipeline.stages)
+    return Plans.of([replace(found.plan.settings, recompute=kind) for kind in kinds])

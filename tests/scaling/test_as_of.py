@@ -16,6 +16,7 @@ from chipassay.scaling.as_of import (
     check_known,
     check_released,
     later_techniques,
+    later_used,
     left_out,
     of_its_time,
     settings_as_of,
@@ -25,6 +26,7 @@ from chipassay.scaling.exchange import exchange_rate, set_up
 from chipassay.scaling.grid import grid
 from chipassay.scaling.models import load_model
 from chipassay.scaling.plan import ATTENTIONS, Plan
+from chipassay.scaling.plans import Plans
 
 
 @pytest.mark.parametrize(
@@ -164,3 +166,10 @@ def test_what_is_left_out_as_later_is_told() -> None:
     assert "of h800-sxm-80gb the catalogue knows the year alone, 2023: it may have come after 2023-05" in left_out(
         ["h800-sxm-80gb"], "2023-05"
     )
+
+
+def test_what_a_plan_uses_before_its_time_is_named_with_its_month() -> None:
+    plans = Plans.of([Plan(global_batch=8, dp=4, cp=2, zero_stage=1, recompute="operators")])
+    assert later_used(plans, "2023-05") == ("context parallelism (2023-10)", "recomputation by operator (2024-10)")
+    assert later_used(plans, "2024-01") == ("recomputation by operator (2024-10)",)
+    assert later_used(plans, "2024-10") == ()

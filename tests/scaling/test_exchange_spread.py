@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -69,3 +70,15 @@ def test_the_interval_of_a_what_if_is_carried_into_the_number() -> None:
     assert found.count_low < found.count < found.count_high
     assert found.speed_high is not None
     assert math.log(found.speed_high / found.speed) == pytest.approx(1.2816 * sigma(trade.aim, run("h800-sxm-80gb", UNCUT)), rel=1e-6)
+
+
+def test_where_the_host_rules_one_step_and_not_the_other_little_cancels() -> None:
+    """Of 9 published pairs like that only 3 lay within what two chips of one silicon differ by otherwise."""
+    pair = set_up("gpt2-xl", "a100-sxm-80gb", 8, "a100-sxm-40gb", global_batch=64)
+    plain = pair.other.run(8)
+    assert plain is not None
+    breakdown = dict(plain.prediction.breakdown_s)
+    ruled = replace(plain.prediction, breakdown_s={**breakdown, "host": breakdown["host"] + plain.prediction.step_time_s})
+    free = replace(plain.prediction, breakdown_s={**breakdown, "host": 0.0})
+    assert ratio_sigma(ruled, free, plain.groups, plain.groups) > 2 * TWINS_SIGMA
+    assert ratio_sigma(free, free, plain.groups, pair.aim.groups) < 2 * TWINS_SIGMA
