@@ -18,6 +18,7 @@ from chipassay.scaling.cost import DAY_S, RunCost, run_cost
 from chipassay.scaling.errors import IllegalPlan, MissingCell, NoPlanFits
 from chipassay.scaling.goodput import checkpoint_bytes, goodput
 from chipassay.scaling.models import Transformer, load_model
+from chipassay.scaling.plan_text import write_plan
 from chipassay.scaling.planner.answer import NoPlanReaches, PlanAnswer
 from chipassay.scaling.planner.planner import plan_best
 from chipassay.scaling.planner.space import Space
@@ -32,6 +33,8 @@ from ..sides import check_chip, group_of, inputs_of, ratio_spread, settings_of
 
 BEST = 3
 """Plans of each search that are looked at: restarts may put another one first."""
+NEXT = 3
+"""Other chips that are told beside the cheapest by a deadline."""
 WITHOUT_LIMIT = "without limit"
 
 
@@ -164,6 +167,8 @@ def told(found: Sequence[Offer], here: dict[str, str], days: Sequence[float]) ->
             "memory": f"{memory}, {fitting(offer.prediction)}",
             "price": f"{label(offer.chip)} {quote.describe()}",
             "plan": offer.prediction.plan.describe(),
+            "in full": f"chipassay predict --model {offer.prediction.model} --cluster {offer.group.name} --batch "
+            f"{offer.prediction.plan.global_batch} --plan {write_plan(offer.prediction.plan)}",
         }  # fmt: skip
         axes = here | {"chip": offer.chip, "count": f"{offer.prediction.chips} chip{'s' if offer.prediction.chips > 1 else ''}"}
         cases.append(Case(axes, offer.usd, cost.usd_low, cost.usd_high, numbers, inputs=inputs_of(offer.prediction)))
@@ -177,6 +182,15 @@ def cheapest_within(found: Sequence[Offer], days: float) -> Offer | None:
 
 def _deadline(days: float) -> str:
     return WITHOUT_LIMIT if math.isinf(days) else f"within {days:g} days"
+
+
+def _limit(deadline: str) -> float:
+    """Days of what ``_deadline`` wrote.
+
+    >>> _limit(_deadline(0.5)), _limit(_deadline(math.inf))
+    (0.5, inf)
+    """
+    return math.inf if deadline == WITHOUT_LIMIT else float(deadline.split()[1])
 
 
 def marked(cases: Sequence[Case]) -> list[Case]:
@@ -221,7 +235,7 @@ def _usd(value: float) -> str:
 def _winners(cases: Sequence[Case]) -> dict[str, Case]:
     """The deadlines, the shortest first, each with its cheapest case."""
     found = {limit: case for case in cases for limit in str(case.numbers.get("cheapest") or "").split("; ") if limit}
-    return dict(sorted(found.items(), key=lambda one: math.inf if one[0] == WITHOUT_LIMIT else float(one[0].split()[1])))
+    return dict(sorted(found.items(), key=lambda one: _limit(one[0])))
 
 
 def _can(cases: Sequence[Case]) -> list[Case]:
@@ -260,8 +274,12 @@ def notes(cases: Sequence[Case]) -> Iterator[str]:
         money = f"{_usd(case.value)} ({amount(case.low)} to {amount(case.high)})"
         yield (
             f"Cheapest {limit}: {where(case)}, {money}, {days}, goodput {case.numbers['goodput']}; memory {case.numbers['memory']}; "
-            f"price: {case.numbers['price']}. Plan: {case.numbers['plan']}."
+            f"price: {case.numbers['price']}. In full: {case.numbers['in full']}"
         )
+        by_then = [one for one in _can(cases) if days_of(one) <= _limit(limit)]
+        if others := [one for one in _chips_cheapest(by_then) if one is not case][:NEXT]:
+            listed = "; ".join(f"{where(one)} {_usd(one.value)}, {amount(days_of(one))} days" for one in others)
+            yield f"Next {limit}: {listed}."
     each = _chips_cheapest(cases)
     if each:
         best = each[0]
