@@ -188,7 +188,10 @@ def _priced(tables: Tables, order: tuple[int, ...], choices: tuple[Choices, ...]
     room = _rooms(choices, index, columns, layers)
     each = [[column[name] for column in columns] for name in ("stages", "layer_s", "empty_s")]
     capped = least_turn_s(each[0], each[1], each[2], room, layers)
-    slowest = np.where(stages == 1, least_sum, _with_whole_layers(np.maximum(slowest, capped), columns, room, layers))
+    # The ends of the model are not cut, however many stages there are.
+    ended = np.maximum(columns[0]["empty_s"] + columns[0]["first_s"], columns[-1]["empty_s"] + columns[-1]["last_s"])
+    reached = np.maximum(np.maximum(slowest, capped), ended)
+    slowest = np.where(stages == 1, least_sum, _with_whole_layers(reached, columns, room, layers))
     most: Any = 0.0
     ring: Any = 0.0
     own: Any = 0.0

@@ -29,7 +29,7 @@ __all__ = ["MixedAnswer", "MixedOption", "Supply", "plan_mixed"]
 
 MOST_SOLVED = 160
 """Plans on all kinds whose splits are solved, the best by estimate; on fewer kinds half as many."""
-MOST_SOLVED_SMALL, SMALL_CHIPS = 640, 16
+MOST_SOLVED_SMALL, SMALL_CHIPS = 400, 16
 """The same for clusters of up to so many chips, whose plans are quick to solve."""
 FIRST_SOLVED = 24
 """Of them, plans of pools side by side that are solved first: what is priced later has to beat them."""

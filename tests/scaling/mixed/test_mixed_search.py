@@ -6,10 +6,11 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from chipassay.scaling.cluster import Cluster, parse_cluster
+from chipassay.scaling.errors import NoPlanFits
 from chipassay.scaling.machine import prepare
 from chipassay.scaling.mixed.evaluate import cost
 from chipassay.scaling.mixed.even import fits
@@ -94,48 +95,70 @@ def test_no_plan_is_faster_than_the_one_found(fast, slow, counts, batch):
 
 @st.composite
 def clusters(draw):
-    """Two kinds, a few chips of each."""
+    """Two or three kinds, a few chips of each."""
     return [
         chips(
-            draw(st.integers(1, 4)),
+            draw(st.integers(1, 3)),
             rate=draw(st.sampled_from((1e13, 4e13, 1e14))),
-            memory_bytes=draw(st.sampled_from((2.5e9, 80e9))),
+            memory_bytes=draw(st.sampled_from((1.7e9, 2.5e9, 80e9))),
             fabric=toy_fabric(nics=4, nic=draw(st.sampled_from((1e8, 2e10)))),
             name=name,
         )
-        for name in ("one", "other")
+        for name in ("one", "other", "third")[: draw(st.integers(2, 3))]
     ]
 
 
 SEARCHES = settings(derandomize=True, deadline=None, max_examples=3, suppress_health_check=[HealthCheck.too_slow])
 
 
+def best_of(groups, batch=12):
+    """The best plan of a cluster; None: nothing fits."""
+    try:
+        return plan_mixed(SMALL, cluster_of(*groups), batch, settings=SHARED).best
+    except NoPlanFits:
+        return None
+
+
 @SEARCHES
-@given(clusters())
-def test_the_order_of_the_kinds_changes_nothing(groups):
-    there, back = (plan_mixed(SMALL, cluster_of(*order), 12, settings=SHARED) for order in (groups, groups[::-1]))
-    assert there.best.step_time_s == pytest.approx(back.best.step_time_s, rel=1e-9)
+@given(clusters(), st.randoms(use_true_random=False))
+def test_the_order_of_the_kinds_changes_nothing(groups, random):
+    there = best_of(groups)
+    random.shuffle(groups)
+    back = best_of(groups)
+    assert (there is None and back is None) or (there.step_time_s, there.text) == (back.step_time_s, back.text)
 
 
 @SEARCHES
 @given(clusters())
 def test_no_part_of_the_cluster_is_faster_alone(groups):
+    assume(best_of(groups) is not None)
     answer = plan_mixed(SMALL, cluster_of(*groups), 12, settings=SHARED)
     for group in groups:
-        if 12 % group.count == 0:
+        if 12 % group.count == 0 and group.profile.memory_bytes.value > 2e9:
             alone = search(SMALL, group, prepare(group.profile), 12, settings=replace(SHARED, global_batch=12, sequence_parallel=False))
             assert answer.best.step_time_s <= alone.best.step_time_s * (1 + 1e-9)
-    assert answer.best.step_time_s <= min(option.step_time_s for option in answer.without)
+    assert all(answer.best.step_time_s <= option.step_time_s for option in answer.without)
     assert answer.even_split is None or answer.best.step_time_s <= answer.even_split.step_time_s * (1 + 1e-9)
 
 
 @SEARCHES
-@given(clusters(), st.integers(0, 1))
-def test_one_chip_more_never_makes_the_best_plan_slower(groups, which):
-    before = plan_mixed(SMALL, cluster_of(*groups), 12, settings=SHARED)
+@given(clusters(), st.integers(0, 1), st.sampled_from((8, 12, 17)))
+def test_one_chip_more_never_makes_the_best_plan_slower(groups, which, batch):
+    before = best_of(groups, batch)
     groups[which] = groups[which].with_count(groups[which].count + 1)
-    after = plan_mixed(SMALL, cluster_of(*groups), 12, settings=SHARED)
-    assert after.best.step_time_s <= before.best.step_time_s * (1 + 1e-9)
+    after = best_of(groups, batch)
+    assert before is None or after.step_time_s <= before.step_time_s * (1 + 1e-9)
+
+
+def test_of_every_plan_one_chip_more_never_makes_the_best_slower():
+    """By the common cost, for which the search of every plan is exact: all plans of fewer chips are among those of more."""
+    spans = [{"memory_bytes": 2.5e9}, {"rate": 4e13}]
+    costs = []
+    for counts in ((1, 1), (2, 1), (2, 2)):
+        groups = [chips(count, name=name, **span) for count, name, span in zip(counts, "ab", spans, strict=True)]
+        answer = plan_mixed(SMALL, cluster_of(*groups), 3, settings=SHARED, every=True)
+        costs.append(answer.bound_s)
+    assert costs == sorted(costs, reverse=True)
 
 
 @pytest.mark.parametrize("useless", [{"rate": 1e9}, {"memory_bytes": 1e6}], ids=["no speed", "no memory"])
@@ -196,6 +219,12 @@ def test_groups_of_the_same_chips_are_one_kind():
     whole = plan_mixed(SMALL, cluster_of(chips(4)), 12, settings=SHARED)
     assert answer.best.kinds == ("toy",)
     assert answer.best.step_time_s == whole.best.step_time_s
+
+
+def test_a_good_mix_does_most_of_what_its_parts_do_together():
+    """Published claims for good mixes are 0.90 to 0.98 of the summed throughput of the parts (``heterogeneous_runs.csv``)."""
+    answer = plan_mixed("gpt3-1.3b", parse_cluster("8xa100-sxm-80gb+8xv100-sxm2-32gb"), 1024)
+    assert 0.90 <= answer.best.tokens_per_s / answer.separate_tokens_per_s <= 1.0
 
 
 def test_chips_without_bf16_are_told():
