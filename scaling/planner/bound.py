@@ -53,18 +53,26 @@ class Compute:
     def least_step_s(self, plans: Plans) -> Array:
         """Seconds that no step of these plans can be shorter than.
 
-        The slowest stage takes at least the mean of all stages; traffic, bubbles, the embedding, the optimizer and the host only add to
-        it. The slowest chip is later than the mean one as everywhere.
+        The slowest stage takes at least the mean of all stages. And one of those with most layers, the last of them, is busy with all
+        microbatches, and before and after that the first and the last of them pass the stages in front of it; of zero-bubble schedules only
+        the forward pass is sure to wait. Traffic, the embedding, the optimizer and the host only add to both. The slowest chip is later
+        than the mean one as everywhere.
         """
-        layer, ends = self.layer, self.ends
+        layer, ends, p = self.layer, self.ends, plans.pp
         layers, heads = self.model.layers + self.model.mtp_depth, 1 + self.model.mtp_depth
-        once = layers * (layer.forward.total_s + layer.backward_input.total_s + layer.backward_weight.total_s)
-        head = heads * (ends.head_forward.total_s + ends.head_backward_input.total_s + ends.head_backward_weight.total_s)
-        operators = layers * (layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
-        share, code = plans.settings.recompute_share, plans.recompute
-        again = np.where(code == RECOMPUTES.index("full"), share * self._each(layers * layer.forward.total_s), 0.0)
-        again = again + np.where(code == RECOMPUTES.index("operators"), share * self._each(operators), 0.0)
-        return plans.microbatches * (self._each(once + head) + again) / plans.pp * (1 + straggler_share(plans.chips))
+        forward = self._each(layer.forward.total_s)
+        operators = self._each(layer.forward.memory_s + OPERATORS_PRODUCT_SHARE * layer.forward.matmul_s)
+        again_of = {RECOMPUTES.index("full"): forward, RECOMPUTES.index("operators"): operators}
+        again = sum(np.where(plans.recompute == code, plans.settings.recompute_share * seconds, 0.0) for code, seconds in again_of.items())
+        once = forward + self._each(layer.backward_input.total_s + layer.backward_weight.total_s) + again
+        head = heads * self._each(ends.head_forward.total_s + ends.head_backward_input.total_s + ends.head_backward_weight.total_s)
+        least: Array = plans.microbatches * (layers * once + head) / p
+        passing = {"gpipe": once, "1f1b": once, "interleaved": once, "zero-bubble": forward}.get(plans.settings.schedule)
+        if passing is not None:
+            most, more = -(-self.model.layers // p), self.model.layers % p
+            in_front = np.where(more == 0, p, more) - 1
+            least = np.maximum(least, most * (plans.microbatches * once + in_front * passing / plans.interleave))
+        return least * (1 + straggler_share(plans.chips))
 
     def _each(self, seconds: Any) -> Any:
         return seconds[self.cut] if isinstance(seconds, np.ndarray) and seconds.ndim else seconds

@@ -133,6 +133,9 @@ def test_no_step_is_shorter_than_its_compute(name: str, chips: int, schedule: An
     least = Compute.of(model, plans, machine).least_step_s(plans)
     assert np.all(least <= step(model, plans, machine, group).step_time_s * (1 + 1e-12))
     assert np.all(least > 0)
+    for index in range(0, len(plans), 1 + len(plans) // 40):
+        played = predict_ready(model, plans.plan(index), machine, group).step_time_s
+        assert least[index] <= played * (1 + 1e-12), plans.plan(index).describe()
 
 
 @pytest.mark.parametrize("schedule", ["1f1b", "zero-bubble", "dualpipe"])
