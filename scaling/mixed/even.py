@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import MissingCell
 from ..grid import pipeline_axis, recompute_axis, tensor_axis
 from ..plan import Recompute
+from ..rules import divisors
 from .choices import microbatch_axis
 from .evaluate import Costed, cost
 from .records import MixedPipeline, MixedPlan, MixedStage
 from .tables import Tables
 
 
-def even_plan(tables: Tables, tp: int, pp: int, microbatch: int, recompute: Recompute = "none") -> MixedPlan | None:
-    """All chips in one rectangle of tp x pp x dp, numbered kind after kind (tp-dp-pp); None where that does not divide."""
-    counts = [kind.count for kind in tables.kinds]
+def even_plan(
+    tables: Tables, tp: int, pp: int, microbatch: int, recompute: Recompute = "none", counts: Sequence[int] | None = None
+) -> MixedPlan | None:
+    """All chips, or so many of each kind, in one rectangle of tp x pp x dp, numbered kind after kind (tp-dp-pp); None where that does not
+    divide."""
+    counts = counts or [kind.count for kind in tables.kinds]
     chips, layers, batch = sum(counts), tables.model.layers, tables.settings.global_batch
     dp = chips // (tp * pp)
     if chips % (tp * pp) or batch % (dp * microbatch) or pp > layers or any(count % tp for count in counts):
@@ -39,9 +43,15 @@ def even_plan(tables: Tables, tp: int, pp: int, microbatch: int, recompute: Reco
 
 
 def even_split(tables: Tables) -> MixedPlan | None:
-    """The fastest of them that fits, by the common cost; None where none does."""
+    """The fastest of them that fits, by the common cost: on all chips, or on powers of two of each kind where that does not divide; None
+    where none does."""
+    counts = [kind.count for kind in tables.kinds]
+    return _fastest(tables, counts) or _fastest(tables, [1 << count.bit_length() - 1 for count in counts])
+
+
+def _fastest(tables: Tables, counts: Sequence[int]) -> MixedPlan | None:
     best: tuple[float, MixedPlan] | None = None
-    for bound_s, plan in sorted(_plans(tables), key=lambda pair: pair[0]):
+    for bound_s, plan in sorted(_plans(tables, counts), key=lambda pair: pair[0]):
         if best is not None and bound_s >= best[0]:
             break
         try:
@@ -62,14 +72,16 @@ def fits(tables: Tables, plan: MixedPlan, costed: Costed) -> bool:
     )
 
 
-def _plans(tables: Tables) -> Iterator[tuple[float, MixedPlan]]:
-    """All of them, each with a time that it does not beat: its layers on the slowest kind."""
+def _plans(tables: Tables, counts: Sequence[int]) -> Iterator[tuple[float, MixedPlan]]:
+    """All of them on so many chips of each kind, each with a time that it does not beat: its layers on the slowest kind."""
     most = min(kind.group.chips_per_node for kind in tables.kinds)
+    # Chips that are no power of two divide into stages at least, if not into replicas.
+    depths = sorted({*pipeline_axis(tables.model), *(pp for pp in divisors(sum(counts)) if pp <= tables.model.layers)})
     for tp in tensor_axis(tables.model, most):
-        for pp in pipeline_axis(tables.model):
+        for pp in depths:
             for microbatch in microbatch_axis(tables.settings.global_batch):
                 for recompute in recompute_axis(tables.settings.attention):
-                    plan = even_plan(tables, tp, pp, microbatch, recompute)
+                    plan = even_plan(tables, tp, pp, microbatch, recompute, counts)
                     if plan is None:
                         continue
                     layer_s = 0.0

@@ -221,6 +221,12 @@ def test_groups_of_the_same_chips_are_one_kind():
     assert answer.best.step_time_s == whole.best.step_time_s
 
 
+@pytest.mark.parametrize(("counts", "used"), [((2, 4), 6), ((3, 4), 6)], ids=["in three stages", "on fewer chips"])
+def test_there_is_an_even_split_of_numbers_that_divide_badly(counts, used):
+    groups = [chips(count, name=name) for count, name in zip(counts, "ab", strict=True)]
+    assert sum(plan_mixed(SMALL, cluster_of(*groups), 8, settings=SHARED).even_split.chips) == used
+
+
 def test_a_good_mix_does_most_of_what_its_parts_do_together():
     """Published claims for good mixes are 0.90 to 0.98 of the summed throughput of the parts (``heterogeneous_runs.csv``)."""
     answer = plan_mixed("gpt3-1.3b", parse_cluster("8xa100-sxm-80gb+8xv100-sxm2-32gb"), 1024)
