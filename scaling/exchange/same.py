@@ -15,8 +15,9 @@ from .record import WHAT, Same
 from .run import Run
 
 NEAR = 0.02
-"""Closed forms that miss the aim by less than that are held against a prediction; and so near a mix's speed may come to an end of the
-interval to stand for it: each number of a mix is an optimisation of its own."""
+"""Closed forms that miss the aim by less than that are held against a prediction."""
+NEAR_END = 0.15
+"""A number of a mix that is so much faster than an end of the interval tells that end: each number is an optimisation of its own."""
 NEARLY = 0.95
 """Share of the reference's speed from which on as many chips as its are told though they are not quite as fast."""
 FAR = 1.5
@@ -68,9 +69,9 @@ def as_fast(sides: Sides) -> Found:
     low = high = float(count)
     if sigma := sides.sigma(run):
         spread = math.exp(Z80 * sigma)
-        near = NEAR if other.side.mixed else 0.0
-        low = min(low, _estimated(other, aim / spread, count / spread, near))
-        high = max(high, _estimated(other, aim * spread, count * spread, near))
+        ends = _end_of_mix if other.side.mixed else _estimated
+        low = min(low, ends(other, aim / spread, count / spread))
+        high = max(high, ends(other, aim * spread, count * spread))
     exact = _exact(other, run, aim)
     reason = f"the smallest number {other.in_nodes(count)} that reaches {aim:.4g} tokens/s at a batch of {other.batch:,} sequences"
     if exact is not None:
@@ -144,13 +145,21 @@ def _smallest(sides: Sides, aim: float) -> Run | None:
     return None
 
 
-def _estimated(other: Fleet, aim: float, start: float, near: float = 0.0) -> float:
+def _estimated(other: Fleet, aim: float, start: float) -> float:
     """The fewest chips that reach an aim by closed forms; infinite where none do."""
     counts = other.counts
-    at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed_up_to(counts[index], aim), aim, near)
+    at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed_up_to(counts[index], aim), aim)
     if at is None:
         return math.inf
     return float(next(count for count in (*other.fewer(counts[at]), counts[at]) if other.speed(count) >= aim))
+
+
+def _end_of_mix(other: Fleet, aim: float, start: float) -> float:
+    """About the fewest chips of a mix that reach an aim, in its units: a number that is a little faster, less in proportion. Fewer chips do
+    no less each, so that is enough. Infinite where none reach it."""
+    counts, unit = other.counts, other.side.unit_chips
+    at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed(counts[index]), aim, NEAR_END)
+    return math.inf if at is None else float(unit * math.ceil(counts[at] * aim / other.speed(counts[at]) / unit - 1e-9))
 
 
 def _exact(other: Fleet, run: Run, aim: float) -> int | None:

@@ -120,3 +120,23 @@ def test_a_kind_that_does_not_help_is_left_out_of_the_work_and_of_the_power_but_
     assert 8 * 400 < run.watts < 8 * 800
     assert run.prediction.chips <= 8
     assert "of the 16 work" in run.text
+
+
+def test_the_interval_of_a_mix_holds_numbers_that_reach_its_ends() -> None:
+    """Few numbers are worked out, so that the ends are in proportion to one a little above them: as fast as they must be, and no far miss."""
+    trade = set_up("gpt2-large", "h100-sxm-80gb", 8, MIX, global_batch=256)
+    exchange = trade.exchange()
+    assert exchange.count is not None
+    assert exchange.count_low is not None
+    assert exchange.count_high is not None
+    assert exchange.count_low <= exchange.count <= exchange.count_high
+    assert exchange.speed is not None
+    assert exchange.speed_high is not None
+    spread = exchange.speed_high / exchange.speed
+    aim = exchange.reference.tokens_per_s
+    for end, wanted in ((exchange.count_low, aim / spread), (exchange.count_high, aim * spread)):
+        if math.isfinite(end) and end != exchange.count:
+            assert end % trade.other.side.unit_chips == 0
+            assert trade.other.speed(int(end)) >= 0.97 * wanted
+            before = int(end) - trade.other.side.unit_chips
+            assert not before or trade.other.speed(before) < 1.05 * wanted
