@@ -72,7 +72,12 @@ def draw_curves(question: Question, answers: Sequence[Answer]) -> Figure:
         if e.count is not None and e.same == "time":
             _answer(axes, e, aim, place)
         elif e.count is not None and e.other_run is not None:
-            look = {"marker": MARKS[place % len(MARKS)], "color": PALETTE[COLOURS[place % len(COLOURS)]], "markersize": 9, "zorder": 4}
+            look: dict[str, Any] = {
+                "marker": MARKS[place % len(MARKS)],
+                "color": PALETTE[COLOURS[place % len(COLOURS)]],
+                "markersize": 9,
+                "zorder": 4,
+            }
             axes.plot([e.count], [e.other_run.tokens_per_s], markeredgecolor="#222222", **look)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -20,6 +20,8 @@ NEAR_END = 0.15
 """A number of a mix that is so much faster than an end of the interval tells that end: each number is an optimisation of its own."""
 NEARLY = 0.95
 """Share of the reference's speed from which on as many chips as its are told though they are not quite as fast."""
+AROUND = 5
+"""Numbers on each side of a guess that are priced together with it."""
 FAR = 1.5
 """Times the estimated number up to which predictions are tried before none is taken to reach the aim."""
 
@@ -147,8 +149,9 @@ def _smallest(sides: Sides, aim: float) -> Run | None:
 
 def _estimated(other: Fleet, aim: float, start: float) -> float:
     """The fewest chips that reach an aim by closed forms; infinite where none do."""
-    counts = other.counts
-    at = smallest_reaching(counts, bisect_left(counts, start), lambda index: other.speed_up_to(counts[index], aim), aim)
+    counts, first = other.counts, bisect_left(other.counts, start)
+    other.look(counts[max(0, first - AROUND) : first + AROUND])
+    at = smallest_reaching(counts, first, lambda index: other.speed_up_to(counts[index], aim), aim)
     if at is None:
         return math.inf
     return float(next(count for count in (*other.fewer(counts[at]), counts[at]) if other.speed(count) >= aim))

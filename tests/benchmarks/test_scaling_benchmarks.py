@@ -124,8 +124,10 @@ def test_an_exchange(benchmark):
         "predict --model gpt3-175b --cluster 1024xa100-sxm-80gb --plan tp=8,pp=16,dp=8 --batch 1536",
         "predict --model gpt3-175b --cluster 1024xa100-sxm-80gb --batch 1536",
         "equate 100xh100-sxm-80gb --in a800-sxm-80gb --model llama3-8b",
+        "equate 100xh100-sxm-80gb --model gpt3-175b --in h800-sxm-80gb,a800-sxm-80gb,a100-sxm-80gb,a100-sxm-40gb,v100-sxm2-32gb,"
+        "h200-sxm-141gb,b200-sxm-180gb,mi300x-192gb",
     ],
-    ids=["predict a plan", "predict the best", "equate"],
+    ids=["predict a plan", "predict the best", "equate", "equate eight kinds"],
 )
 def test_the_command_from_its_start(benchmark, arguments):
     benchmark.group = "command, with the start of Python"
