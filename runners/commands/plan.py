@@ -97,20 +97,30 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(cluster.groups) > 1:
         return _mixed(arguments, model, cluster)
     answer = _answer(arguments, model, cluster.groups[0])
-    before: Prediction | ChipassayError | None = None
-    if arguments.link and not answer.interrupted:
-        same_batch = {"batch": answer.best.prediction.plan.global_batch, "top": 1, "against": None}
-        try:
-            before = _answer(arguments, model, parse_cluster(arguments.cluster).groups[0], **same_batch).best.prediction
-        except ChipassayError as error:  # nothing fits them, or is fast enough
-            before = error
+    stopped, before = answer.interrupted, None
+    if arguments.link and not stopped:
+        before = _without_link(arguments, model, answer.best.prediction.plan.global_batch)
+        stopped = before is None
     if arguments.out is not None:
         from ..planning.columns import csv_text
         from ..writing import write_text
 
         write_text(arguments.out, csv_text(answer))
     _tell(arguments, answer, cluster.groups[0], before)
-    return 130 if answer.interrupted else 0
+    return 130 if stopped else 0
+
+
+def _without_link(arguments: argparse.Namespace, model: Transformer, batch: int) -> Prediction | ChipassayError | None:
+    """The best plan of the chips as they are, by the same batch; why there is none; or None if it was not waited for."""
+    from chipassay.scaling.cluster import parse_cluster
+
+    try:
+        found = _answer(arguments, model, parse_cluster(arguments.cluster).groups[0], batch=batch, top=1, against=None)
+    except KeyboardInterrupt:
+        return None
+    except ChipassayError as error:
+        return error
+    return None if found.interrupted else found.best.prediction
 
 
 def _answer(arguments: argparse.Namespace, model: Transformer, group: Group, **otherwise: Any) -> PlanAnswer:

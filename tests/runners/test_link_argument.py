@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import chipassay.scaling.planner.planner as planning
 from chipassay.runners.cli import main
 
 PLAN = ("--plan", "tp=8,dp=2,zero=1,sp=yes,recompute=full", "--batch", "64")
@@ -67,3 +68,20 @@ def test_a_change_without_which_there_is_no_plan_says_why(capsys, command: str) 
     assert "without that: llama3-70b does not fit on 8xh800-sxm-80gb" in capsys.readouterr().out
     assert main([*asked, "--json"]) == 0
     assert "does not fit" in json.loads(capsys.readouterr().out)["link"]["why_not_without"]
+
+
+def test_an_interrupt_of_the_search_without_the_change_keeps_the_answer_with_it(capsys, monkeypatch) -> None:
+    real, calls = planning.plan_best, []
+
+    def interrupted_second(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(planning, "plan_best", interrupted_second)
+    code = main(["plan", "--model", "llama3-8b", "--cluster", "16xh800-sxm-80gb", "--link", "h800-sxm-80gb.nics=4", "--top", "1"])
+    out = capsys.readouterr().out
+    assert code == 130
+    assert "best plans by time" in out
+    assert "without that" not in out
