@@ -23,8 +23,6 @@ from .tables import Tables
 
 Array = npt.NDArray[Any]
 
-KEPT = 800
-"""Pools of one order of kinds and one microbatch that are kept: as many by the bound of a whole plan, and as fastest by themselves."""
 ROUNDS = 12
 """Steps towards whole layers: each gives all stages of a kind one more."""
 
@@ -88,6 +86,8 @@ class Limits:
     """Plans that take longer by their bound are not wanted."""
     rates: tuple[float, ...]
     """Sequences per second that a chip of each kind does at best by itself."""
+    most: int = 800
+    """Pools kept by each of their merits."""
 
 
 def pools_of(
@@ -106,7 +106,7 @@ def pools_of(
     if limits is None:
         found = screened(tables, choices, microbatch, global_batch, (0.0,) * len(tables.kinds), math.inf, None)
     else:
-        found = screened(tables, choices, microbatch, global_batch, limits.rates, limits.limit_s, KEPT)
+        found = screened(tables, choices, microbatch, global_batch, limits.rates, limits.limit_s, limits.most)
     if not len(found.able):
         return None, found.seen
     index, replicas = _with_replicas(found.index, found.able, every, len(order) == 1 or max(counts) <= FEW_CHIPS)

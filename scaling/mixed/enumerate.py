@@ -29,6 +29,10 @@ PER_FAMILY = 96
 SIDE_BY_SIDE = 160_000
 """Plans of pools side by side that are looked at for one choice of kinds: so many pools are kept for each kind."""
 MOST_PURES = 400
+KEPT, FEWEST_KEPT = 800, 100
+"""Pools of one order of kinds and one microbatch that are kept by each of their merits (``screen``); fewer where there are many orders."""
+ORDERS_OF_THREE = 12
+"""Orders of two or three of three kinds."""
 
 Candidates = dict[frozenset[int], list["Candidate"]]
 """Kinds that work -> plans on exactly these."""
@@ -138,9 +142,10 @@ class Enumeration:
         kinds = range(len(self.tables.kinds))
         rates = tuple(pures.best_rate for pures in self.pures)
         found: dict[frozenset[int], list[Candidate]] = {}
+        kept = max(FEWEST_KEPT, KEPT * ORDERS_OF_THREE // max(ORDERS_OF_THREE, sum(1 for _ in orders(kinds))))
         for order in orders(kinds):
             limit_s = max(limit for some, limit in limits_s.items() if some >= set(order))
-            limits = None if self.every else Limits(limit_s, rates)
+            limits = None if self.every else Limits(limit_s, rates, kept)
             for size in microbatch_axis(self.global_batch):
                 self.report(f"pipelines through {' and '.join(self.tables.kinds[kind].name for kind in order)}")
                 rows, seen = pools_of(self.tables, order, size, self.global_batch, self.every, limits)
@@ -172,7 +177,9 @@ class Enumeration:
             return
         self.seen += len(at[0][1]) if len(at) > 1 else 0
         estimate, bound = self._priced([_Part.of(pure, index) for pure, index in at])
-        yield from self._best(estimate, bound, lambda row: tuple(pure.pool(int(index[row])) for pure, index in at))
+        for row in self._best(estimate).tolist():
+            chosen_pools = partial(_pures, tuple((pure, int(index[row])) for pure, index in at))
+            yield Candidate(float(estimate[row]), float(bound[row]), chosen_pools)
 
     def _fastest(self, pure: Pures, kinds: Sequence[int], time_s: float, most: int) -> Array:
         """Pools that do most in the time that all kinds together need at best, and somewhat more of it, and in ``time_s``."""
@@ -199,10 +206,12 @@ class Enumeration:
         estimate, bound = self._priced(parts)
         self.seen += len(which)
 
-        def pools(row: int) -> tuple[Pool, ...]:
-            return (mine.pool(row), *(self.pures[kind].pool(int(leftovers[kind][which[row]])) for kind in with_left))
-
-        yield from self._best(np.where(bound < limit_s, estimate, np.inf), bound, pools)
+        beside = [(kind, leftovers[kind][which]) for kind in with_left]
+        chosen = self._best(np.where(bound < limit_s, estimate, np.inf))
+        few = mine.take(chosen)  # not to keep all of them for the sake of some
+        for place, row in enumerate(chosen.tolist()):
+            pools = partial(self._pools, few, place, tuple((kind, int(index[row])) for kind, index in beside))
+            yield Candidate(float(estimate[row]), float(bound[row]), pools)
 
     def _every_nested(self, rows: Rows, with_left: Sequence[int], counts: Sequence[int]) -> Iterator[Candidate]:
         for row in range(len(rows)):
@@ -227,12 +236,17 @@ class Enumeration:
         bound = together_s(self.global_batch, [(part.unit, part.slowest_s, part.sum_s) for part in parts])
         return usual + exposed_reduction_s(self.tables, parts), bound
 
-    def _best(self, estimate: Array, bound: Array, pools: Any) -> Iterator[Candidate]:
+    def _best(self, estimate: Array) -> Array:
+        """The plans that are kept, the fastest by estimate first."""
         most = len(estimate) if self.every else PER_FAMILY
         some = np.argpartition(estimate, most - 1)[:most] if most < len(estimate) else np.arange(len(estimate))
-        for row in some[np.argsort(estimate[some], kind="stable")].tolist():
-            if np.isfinite(estimate[row]):
-                yield Candidate(float(estimate[row]), float(bound[row]), partial(pools, row))
+        some = some[np.isfinite(estimate[some])]
+        best: Array = some[np.argsort(estimate[some], kind="stable")]
+        return best
+
+
+def _pures(chosen: Sequence[tuple[Pures, int]]) -> tuple[Pool, ...]:
+    return tuple(pure.pool(index) for pure, index in chosen)
 
 
 def _subsets(kinds: Sequence[int]) -> Iterator[tuple[int, ...]]:

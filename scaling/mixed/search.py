@@ -155,9 +155,10 @@ class _Search:
         for some, candidates in plans.items():
             self._next(f"splits over {self._words(some)}")
             candidates.sort(key=lambda plan: plan.estimate_s)
-            most = (MOST_SOLVED_SMALL if small else MOST_SOLVED) // (1 if some == self.whole else 2)
-            self._solve(some, candidates, most)
-            self._polish(some)
+            # On all kinds most, and on each smaller choice the less the more of them there are.
+            part = 1 if some == self.whole else max(2, len(plans) // 4)
+            self._solve(some, candidates, (MOST_SOLVED_SMALL if small else MOST_SOLVED) // part)
+            self._polish(some, MOST_POLISHED if part <= 2 else MOST_POLISHED // part)
             self._play(some, PLAYED)
         self.left_s = min(self.left_s, self._best_s) if self.every else min(enumeration.ideal_s, self._best_s)
 
@@ -226,13 +227,13 @@ class _Search:
                 limit_s = min(limit_s, one[1].step_time_s)
         self.solved += solved
 
-    def _polish(self, some: Kinds) -> None:
+    def _polish(self, some: Kinds, most: int) -> None:
         """Small changes to the best of what was found."""
         found = self.found.get(some)
         if not found or self.every:
             return
         degrees = [frozenset(tensor_axis(self.model, kind.group.chips_per_node)) for kind in self.kinds]
-        better, count = polished(self.solver, found[0], degrees, MOST_POLISHED)
+        better, count = polished(self.solver, found[0], degrees, most)
         self.solved += count
         found[:0] = better[::-1]
         del found[PLAYED:]
