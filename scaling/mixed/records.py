@@ -84,11 +84,20 @@ class MixedPlan:
         return sum(pipeline.replicas * stage.tp for pipeline in self.pipelines for stage in pipeline.stages if stage.kind == kind)
 
     def describe(self, names: tuple[str, ...]) -> str:
-        """The plan in one line, with the names of the kinds."""
-        return "; ".join(_pipeline_text(pipeline, names) for pipeline in self.pipelines) + f"; ZeRO-{self.settings.zero_stage}"
+        """The plan in one line, with the names of the kinds; pipelines that differ by the number of their microbatches alone together."""
+        alike: dict[tuple[tuple[MixedStage, ...], int], list[MixedPipeline]] = {}
+        for pipeline in self.pipelines:
+            alike.setdefault((pipeline.stages, pipeline.microbatch), []).append(pipeline)
+        parts = []
+        for (_, microbatch), pipelines in alike.items():
+            first, *others = pipelines
+            text = f"{sum(one.replicas for one in pipelines)} x ({_stages_text(first, names)}) {first.microbatches} x {microbatch}"
+            more = ", ".join(f"{one.replicas} of them {one.microbatches} x {microbatch}" for one in others)
+            parts.append(f"{text} ({more})" if more else text)
+        return "; ".join(parts) + f"; ZeRO-{self.settings.zero_stage}"
 
 
-def _pipeline_text(pipeline: MixedPipeline, names: tuple[str, ...]) -> str:
+def _stages_text(pipeline: MixedPipeline, names: tuple[str, ...]) -> str:
     parts: list[str] = []
     runs: list[tuple[MixedStage, list[int]]] = []
     for stage in pipeline.stages:
@@ -99,7 +108,7 @@ def _pipeline_text(pipeline: MixedPipeline, names: tuple[str, ...]) -> str:
     for stage, layers in runs:
         again = "" if stage.recompute == "none" else f" recompute {stage.recompute}"
         parts.append(f"{names[stage.kind]} tp{stage.tp} [{','.join(map(str, layers))}]{again}")
-    return f"{pipeline.replicas} x ({' -> '.join(parts)}) {pipeline.microbatches} x {pipeline.microbatch}"
+    return " -> ".join(parts)
 
 
 def check_mixed(plan: MixedPlan, model: Transformer, counts: tuple[int, ...]) -> None:

@@ -206,6 +206,8 @@ def test_the_even_split_numbers_the_chips_kind_after_kind():
 def test_a_plan_in_one_line():
     plan = MixedPlan((pipeline((0, 2, 5), (0, 2, 1), (1, 1, 2, "full"), replicas=3),), Plan(global_batch=12, zero_stage=1))
     assert plan.describe(("a", "b")) == "3 x (a tp2 [5,1] -> b tp1 [2] recompute full) 4 x 1; ZeRO-1"
+    uneven = replace(plan, pipelines=(replace(plan.pipelines[0], replicas=2), replace(plan.pipelines[0], microbatches=3, replicas=1)))
+    assert uneven.describe(("a", "b")).startswith("3 x (a tp2 [5,1] -> b tp1 [2] recompute full) 4 x 1 (1 of them 3 x 1); ")
     assert (plan.global_batch, plan.replicas, plan.kinds, plan.chips(0), plan.chips(1)) == (12, 3, (0, 1), 12, 3)
 
 
