@@ -104,7 +104,13 @@ def _dask_client(jobs: int, scheduler: str | None) -> Iterator[None]:
         if scheduler is None:
             with _children_deaf_to_interrupts():
                 cluster = LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    # Without a dashboard it still serves its state, by default on a port that a second sweep would find taken.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                    silence_logs=logging.CRITICAL,
                 )
             stack.enter_context(cluster)
             address: Any = cluster

@@ -315,3 +315,9 @@ def test_a_sweep_that_is_killed_leaves_whole_rows_and_no_worker(running) -> None
     process.kill()
     process.communicate(timeout=30)  # standard error ends when the last worker has ended
     assert {row["status"] for row in rows_of(out)} == {"ok"}
+
+
+def test_two_sweeps_on_dask_at_once_do_not_quarrel_over_a_port(recwarn) -> None:
+    with backends._dask_client(1, None), backends._dask_client(1, None):
+        pass
+    assert not [str(one.message) for one in recwarn if "already in use" in str(one.message)]
