@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from ..models import Transformer
 from ..plan import Plan
 from ..plans import Array
 from ..search import BATCH_TOLERANCE
-from .counts import thinned, usable_counts
+from .counts import roundest, thinned, usable_counts
 from .quick import Quick
 from .run import Run
 from .side import Side
@@ -30,6 +30,9 @@ LEAST_USED = 0.75
 """Of the chips that there are; plans that leave more of them idle are not looked for."""
 MIX_STEP = 1.05
 """From one number of a mix to the next: each is an optimisation of its own."""
+LARGE, LARGE_STEP = 2**14, 1.01
+"""Chips from which on not every number of whole nodes is looked at but one in each step: a node is a thousandth of them, and where ranks
+lie takes long to count."""
 MOST_CHIPS, MOST_MIXED = 2**20, 8192
 """Chips of one kind and of a mix beyond which no number is looked at: ten times the largest clusters of today; what takes seconds."""
 
@@ -91,18 +94,21 @@ class Fleet:
 
     @cached_property
     def counts(self) -> list[int]:
-        """Numbers of chips worth trying, ascending, up to MOST_CHIPS: fewer than a node has, whole nodes, and ``own``. Of a mix whole
-        nodes in its shares up to MOST_MIXED, thinned out as they grow, and ``own`` where it is such a number."""
+        """Numbers of chips worth trying, ascending, up to MOST_CHIPS: fewer than a node has, whole nodes (above LARGE in steps of
+        LARGE_STEP), and ``own``. Of a mix whole nodes in its shares up to MOST_MIXED, thinned out as they grow, and ``own`` where it is
+        such a number."""
         unit, own = self.side.unit_chips, self.own or 0
         if not self.side.mixed:
             found = self.usable
-            return [int(count) for count in found[(found % unit == 0) | (found < unit) | (found == own)]]
+            whole = [int(count) for count in found[(found % unit == 0) | (found < unit) | (found == own)]]
+            large = bisect_right(whole, LARGE)
+            return whole[:large] + sorted({*roundest(whole[large:], LARGE_STEP), *(count for count in whole[large:] if count == own)})
         tried = thinned(range(unit, MOST_MIXED + 1, unit), MIX_STEP)[:-1] or [unit]
         return sorted({*tried, own}) if own and own % unit == 0 and own <= MOST_MIXED else tried
 
     def between(self, below: int, count: int) -> list[int]:
-        """Numbers of one kind above one and below another, nodes whole or not."""
-        found = self.usable
+        """Numbers of one kind above one and below another, nodes whole or not; none above LARGE."""
+        found = self.usable[self.usable <= LARGE]
         return [int(some) for some in found[(found > below) & (found < count)]]
 
     def in_nodes(self, count: int) -> str:
@@ -117,6 +123,8 @@ class Fleet:
         unit = self.side.unit_chips
         if self.side.mixed:
             return f"in whole nodes, tried in steps of {unit} or 5 %,"
+        if count > LARGE:
+            return f"in whole nodes of {unit}, tried in steps of {100 * (LARGE_STEP - 1):.0f} %,"
         if count % unit == 0:
             return f"in whole nodes of {unit}" if unit > 1 else "of chips, each a node by itself,"
         return f"of chips in one node of {unit}" if count < unit else f"in whole nodes of {unit} or as many as the reference's"

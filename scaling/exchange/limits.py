@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .counts import roundest, smallest_reaching, thinned
-from .fleet import MOST_CHIPS, MOST_MIXED, Estimate, Fleet
+from .fleet import LARGE, MOST_CHIPS, MOST_MIXED, Estimate, Fleet
 from .run import Run
 
 FEW, FEW_ODD = 96, 192
@@ -20,9 +20,8 @@ CLOSE = 1.1
 """From one number to the next around the best."""
 BATCH_MOVED = 1.06
 """Numbers so near each other may differ by how far the batch is moved to fit them."""
-NEAREST, LARGE = 16, 2**14
-"""So many of them; and from so many chips on few are looked at: placing ranks that lie over nodes unevenly takes a time that grows with
-their number."""
+NEAREST = 16
+"""So many of them."""
 MORE_SHARE = 0.02
 """A part of the step counts as what stops it from this share on."""
 WORDS = {

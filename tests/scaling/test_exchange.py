@@ -168,6 +168,20 @@ def test_as_many_as_the_reference_are_tried_though_they_fill_no_whole_nodes() ->
     assert all(count % 8 == 0 for count in trade.other.counts if count > 8 and count != 12)
 
 
+def test_of_very_many_chips_one_number_of_nodes_in_each_percent_is_tried() -> None:
+    trade = set_up("gpt2-xl", "h100-sxm-80gb", 20_000, "a100-sxm-80gb", global_batch=2**20)
+    counts = trade.other.counts
+    assert 20_000 in counts  # the reference's own, whatever the steps
+    large = [count for count in counts if count > 2**14]
+    assert all(count % 8 == 0 for count in large)
+    assert len(large) < 1.05 * math.log(2**20 / 2**14) / math.log(1.01)
+    assert all(after < 1.03 * before for before, after in itertools.pairwise(large))
+    exchange = trade.exchange()
+    assert exchange.count is not None
+    assert "in whole nodes of 8, tried in steps of 1 %," in exchange.reason
+    assert exchange.count_exact is None
+
+
 def test_a_number_rounded_up_to_whole_nodes_says_how_many_would_do() -> None:
     trade = set_up("llama3-8b", "h100-sxm-80gb", 32, "a800-sxm-80gb", global_batch=480)
     exchange = trade.exchange()
