@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from ..errors import MissingCell
@@ -24,11 +26,13 @@ def even_plan(
     dp = chips // (tp * pp)
     if chips % (tp * pp) or batch % (dp * microbatch) or pp > layers or any(count % tp for count in counts):
         return None
-    kind_of = [kind for kind, count in enumerate(counts) for _ in range(count // tp)]
+    # Groups of tp chips are numbered stage by stage. Where a kind ends, so do replicas of the same kinds.
+    ends = list(itertools.accumulate(count // tp for count in counts))
+    borders = sorted({0, dp, *(end % dp for end in ends)})
     alike: dict[tuple[int, ...], int] = {}
-    for replica in range(dp):
-        kinds = tuple(kind_of[stage * dp + replica] for stage in range(pp))
-        alike[kinds] = alike.get(kinds, 0) + 1
+    for first, after in itertools.pairwise(borders):
+        kinds = tuple(bisect_right(ends, stage * dp + first) for stage in range(pp))
+        alike[kinds] = alike.get(kinds, 0) + after - first
     held = [layers // pp + (stage < layers % pp) for stage in range(pp)]
     pipelines = tuple(
         MixedPipeline(

@@ -218,3 +218,12 @@ def test_a_pool_whose_replicas_take_unequal_shares_reduces_as_one_pool():
     unequal = (pipeline(*stages, microbatches=3, replicas=2), pipeline(*stages, microbatches=3, replicas=1))
     one, two = (cost(tables, MixedPlan(pipelines, tables.settings)) for pipelines in (equal, unequal))
     assert two.end_s == pytest.approx(one.end_s, rel=1e-12)
+
+
+def test_an_even_split_counts_replicas_without_going_through_them():
+    """A million chips and half as many more, in three stages: two of them on the first kind."""
+    tables = tables_of(chips(2**20, name="one"), chips(2**19, name="other"), global_batch=2**21)
+    plan = even_plan(tables, 1, 3, 1)
+    assert [(one.replicas, [stage.kind for stage in one.stages]) for one in plan.pipelines] == [(2**19, [0, 0, 1])]
+    uneven = even_plan(tables_of(chips(5, name="one"), chips(4, name="other"), global_batch=6), 1, 3, 1)
+    assert [(one.replicas, [stage.kind for stage in one.stages]) for one in uneven.pipelines] == [(2, [0, 0, 1]), (1, [0, 1, 1])]
