@@ -73,8 +73,8 @@ class MixedAnswer:
     solved: int
     """Of these, plans whose splits were solved."""
     bound_s: float
-    """No plan with the TP degrees and microbatches that are tried takes less by the common cost. After a search of every plan those that can be formed, else with every chip at its best all
-    the time."""
+    """No plan with the TP degrees and microbatches that are tried takes less by the common cost. After a search of every plan: the best
+    of them; else a step with every chip at its best layer all the time."""
     advice: str
     """Which kinds to use, and what that gains; empty where there is no choice."""
     notes: tuple[str, ...]
