@@ -15,6 +15,7 @@ from .memory import memory_by_kind, total_bytes
 from .models import Transformer
 from .plan import OFFLOADS, RECOMPUTES, Plan
 from .plans import COLUMNS, Array, Plans
+from .spare import usable_bytes
 
 ORDER_OF_CHANGES = ("zero_stage", "sequence_parallel", "recompute", "microbatch", "tp", "pp", "ep", "cp", "interleave", "offload")
 """What is changed, from the first resort to the last: what costs little time first, what needs other links or a host later."""
@@ -51,7 +52,8 @@ def describe_changes(before: Plan, after: Plan) -> str:
 
 def nearest_fitting(model: Transformer, plan: Plan, machine: Machine, chips: int) -> Plan | None:
     """The legal plan on all the chips that fits with the fewest fields changed, then the earliest in ORDER_OF_CHANGES, then the
-    smallest steps (doublings of a degree, stages of ZeRO, kinds of recomputation). Batch, model and dtype stay."""
+    smallest steps (doublings of a degree, stages of ZeRO, kinds of recomputation). Batch, model and dtype stay; as much memory stays free
+    as any search leaves."""
     for offload in OFFLOADS[OFFLOADS.index(plan.offload) :]:
         plans = _neighbours(model, replace(plan, offload=offload), chips)
         try:
@@ -60,7 +62,7 @@ def nearest_fitting(model: Transformer, plan: Plan, machine: Machine, chips: int
             continue
         if not len(plans):
             continue
-        fitting = plans.take(total_bytes(memory_by_kind(model, plans, machine)) <= machine.memory_bytes)
+        fitting = plans.take(total_bytes(memory_by_kind(model, plans, machine)) <= usable_bytes(machine.memory_bytes))
         if len(fitting):
             return fitting.plan(int(np.argmin(_distance(plan, fitting))))
     return None
