@@ -123,7 +123,7 @@ def test_a_kind_that_does_not_help_is_left_out_of_the_work_and_of_the_power_but_
 
 
 def test_the_interval_of_a_mix_holds_numbers_that_reach_its_ends() -> None:
-    """Few numbers are worked out, so that the ends are in proportion to one a little above them: as fast as they must be, and no far miss."""
+    """Few numbers are worked out, so the ends are in proportion to one a little above: as fast as they must be, and no far miss."""
     trade = set_up("gpt2-large", "h100-sxm-80gb", 8, MIX, global_batch=256)
     exchange = trade.exchange()
     assert exchange.count is not None

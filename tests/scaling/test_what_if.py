@@ -141,7 +141,8 @@ def test_cards_on_pcie_alone_have_its_rate_as_their_link() -> None:
     plan = Plan(global_batch=16, tp=8, recompute="full")
     wide = changed("a10-pcie-24gb.scaleup=600GB/s", "8xa10-pcie-24gb")
     found = predict("gpt3-350m", wide, plan)
-    assert told(found, "what if a10-pcie-24gb.scaleup").startswith("600 GB/s both ways together (300 one way) per chip, not 63 (31.5 one way)")
+    words = told(found, "what if a10-pcie-24gb.scaleup")
+    assert words.startswith("600 GB/s both ways together (300 one way) per chip, not 63 (31.5 one way)")
     assert found.step_time_s < 0.8 * predict("gpt3-350m", "8xa10-pcie-24gb", plan).step_time_s
 
 
