@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chipassay.results.catalogue import load_chips
 from chipassay.results.link import Link, Segment
@@ -16,6 +16,8 @@ from .cluster import Group
 if TYPE_CHECKING:
     from chipassay.results.shape_models.attention import AttentionModel
     from chipassay.results.shape_models.product import ProductModel
+
+_Model = TypeVar("_Model", "ProductModel", "AttentionModel")
 
 
 def with_own_links(group: Group) -> Group:
@@ -34,14 +36,21 @@ def _profile(group: Group, **changed: Any) -> Group:
     return replace(group, profile=replace(group.profile, **changed))
 
 
+def _tiles(model: _Model, factor: float) -> _Model:
+    """What products and attention have in common: the rate, and what a tile costs at it."""
+    return replace(
+        model,
+        rate_flops_per_s=model.rate_flops_per_s * factor,
+        tile_start_s=model.tile_start_s / factor,
+        split_s=model.split_s / factor,
+        slowdown_after_s=model.slowdown_after_s / factor,
+    )
+
+
 def _faster_products(group: Group, factor: float) -> Group:
     def product(model: ProductModel) -> ProductModel:
         return replace(
-            model,
-            rate_flops_per_s=model.rate_flops_per_s * factor,
-            tile_start_s=model.tile_start_s / factor,
-            split_s=model.split_s / factor,
-            slowdown_after_s=model.slowdown_after_s / factor,
+            _tiles(model, factor),
             quantise_s=model.quantise_s / factor,
             quantise_s_per_byte=model.quantise_s_per_byte / factor,
             quantise_s_per_row=model.quantise_s_per_row / factor,
@@ -57,19 +66,10 @@ def _faster_products(group: Group, factor: float) -> Group:
 
 
 def _faster_attention(group: Group, factor: float) -> Group:
-    def attention(model: AttentionModel) -> AttentionModel:
-        return replace(
-            model,
-            rate_flops_per_s=model.rate_flops_per_s * factor,
-            tile_start_s=model.tile_start_s / factor,
-            split_s=model.split_s / factor,
-            slowdown_after_s=model.slowdown_after_s / factor,
-        )
-
     p = group.profile
     return _profile(
         group,
-        attentions={dtype: attention(model) for dtype, model in p.attentions.items()},
+        attentions={dtype: _tiles(model, factor) for dtype, model in p.attentions.items()},
         attention=_rates(p.attention, factor),
     )
 

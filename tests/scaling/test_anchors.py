@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
-from pathlib import Path
 
 import pytest
 
-from chipassay.scaling.models import Transformer
-from chipassay.scaling.plan import ATTENTIONS, RECOMPUTES, Plan
 from chipassay.scaling.predict import Prediction, predict
 
-ANCHORS = tuple(csv.DictReader(Path(__file__).with_name("anchors.csv").open(newline="", encoding="utf-8")))
+from .anchors import ANCHORS, model_of, plan_of
 
 LARGEST_MEDIAN = {
     "Korthikanti et al. 2022 (arXiv 2205.05198) Table 5": 0.045,
@@ -27,27 +23,7 @@ LARGEST_MEDIAN = {
 
 
 def predicted(anchor: dict[str, str]) -> Prediction:
-    number = {key: int(value) for key, value in anchor.items() if value.isdigit()}
-    gpt = anchor["gated"] == "false"
-    model = Transformer(
-        name=anchor["id"],
-        head_dim=number["hidden"] // number["heads"],
-        gated=not gpt,
-        tied_embeddings=gpt,
-        learned_positions=gpt,
-        biases=gpt,
-        dropout=anchor["attention"] == "unfused",
-        **{key: number[key] for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "vocab", "seq_len")},
-    )
-    plan = Plan(
-        recompute=next(how for how in RECOMPUTES if how == anchor["recompute"]),
-        attention=next(how for how in ATTENTIONS if how == anchor["attention"]),
-        sequence_parallel=anchor["sequence_parallel"] == "true",
-        overlap_dp=anchor["overlap_dp"] == "true",
-        dtype=anchor["dtype"],
-        **{key: number[key] for key in ("dp", "tp", "pp", "interleave", "microbatch", "global_batch", "zero_stage")},
-    )
-    return predict(model, f"{anchor['chips']}x{anchor['chip_id']}", plan)
+    return predict(model_of(anchor), f"{anchor['chips']}x{anchor['chip_id']}", plan_of(anchor))
 
 
 ERRORS = {anchor["id"]: predicted(anchor).step_time_s / float(anchor["step_time_s"]) - 1 for anchor in ANCHORS}

@@ -14,15 +14,15 @@ from chipassay.results.shipped import find_profile
 from chipassay.scaling.machine import prepare
 from chipassay.scaling.memory import CONTEXT_BYTES, LOSS_BYTES, at_each_stage, memory_by_kind
 from chipassay.scaling.models import Experts, Latent, Transformer, load_model
-from chipassay.scaling.plan import ATTENTIONS, RECOMPUTES, Plan
+from chipassay.scaling.plan import RECOMPUTES, Plan
 from chipassay.scaling.plans import Plans
 from chipassay.scaling.stages import candidate_stages
 
 from . import toys
+from .anchors import ANCHORS, model_of, plan_of
 
 HERE = Path(__file__).parent
 ROWS = tuple(csv.DictReader((HERE / "memory_measured.csv").open(newline="", encoding="utf-8")))
-RUNS = tuple(csv.DictReader((HERE / "anchors.csv").open(newline="", encoding="utf-8")))
 GIB = 2**30
 MACHINE = prepare(toys.toy_profile())
 
@@ -104,29 +104,12 @@ def test_both_ends_of_a_pipeline_are_near_what_was_measured(row: dict[str, str])
 
 def needed_share(run: dict[str, str]) -> float:
     """What the run needs of its chip's memory, predicted."""
-    number = {key: int(value) for key, value in run.items() if value.isdigit()}
-    gpt = run["gated"] == "false"
-    model = Transformer(
-        name=run["id"],
-        head_dim=number["hidden"] // number["heads"],
-        gated=not gpt,
-        tied_embeddings=gpt,
-        biases=gpt,
-        dropout=run["attention"] == "unfused",
-        **{key: number[key] for key in ("layers", "hidden", "heads", "kv_heads", "ffn_hidden", "vocab", "seq_len")},
-    )
-    plan = Plan(
-        recompute=next(how for how in RECOMPUTES if how == run["recompute"]),
-        attention=next(how for how in ATTENTIONS if how == run["attention"]),
-        sequence_parallel=run["sequence_parallel"] == "true",
-        **{key: number[key] for key in ("dp", "tp", "pp", "interleave", "microbatch", "global_batch", "zero_stage")},
-    )
     machine = prepare(find_profile(run["chip_id"]), run["dtype"])
-    return sum(memory_by_kind(model, plan, machine).values()) / machine.memory_bytes
+    return sum(memory_by_kind(model_of(run), plan_of(run), machine).values()) / machine.memory_bytes
 
 
 def test_every_published_run_fits() -> None:
-    assert {run["id"]: needed_share(run) for run in RUNS if needed_share(run) > 1} == {}
+    assert {run["id"]: needed_share(run) for run in ANCHORS if needed_share(run) > 1} == {}
 
 
 def test_a_model_of_twice_the_memory_does_not_fit() -> None:
