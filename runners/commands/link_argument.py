@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from chipassay.results.errors import ChipassayError
 
 if TYPE_CHECKING:
-    from chipassay.scaling.cluster import Group
+    from chipassay.scaling.cluster import Cluster, Group
+    from chipassay.scaling.mixed.answer import MixedOption
     from chipassay.scaling.predict import Prediction
 
 
@@ -37,10 +38,30 @@ def worth_words(group: Group, changed: Prediction, as_it_is: Prediction | Chipas
     text = f"without that, by {plan}: step {seconds(as_it_is.step_time_s)} on {as_it_is.chips} chips"
     if not as_it_is.fits:
         return [*told, f"{text}, but it does not fit"]
-    ratio = changed.tokens_per_s / as_it_is.tokens_per_s
+    return [*told, _difference(text, changed.tokens_per_s / as_it_is.tokens_per_s)]
+
+
+def mixed_worth_words(cluster: Cluster, changed: MixedOption, as_it_is: MixedOption | ChipassayError) -> list[str]:
+    """The same for several kinds of chips."""
+    from chipassay.scaling.text import seconds
+    from chipassay.scaling.what_if import changes_of
+
+    told = [f"what if {one}" for group in cluster.groups for one in changes_of(group)]
+    if not told:
+        return ["--link changes nothing: the catalogue says so already"]
+    if isinstance(as_it_is, ChipassayError):
+        return [*told, f"without that: {as_it_is}"]
+    same = as_it_is.prediction.plan == changed.prediction.plan
+    plan = "the same plan" if same else f"their own best plan ({as_it_is.text})"
+    text = f"without that, by {plan}: step {seconds(as_it_is.step_time_s)} on {sum(as_it_is.chips)} chips"
+    return [*told, _difference(text, changed.tokens_per_s / as_it_is.tokens_per_s)]
+
+
+def _difference(text: str, ratio: float) -> str:
+    """What was changed makes training faster or slower; ``ratio``: of the tokens per second."""
     if abs(ratio - 1) < 5e-4:
-        return [*told, f"{text}: what was changed makes no difference (below 0.1 %)"]
-    return [*told, f"{text}: what was changed makes training {abs(ratio - 1):.1%} {'faster' if ratio > 1 else 'slower'}".replace("%", " %")]
+        return f"{text}: what was changed makes no difference (below 0.1 %)"
+    return f"{text}: what was changed makes training {100 * abs(ratio - 1):.1f} % {'faster' if ratio > 1 else 'slower'}"
 
 
 def worth_dict(group: Group, changed: Prediction, as_it_is: Prediction | ChipassayError) -> dict[str, Any]:
@@ -58,4 +79,21 @@ def worth_dict(group: Group, changed: Prediction, as_it_is: Prediction | Chipass
         "chips_without": as_it_is.chips,
         "fits_without": as_it_is.fits,
         "speedup": changed.tokens_per_s / as_it_is.tokens_per_s if as_it_is.fits else None,
+    }
+
+
+def mixed_worth_dict(cluster: Cluster, changed: MixedOption, as_it_is: MixedOption | ChipassayError) -> dict[str, Any]:
+    """The same for several kinds of chips and JSON."""
+    from chipassay.scaling.what_if import changes_of
+
+    changes = [one for group in cluster.groups for one in changes_of(group)]
+    if isinstance(as_it_is, ChipassayError):
+        return {"changes": changes, "why_not_without": str(as_it_is)}
+    return {
+        "changes": changes,
+        "step_time_s_without": as_it_is.step_time_s,
+        "tokens_per_s_without": as_it_is.tokens_per_s,
+        "plan_text_without": as_it_is.text,
+        "chips_without": sum(as_it_is.chips),
+        "speedup": changed.tokens_per_s / as_it_is.tokens_per_s,
     }

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from chipassay.results.errors import ChipassayError, FileError, InputError, UnknownName
 
 from ..say import say
-from .link_argument import add_link_argument, worth_dict, worth_words
+from .link_argument import add_link_argument, mixed_worth_dict, mixed_worth_words, worth_dict, worth_words
 from .price_argument import add_price_argument
 
 if TYPE_CHECKING:
     from chipassay.scaling.cluster import Cluster, Group
+    from chipassay.scaling.mixed.answer import MixedAnswer, MixedOption
     from chipassay.scaling.models import Transformer
     from chipassay.scaling.planner.answer import PlanAnswer
     from chipassay.scaling.predict import Prediction
@@ -29,6 +30,7 @@ HELP = "the best plans for a model on a cluster, and why the others lost"
 FORMATS = ("table", "markdown", "csv")
 OBJECTIVES = ("time", "cost", "energy", "chips")
 FRONTS = ("cost", "chips", "memory")
+TOP = "10"
 SPARE = "5%"
 """What a search leaves free where nobody says (scaling/spare.py)."""
 MOST_MIXED_BATCH = 2**16
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sequences per step over the whole cluster (default: about four million tokens; by time at least one a chip)",
     )
     parser.add_argument("--objective", default="time", metavar="WHAT", help="time (default), cost, energy or chips: what is to be small")
-    parser.add_argument("--top", default="10", metavar="N", help="how many plans to show (default: 10)")
+    parser.add_argument("--top", default=TOP, metavar="N", help=f"how many plans to show (default: {TOP})")
     parser.add_argument("--dtype", metavar="D", help="fp32, tf32, fp16, bf16 or fp8 (default: the best of the chip)")
     parser.add_argument("--seq-len", metavar="N", help="tokens of a sequence, in place of the model's own")
     need = parser.add_argument_group("only plans that are fast enough (needed by --objective chips)")
@@ -140,7 +142,7 @@ def _answer(arguments: argparse.Namespace, model: Transformer, group: Group, **o
         raise InputError("--objective chips needs to know how fast is fast enough; give --tokens-per-s, or --tokens and --days")
     spare = _spare(arguments.spare_memory)
     space = space_of(arguments.fix, dtype=arguments.dtype, overlap_tp=arguments.overlap_tp, full=arguments.every, spare=spare)
-    batch, top = whole("--batch", arguments.batch, "512"), whole("--top", arguments.top, "10") or 1
+    batch, top = whole("--batch", arguments.batch, "512"), whole("--top", arguments.top, TOP) or 1
     asked = {"top": top, "against": arguments.front, "batch": batch, **otherwise}
     with Progress(quiet=not sys.stderr.isatty()) as progress:
         return plan_best(
@@ -242,18 +244,38 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
         )
     if arguments.format != "table":
         raise InputError(f"several kinds of chips are told as text or by --json, not as {arguments.format}; leave --format out")
+    if whole("--top", arguments.top, TOP) != int(TOP):
+        raise InputError("--top counts plans of one kind of chips; of several the best for each choice of kinds is told; leave it out")
     from chipassay.results.prices import read_overrides
-    from chipassay.scaling.mixed.search import plan_mixed
 
     from ..planning.mixed import told
     from ..prediction.answer import default_price
-    from ..progress import Progress
 
     batch = whole("--batch", arguments.batch, "512", most=MOST_MIXED_BATCH)
     quoted = {group.profile.chip_id: price for group in cluster.groups[::-1] if (price := default_price(group)) is not None}
     prices = {**quoted, **read_overrides(arguments.price, (group.profile.chip_id for group in cluster.groups))}
+    answer = _mixed_answer(arguments, model, cluster, batch)
+    stopped, before = answer.interrupted, None
+    if arguments.link and not stopped:
+        before = _mixed_without_link(arguments, model, batch)
+        stopped = before is None
+    if arguments.json:
+        worth = {} if before is None else {"link": mixed_worth_dict(cluster, answer.best, before)}
+        print(json.dumps({**answer.to_dict(), **worth}, allow_nan=False, default=str))
+    else:
+        say(*told(answer, model.name, arguments.cluster, prices))
+        if before is not None:
+            say(*mixed_worth_words(cluster, answer.best, before))
+    return 130 if stopped else 0
+
+
+def _mixed_answer(arguments: argparse.Namespace, model: Transformer, cluster: Cluster, batch: int | None) -> MixedAnswer:
+    from chipassay.scaling.mixed.search import plan_mixed
+
+    from ..progress import Progress
+
     with Progress(quiet=not sys.stderr.isatty()) as progress:
-        answer = plan_mixed(
+        return plan_mixed(
             model,
             cluster,
             batch,
@@ -262,8 +284,16 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
             report=lambda done, total, words: progress.advance(done, total, words, ""),
             best_so_far=True,
         )
-    if arguments.json:
-        print(json.dumps(answer.to_dict(), allow_nan=False, default=str))
-    else:
-        say(*told(answer, model.name, arguments.cluster, prices))
-    return 130 if answer.interrupted else 0
+
+
+def _mixed_without_link(arguments: argparse.Namespace, model: Transformer, batch: int | None) -> MixedOption | ChipassayError | None:
+    """The best plan of the chips as they are; why there is none; or None if it was not waited for."""
+    from chipassay.scaling.cluster import parse_cluster
+
+    try:
+        found = _mixed_answer(arguments, model, parse_cluster(arguments.cluster), batch)
+    except KeyboardInterrupt:
+        return None
+    except ChipassayError as error:
+        return error
+    return None if found.interrupted else found.best

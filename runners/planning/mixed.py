@@ -48,7 +48,8 @@ def told(answer: MixedAnswer, model: str, cluster: str, prices: Mapping[str, Pri
     yield ""
     for name, option in others:
         yield from _wrapped(f"{name}: {option.text}", "")
-    yield f"{answer.tried:,} plans priced, the splits of {answer.solved:,} solved; none can take less than {seconds(answer.bound_s)}"
+    least = f"; none can take less than {seconds(answer.bound_s)}" if answer.bound_s else ""
+    yield f"{answer.tried:,} plans priced, the splits of {answer.solved:,} solved{least}"
     for note in answer.notes:
         if note != answer.advice:
             yield from _wrapped(f"note: {note}", "")

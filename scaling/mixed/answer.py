@@ -74,9 +74,9 @@ class MixedAnswer:
     """Of these, plans whose splits were solved."""
     bound_s: float
     """No plan with the TP degrees and microbatches that are tried takes less by the common cost. After a search of every plan: the best
-    of them; else a step with every chip at its best layer all the time."""
+    of them; else a step with every chip at its best layer all the time. 0: interrupted before it was known."""
     advice: str
-    """Which kinds to use, and what that gains; empty where there is no choice."""
+    """Which kinds to use, and what that gains; empty where there is no choice, and where the search was interrupted."""
     notes: tuple[str, ...]
     """With the advice."""
     interrupted: bool = False

@@ -97,8 +97,8 @@ class _Search:
     even: MixedOption | None = None
     tried: int = 0
     solved: int = 0
-    left_s: float = float("inf")
-    """The least bound of plans that were not solved."""
+    left_s: float = 0.0
+    """What no plan takes less than; 0 as long as that is not known."""
     done: int = 0
 
     def __post_init__(self) -> None:
@@ -142,8 +142,10 @@ class _Search:
             self.even = MixedOption(tuple(self.names[kind] for kind in plan.kinds), predict_mixed(self.tables, plan, self.cluster))
             self._offer(frozenset(plan.kinds), self.even)
         enumeration = Enumeration(self.tables, self.batch, self.every, self._next)
+        self.left_s = enumeration.ideal_s
         fastest = min((option.step_time_s for option in self.options.values()), default=2 * enumeration.ideal_s)
         plans = enumeration.side_by_side(fastest)
+        self.tried = enumeration.seen
         for some, candidates in plans.items():
             self._next(f"side by side: {self._words(some)}")
             self._solve(some, candidates, FIRST_SOLVED)
@@ -160,7 +162,7 @@ class _Search:
             self._solve(some, candidates, (MOST_SOLVED_SMALL if small else MOST_SOLVED) // part)
             self._polish(some, MOST_POLISHED if part <= 2 else MOST_POLISHED // part)
             self._play(some, PLAYED)
-        self.left_s = min(self.left_s, self._best_s) if self.every else min(enumeration.ideal_s, self._best_s)
+        self.left_s = self._best_s if self.every else min(enumeration.ideal_s, self._best_s)
 
     @property
     def _best_s(self) -> float:
@@ -252,7 +254,8 @@ class _Search:
         smaller = sorted((option for some, option in options.items() if some != self.whole), key=lambda option: option.step_time_s)
         if interrupted:
             notes.append("interrupted: plans that were not looked at may be better")
-        advice = self._advice(best_kinds, best, together, smaller)
+        # Before the end nobody knows whether the kinds that are not in the best plan so far help.
+        advice = "" if interrupted else self._advice(best_kinds, best, together, smaller)
         notes += [advice] if advice else []
         if isinstance(best.prediction, MixedPrediction):
             idle = {

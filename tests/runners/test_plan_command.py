@@ -204,6 +204,36 @@ def test_several_kinds_are_told_apart_by_what_joins_them(capsys) -> None:
     assert kinds == ["h100-sxm-80gb@eth100x1", "h100-sxm-80gb@ndr400x8"]
 
 
+def test_what_a_link_is_worth_to_several_kinds_is_told(capsys) -> None:
+    code, out, _ = run(capsys, *MIXED, "--link", "v100-sxm2-32gb.nic=10Gb/s")
+    assert code == 0
+    assert "what if v100-sxm2-32gb.nic: 10 Gbit/s one way, not 100 Gbit/s one way" in out
+    assert re.search(r"without that, by .*: step \d+ ms on \d+ chips: what was changed makes training [\d.]+ % slower", out)
+    _, out, _ = run(capsys, *MIXED, "--link", "v100-sxm2-32gb.nic=10Gb/s", "--json")
+    link = json.loads(out)["link"]
+    assert 0 < link["speedup"] < 1
+    _, out, _ = run(capsys, *MIXED, "--link", "v100-sxm2-32gb.nic=100Gb/s")
+    assert "--link changes nothing" in out
+
+
+def test_an_interrupt_while_several_kinds_without_the_link_are_planned_keeps_the_first_answer(capsys, monkeypatch) -> None:
+    import chipassay.scaling.mixed.search as searching
+
+    real, made = searching.even_split, []
+
+    def interrupted_the_second_time(*arguments):
+        made.append(1)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(searching, "even_split", interrupted_the_second_time)
+    code, out, _ = run(capsys, *MIXED, "--link", "v100-sxm2-32gb.nics=2")
+    assert code == 130
+    assert "the best plan by time" in out
+    assert "without that" not in out
+
+
 def test_what_several_kinds_cost_by_given_prices(capsys) -> None:
     _, out, _ = run(capsys, *MIXED, "--price", "a100-sxm-80gb=1", "--price", "v100-sxm2-32gb=10")
     line = next(line.split() for line in out.splitlines() if line.startswith("a100-sxm-80gb only"))
@@ -213,7 +243,7 @@ def test_what_several_kinds_cost_by_given_prices(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", [("--objective", "cost"), ("--fix", "tp=2"), ("--format", "csv"), ("--overlap-tp",), ("--spare-memory", "1%")]
+    "flag", [("--objective", "cost"), ("--fix", "tp=2"), ("--format", "csv"), ("--overlap-tp",), ("--spare-memory", "1%"), ("--top", "3")]
 )
 def test_what_several_kinds_cannot_be_asked_is_refused(capsys, flag) -> None:
     code, _, err = run(capsys, "--model", "gpt3-1.3b", "--cluster", "8xa100-sxm-80gb+8xv100-sxm2-32gb", *flag)

@@ -182,11 +182,24 @@ def test_an_interrupted_search_tells_the_best_so_far_or_goes_on_to_the_caller(mo
     monkeypatch.setattr(Solver, "plan", interrupted_later)
     answer = plan_mixed(*question, settings=SHARED, best_so_far=True)
     assert answer.interrupted
+    assert answer.advice == ""
+    assert answer.tried >= answer.solved
     assert any("interrupted" in note for note in answer.notes)
     assert answer.best.step_time_s == min(option.step_time_s for option in [answer.best, *answer.without])
     made.clear()
     with pytest.raises(KeyboardInterrupt):
         plan_mixed(*question, settings=SHARED)
+    monkeypatch.undo()
+    assert answer.bound_s <= plan_mixed(*question, settings=SHARED).best.prediction.common_cost_s
+
+
+def test_interrupted_before_anything_is_known_of_the_rest_no_bound_and_no_advice_are_told(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chipassay.scaling.mixed.search.even_split", interrupted)
+    answer = plan_mixed(SMALL, cluster_of(chips(4, name="fast"), chips(4, name="slow", rate=5e13)), 12, settings=SHARED, best_so_far=True)
+    assert (answer.bound_s, answer.advice, answer.best.kinds) == (0.0, "", ("fast",))
 
 
 def test_the_progress_of_a_search_is_told():
