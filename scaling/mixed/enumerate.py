@@ -176,7 +176,12 @@ class Enumeration:
         if not able.any():
             return
         self.seen += len(at[0][1]) if len(at) > 1 else 0
-        estimate, bound = self._priced([_Part.of(pure, index) for pure, index in at])
+        parts = [_Part.of(pure, index) for pure, index in at]
+        estimate, bound = self._priced(parts)
+        if len(kinds) == 1:
+            # Alone in a node, their gradients do not go over the network at whose pace they are estimated; in it they take next to nothing.
+            in_node = at[0][0].used[at[0][1]] <= self.tables.kinds[kinds[0]].group.chips_per_node
+            estimate = np.where(in_node, self._passes_s(parts), estimate)
         for row in self._best(estimate).tolist():
             chosen_pools = partial(_pures, tuple((pure, int(index[row])) for pure, index in at))
             yield Candidate(float(estimate[row]), float(bound[row]), chosen_pools)
@@ -232,9 +237,12 @@ class Enumeration:
 
     def _priced(self, parts: Sequence[_Part]) -> tuple[Array, Array]:
         """(about how long they take, at least so long) of plans of such pools."""
-        usual = together_s(self.global_batch, [(part.unit, part.slowest_s, part.usual_sum_s) for part in parts])
         bound = together_s(self.global_batch, [(part.unit, part.slowest_s, part.sum_s) for part in parts])
-        return usual + exposed_reduction_s(self.tables, parts), bound
+        return self._passes_s(parts) + exposed_reduction_s(self.tables, parts), bound
+
+    def _passes_s(self, parts: Sequence[_Part]) -> Array:
+        """About how long all passes take."""
+        return together_s(self.global_batch, [(part.unit, part.slowest_s, part.usual_sum_s) for part in parts])
 
     def _best(self, estimate: Array) -> Array:
         """The plans that are kept, the fastest by estimate first."""

@@ -20,7 +20,7 @@ from ..step import KINDS, straggler_share
 from ..uncertainty import MODEL_SIGMA, Z80, input_sigma, regime
 from .records import MixedPipeline, MixedPlan, MixedPrediction, StageReport, check_mixed
 from .tables import Tables, ends_of
-from .traffic import Reduction, held_shares, reductions, sends_s
+from .traffic import Reduction, held_shares, reductions, replicas_together, sends_s
 
 MIXED_SIGMA = 0.10
 """What mixing kinds adds to the standard deviation of log(step time) (assumed: with it 47 of the 51
@@ -75,7 +75,7 @@ def cost(tables: Tables, plan: MixedPlan) -> Costed:
     reduced = reductions(tables, plan)
     stage_s, sends, update, memory = [], [], [], []
     fits = True
-    for pipeline in plan.pipelines:
+    for pipeline, together in zip(plan.pipelines, replicas_together(plan), strict=True):
         times, updates, held = [], [], []
         for index, stage in enumerate(pipeline.stages):
             costs, row = tables.of_stage(stage, pipeline.microbatch)
@@ -86,7 +86,7 @@ def cost(tables: Tables, plan: MixedPlan) -> Costed:
             held.append(costs.memory_bytes(row, ends, stage.layers, flying, shard))
             fits &= held[-1] <= costs.kind.machine.memory_bytes
         stage_s.append(tuple(times))
-        sends.append(tuple(sends_s(tables, pipeline, plan.mask_bytes)))
+        sends.append(tuple(sends_s(tables, pipeline, plan.mask_bytes, together)))
         update.append(tuple(updates))
         memory.append(tuple(held))
     chips = sum(pipeline.chips for pipeline in plan.pipelines)

@@ -31,16 +31,31 @@ SEND_BUFFER_BYTES = 2 * 1024**2
 do collectives (4 MiB, DEFAULT_BUFFSIZE), as which DeepSpeed sent in 2021: AMP's runs tell neither from the other (10.4 and 10.8 %)."""
 
 
-def sends_s(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0) -> list[float]:
-    """Seconds of one message over each border between stages, either way. ``mask_bytes``: as in ``MixedPlan``."""
+def replicas_together(plan: MixedPlan) -> list[int]:
+    """Of each pipeline: how many lie together with it as one pool of replicas. Those are on chips alike, whatever their layers and
+    microbatches: replicas that take a microbatch less do not lie elsewhere for it."""
+    alike: Counter[tuple[tuple[int, int], ...]] = Counter()
+    for pipeline in plan.pipelines:
+        alike[_chips_of(pipeline)] += pipeline.replicas
+    return [alike[_chips_of(pipeline)] for pipeline in plan.pipelines]
+
+
+def _chips_of(pipeline: MixedPipeline) -> tuple[tuple[int, int], ...]:
+    return tuple((stage.kind, stage.tp) for stage in pipeline.stages)
+
+
+def sends_s(tables: Tables, pipeline: MixedPipeline, mask_bytes: float = 0.0, together: int | None = None) -> list[float]:
+    """Seconds of one message over each border between stages, either way. ``mask_bytes``: as in ``MixedPlan``; ``together``: the replicas
+    that lie and send together, if there are more than the pipeline's own (``replicas_together``)."""
+    replicas = together or pipeline.replicas
     used: dict[int, int] = {}
     found = []
     first_chip = []
     for stage in pipeline.stages:
         first_chip.append(used.get(stage.kind, 0))
-        used[stage.kind] = first_chip[-1] + pipeline.replicas * stage.tp
+        used[stage.kind] = first_chip[-1] + replicas * stage.tp
     for index, (here, there) in enumerate(zip(pipeline.stages[:-1], pipeline.stages[1:], strict=True)):
-        found.append(border_s(tables, here, there, pipeline.microbatch, pipeline.replicas, first_chip[index], mask_bytes))
+        found.append(border_s(tables, here, there, pipeline.microbatch, replicas, first_chip[index], mask_bytes))
     return found
 
 
@@ -143,8 +158,8 @@ def reductions(tables: Tables, plan: MixedPlan) -> list[list[Reduction]]:
             scatter = owners.stages_s(tables, "all_reduce", per_gradient, edges)
     share = constants.DP_HIDDEN_SHARE.value if plan.settings.overlap_dp else 0.0
     found = []
-    for p, pipeline in enumerate(plan.pipelines):
-        tied = _tied_s(tables, pipeline, plan.tied_bytes or per_gradient)
+    for p, (pipeline, together) in enumerate(zip(plan.pipelines, replicas_together(plan), strict=True)):
+        tied = _tied_s(tables, pipeline, plan.tied_bytes or per_gradient, together)
         last = len(pipeline.stages) - 1
         rows = []
         for index, stage in enumerate(pipeline.stages):
@@ -209,12 +224,8 @@ def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
     kind, inside, alone, crossing, nodes = (np.zeros(shape, np.int64) for _ in range(5))
     weights, element = np.zeros(shape), np.zeros(shape)
     layers = np.diff(np.clip(cuts, 1, tables.model.layers + 1))
-    # Pipelines on chips alike, whatever their layers and microbatches, lie together as one pool of replicas.
-    pools = [tuple((stage.kind, stage.tp) for stage in pipeline.stages) for pipeline in plan.pipelines]
-    alike: Counter[tuple[tuple[int, int], ...]] = Counter()
-    for pool, pipeline in zip(pools, plan.pipelines, strict=True):
-        alike[pool] += pipeline.replicas
-    for p, (pool, pipeline) in enumerate(zip(pools, plan.pipelines, strict=True)):
+    pools = [_chips_of(pipeline) for pipeline in plan.pipelines]
+    for p, (pool, pipeline, alike) in enumerate(zip(pools, plan.pipelines, replicas_together(plan), strict=True)):
         edges, last = np.searchsorted(cuts, units_of(pipeline)), len(pipeline.stages) - 1
         for index, stage in enumerate(pipeline.stages):
             own = slice(edges[index], edges[index + 1])
@@ -226,17 +237,17 @@ def _owners(tables: Tables, plan: MixedPlan, cuts: Array) -> _Owners:
             if index == last:
                 weights[p, edges[-1] - 1] += held[LAST, 0] if last else held[FIRST + LAST, 0] - held[FIRST, 0]
             per_node = tables.kinds[stage.kind].group.chips_per_node
-            together = max(1, min(alike[pool], per_node // stage.tp))
+            together = max(1, min(alike, per_node // stage.tp))
             kind[p, own] = stage.kind
             element[p, own] = costs.kind.machine.element_bytes
             inside[p, own] = together
             alone[p, own] = min(per_node, stage.tp)
             crossing[p, own] = max(1, min(per_node, plan.chips(stage.kind)) // together)
-            nodes[p, own] = -(-alike[pool] // together) if pool not in pools[:p] else 0
+            nodes[p, own] = -(-alike // together) if pool not in pools[:p] else 0
     return _Owners(plan.replicas, kind, weights, element, inside, alone, crossing, nodes)
 
 
-def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float) -> float:
+def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float, replicas: int) -> float:
     """First and last stage both hold a tied token table and add up its gradients (Narayanan et al. 2021, arXiv 2104.04473)."""
     model = tables.model
     if not model.tied_embeddings or len(pipeline.stages) == 1:
@@ -246,9 +257,9 @@ def _tied_s(tables: Tables, pipeline: MixedPipeline, per_gradient: float) -> flo
     for stage in ends:
         kind = tables.kinds[stage.kind]
         per_node = kind.group.chips_per_node
-        chips = pipeline.replicas * sum(other.tp for other in pipeline.stages if other.kind == stage.kind)
+        chips = replicas * sum(other.tp for other in pipeline.stages if other.kind == stage.kind)
         together = ends[0].kind == ends[1].kind and chips <= per_node
-        crossing = max(1, min(per_node, pipeline.replicas * stage.tp))
+        crossing = max(1, min(per_node, replicas * stage.tp))
         one = np.ones(1, np.int64)
         place = Placement(
             2 * one, (2 if together else 1) * one, (1 if together else crossing) * one, (1 if together else 2) * one, per_node

@@ -101,6 +101,24 @@ def test_sends_in_a_node_do_not_use_the_network():
     assert inside[0] < 1e-3 < 1 < across[0]
 
 
+def test_replicas_that_take_a_microbatch_less_lie_where_the_others_do():
+    """Two replicas in two nodes of four chips: with their first stages in one node their sends cross, whether they do as much or not."""
+    tables = tables_of(chips(8, fabric=toy_fabric(nics=4, nic=1e9)))
+    stages = ((0, 2, 4), (0, 2, 4))
+    even = MixedPlan((pipeline(*stages, microbatches=7, replicas=2),), tables.settings)
+    uneven = MixedPlan((pipeline(*stages, microbatches=7), pipeline(*stages, microbatches=6)), tables.settings)
+    assert cost(tables, uneven).sends_s == cost(tables, even).sends_s * 2
+    assert predict_mixed(tables, uneven).step_time_s == pytest.approx(predict_mixed(tables, even).step_time_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_replicas_told_one_by_one_take_the_same_time(tied):
+    tables = tables_of(chips(8), model=replace(GPT, layers=8, tied_embeddings=tied))
+    together = MixedPlan((pipeline((0, 1, 4), (0, 1, 4), replicas=4),), tables.settings)
+    apart = MixedPlan((pipeline((0, 1, 4), (0, 1, 4)),) * 4, tables.settings)
+    assert predict_mixed(tables, apart).step_time_s == pytest.approx(predict_mixed(tables, together).step_time_s, rel=1e-9)
+
+
 def test_layers_cut_differently_are_reduced_between_their_owners():
     """Two pipelines, one cut after 6 of 8 layers and one after 2: the middle four are owned by a first and a last stage."""
     groups = [chips(2, name, fabric=toy_fabric(nics=1, nic=1e9)) for name in ("one", "other")]

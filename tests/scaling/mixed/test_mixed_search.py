@@ -263,3 +263,11 @@ def test_kinds_that_nothing_joins_work_alone():
 def test_numbers_that_divide_badly_are_never_slower_than_fewer_that_divide_well(counts):
     fewer, more = (plan_mixed("gpt3-1.3b", f"{n}xa800-sxm-80gb+{n}xv100-sxm2-32gb", 128).best for n in counts)
     assert more.tokens_per_s >= fewer.tokens_per_s * 0.999
+
+
+@pytest.mark.parametrize(("rate", "nic", "batch"), [(1e14, 1e8, 7), (2e13, 1e7, 13)])
+def test_a_second_node_behind_a_slow_network_never_makes_the_best_plan_slower(rate, nic, batch):
+    """Pipelines with uneven shares of the batch in one node alone are looked at, too: their gradients do not take the network."""
+    fabric = toy_fabric(nics=4, nic=nic)
+    one, two = (best_of([chips(count, rate=rate, memory_bytes=5e9, fabric=fabric)], batch) for count in (4, 8))
+    assert two.step_time_s <= one.step_time_s * (1 + 1e-9)
