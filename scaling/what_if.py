@@ -47,6 +47,8 @@ RATES: Mapping[str, float] = {
 """Unit -> bytes per second. Capitals count: Gb is gigabits, GB gigabytes."""
 SIZES: Mapping[str, float] = {"MiB": 2.0**20, "GB": 1e9, "GiB": 2.0**30, "TB": 1e12, "TiB": 2.0**40}
 NUMBERS: Mapping[str, float] = {"": 1.0}
+MOST_NICS = 1024
+"""Of one node: more is a slip of the finger, for no node has a fiftieth of it."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Kind:
     """How a figure is counted that does not say it: as the sum of both directions, or one way; empty: there are no directions."""
     whole: bool = False
     least: float = 0.0
+    most: float = math.inf
 
 
 KINDS: Mapping[str, Kind] = {
     "scaleup": Kind(RATES, "900GB/s (both ways together, as datasheets count; one way: 450GB/s/direction)", way=BOTH),
-    "nics": Kind(NUMBERS, "4", whole=True, least=1),
+    "nics": Kind(NUMBERS, "4", whole=True, least=1, most=MOST_NICS),
     "nic": Kind(RATES, "400Gb/s", way="-one-way"),
     "oversubscription": Kind(NUMBERS, "2", least=1),
     "memory": Kind(SIZES, "141GiB (datasheets' GB of memory are GiB)"),
@@ -131,9 +134,11 @@ def _value(text: str, value: str, kind: Kind) -> float:
     if match["way"] and not kind.way:
         raise InputError(f"{text!r}: {match['way']!r} is said of links alone; {mend}")
     number = float(match["number"]) * kind.units[match["unit"]] / (2 if (match["way"] or kind.way) == BOTH else 1)
-    if not math.isfinite(number) or number <= 0 or number < kind.least or (kind.whole and not number.is_integer()):
-        what = "a whole number" if kind.whole else "a number"
-        raise InputError(f"{text!r}: give {what} {'above 0' if not kind.least else f'of at least {kind.least:g}'}; {mend}")
+    if not math.isfinite(number) or number <= 0 or not kind.least <= number <= kind.most or (kind.whole and not number.is_integer()):
+        what = "a whole number" if kind.whole else "a finite number"
+        span = "above 0" if not kind.least else f"of at least {kind.least:g}"
+        span += "" if math.isinf(kind.most) else f" and at most {kind.most:g}"
+        raise InputError(f"{text!r}: give {what} {span}; {mend}")
     return number
 
 

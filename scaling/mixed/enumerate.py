@@ -170,6 +170,10 @@ class Enumeration:
             return
         most = min(MOST_PURES, int(SIDE_BY_SIDE ** (1 / len(kinds))))
         chosen = [np.arange(len(pure)) if self.every or len(pure) <= most else self._fastest(pure, kinds, time_s, most) for pure in pures]
+        if len(kinds) == 1:
+            # Those in one node do without the network, which ``_fastest`` does not look at.
+            in_node = np.flatnonzero(pures[0].used <= self.tables.kinds[kinds[0]].group.chips_per_node)
+            chosen = [np.union1d(chosen[0], in_node)]
         grid = [axis.ravel() for axis in np.meshgrid(*chosen, indexing="ij")]
         able = sum(pure.unit[index] for pure, index in zip(pures, grid, strict=True)) <= self.global_batch
         at = [(pure, index[able]) for pure, index in zip(pures, grid, strict=True)]

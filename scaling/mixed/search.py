@@ -31,10 +31,12 @@ MOST_SOLVED = 160
 """Plans on all kinds whose splits are solved, the best by estimate; on fewer kinds half as many."""
 MOST_SOLVED_SMALL, SMALL_CHIPS = 400, 16
 """The same for clusters of up to so many chips, whose plans are quick to solve."""
+TRIES, TRIES_SMALL = 2, 4
+"""So many times as many may turn out not to fit, or to be slower than what is known, before a choice of kinds is given up."""
 FIRST_SOLVED = 24
 """Of them, plans of pools side by side that are solved first: what is priced later has to beat them."""
 MOST_POLISHED = 120
-"""Small changes to the best of them that are solved, too."""
+"""Small changes to the best of them that are solved, too; to each of the best of a small cluster."""
 PLAYED = 6
 """Of these, those played through pass by pass."""
 EVERY_COUNT = 16
@@ -106,6 +108,7 @@ class _Search:
         self.batch = self.settings.global_batch
         self.solver = Solver(self.tables, self.batch)
         self.whole: Kinds = frozenset(range(len(self.kinds)))
+        self.small = sum(kind.count for kind in self.kinds) <= SMALL_CHIPS
         self.names = tuple(kind.name for kind in self.kinds)
         self.total = len(self.kinds) + 1 + 2 * (2 ** len(self.kinds) - 1)
         self.total += Enumeration.parts(len(self.kinds), len(microbatch_axis(self.batch)))
@@ -123,7 +126,13 @@ class _Search:
             if not self.options:
                 raise
         if not self.options:
-            raise NoPlanFits(f"{self.model.name} does not fit on {self.cluster}, by any split over its kinds of chips; use more chips", 0.0)
+            # Mixed plans hold all experts on each chip's TP group: that they do not fit does not say that no plan would.
+            whole = " that keeps the experts together (they are not spread over several kinds)" if self.model.experts is not None else ""
+            raise NoPlanFits(
+                f"{self.model.name} does not fit on {self.cluster}, by any split over its kinds of chips{whole}; use more chips"
+                + (", or of one kind" if whole else ""),
+                0.0,
+            )
         return self._told(interrupted)
 
     def _next(self, words: str) -> None:
@@ -153,13 +162,12 @@ class _Search:
         for some, candidates in enumeration.nested(limits, min(fastest, limits[self.whole])).items():
             plans[some].extend(candidates)
         self.tried = enumeration.seen
-        small = sum(kind.count for kind in self.kinds) <= SMALL_CHIPS
         for some, candidates in plans.items():
             self._next(f"splits over {self._words(some)}")
             candidates.sort(key=lambda plan: plan.estimate_s)
             # On all kinds most, and on each smaller choice the less the more of them there are.
             part = 1 if some == self.whole else max(2, len(plans) // 4)
-            self._solve(some, candidates, (MOST_SOLVED_SMALL if small else MOST_SOLVED) // part)
+            self._solve(some, candidates, (MOST_SOLVED_SMALL if self.small else MOST_SOLVED) // part)
             self._polish(some, MOST_POLISHED if part <= 2 else MOST_POLISHED // part)
             self._play(some, PLAYED)
         self.left_s = self._best_s if self.every else min(enumeration.ideal_s, self._best_s)
@@ -209,12 +217,13 @@ class _Search:
         """Adds the best of some plans to what was found on their kinds; ``most`` of them are solved."""
         found = self.found.setdefault(some, [])
         known = {pools for pools, _ in found}
-        limit_s, solved = self._limit(some), 0
+        limit_s, solved, fitting = self._limit(some), 0, 0
+        tries = TRIES_SMALL if self.small else TRIES
         for plan in plans:
             # What ties with a plan of ``search`` is kept: it may be played through faster.
             if plan.bound_s >= limit_s * (1 + 1e-9):
                 continue
-            if solved >= most and not self.every:
+            if (fitting >= most or solved >= tries * most) and not self.every:
                 break
             pools = plan.pools()
             if pools in known:
@@ -222,6 +231,7 @@ class _Search:
             worst_s = found[PLAYED - 1][1][1].step_time_s if len(found) >= PLAYED else float("inf")
             one = self.solver.plan(pools, worst_s)
             solved += 1
+            fitting += one is not None
             if one is not None and one[1].step_time_s < worst_s:
                 found.append((pools, one))
                 found.sort(key=lambda pair: pair[1][1].step_time_s)
@@ -235,9 +245,12 @@ class _Search:
         if not found or self.every:
             return
         degrees = [frozenset(tensor_axis(self.model, kind.group.chips_per_node)) for kind in self.kinds]
-        better, count = polished(self.solver, found[0], degrees, most)
-        self.solved += count
-        found[:0] = better[::-1]
+        for start in found[:] if self.small else found[:1]:
+            better, count = polished(self.solver, start, degrees, most)
+            self.solved += count
+            known = {pools for pools, _ in found}
+            found += [one for one in better if one[0] not in known]
+        found.sort(key=lambda pair: pair[1][1].step_time_s)
         del found[PLAYED:]
 
     def _play(self, some: Kinds, most: int) -> None:

@@ -175,6 +175,8 @@ def test_a_change_of_another_chip_is_refused_for_a_cluster_and_passed_over_for_a
         ("h800-sxm-80gb.memory=80GiB-both", "said of links alone"),
         ("h800-sxm-80gb.nics=2.5", "whole number of at least 1"),
         ("h800-sxm-80gb.nics=4W", "can be none"),
+        ("h800-sxm-80gb.nics=99999999", "at most 1024"),
+        ("h800-sxm-80gb.scaleup=1e400GB/s", "a finite number above 0"),
         ("h800-sxm-80gb.oversubscription=0.5", "of at least 1"),
         ("h800-sxm-80gb.power=0W", "above 0"),
         ("h800-sxm-80gb.power=1e999W", "above 0"),

@@ -265,9 +265,27 @@ def test_numbers_that_divide_badly_are_never_slower_than_fewer_that_divide_well(
     assert more.tokens_per_s >= fewer.tokens_per_s * 0.999
 
 
-@pytest.mark.parametrize(("rate", "nic", "batch"), [(1e14, 1e8, 7), (2e13, 1e7, 13)])
+@pytest.mark.parametrize(("rate", "nic", "batch"), [(1e14, 1e8, 7), (2e13, 1e7, 13), (2e13, 1e8, 31)])
 def test_a_second_node_behind_a_slow_network_never_makes_the_best_plan_slower(rate, nic, batch):
     """Pipelines with uneven shares of the batch in one node alone are looked at, too: their gradients do not take the network."""
     fabric = toy_fabric(nics=4, nic=nic)
     one, two = (best_of([chips(count, rate=rate, memory_bytes=5e9, fabric=fabric)], batch) for count in (4, 8))
     assert two.step_time_s <= one.step_time_s * (1 + 1e-9)
+
+
+def test_one_chip_more_where_most_plans_do_not_fit_is_not_slower():
+    """Most of the plans that look fast do not fit on these chips; they are not what the number of plans to solve is spent on."""
+
+    def groups(of_the_fast):
+        near, far = toy_fabric(nics=4, nic=2e10), toy_fabric(nics=4, nic=1e9)
+        yield chips(2, rate=1e13, memory_bytes=1.7e9, fabric=near, name="b")
+        yield chips(of_the_fast, rate=4e13, memory_bytes=1.7e9, fabric=near, name="c")
+        yield chips(5, rate=1e13, memory_bytes=5e9, fabric=far, name="a")
+
+    fewer, more = (best_of(list(groups(count)), 31) for count in (2, 3))
+    assert more.step_time_s < fewer.step_time_s
+
+
+def test_a_model_with_experts_that_does_not_fit_is_told_what_mixed_plans_do_not_do():
+    with pytest.raises(NoPlanFits, match="keeps the experts together"):
+        plan_mixed("deepseek-v3", "8xh800-sxm-80gb+8xa800-sxm-80gb", 16)
