@@ -245,7 +245,9 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
     if arguments.format != "table":
         raise InputError(f"several kinds of chips are told as text or by --json, not as {arguments.format}; leave --format out")
     if whole("--top", arguments.top, TOP) != int(TOP):
-        raise InputError("--top counts plans of one kind of chips; of several the best for each choice of kinds is told; leave it out")
+        raise InputError(
+            "--top is not known to the planner of several kinds of chips, which tells the best of each choice of kinds; leave it out"
+        )
     from chipassay.results.prices import read_overrides
 
     from ..planning.mixed import told
