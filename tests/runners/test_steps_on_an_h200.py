@@ -6,11 +6,13 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 
 from chipassay.runners.training_step.prediction import Predicted, one_chip, plan_of, predicted
 from chipassay.runners.training_step.trainer import as_trained
+from chipassay.runners.training_step.words import told
 from chipassay.scaling.models import load_model
 
 STEPS = Path(__file__).parents[2] / "results" / "h200-sxm-141gb" / "second" / "steps.csv"
@@ -59,3 +61,18 @@ def test_the_memory_is_predicted_within_three_percent_on_average_and_never_too_l
     errors = {step.name: step.peak_error for step in steps}
     assert mean(map(abs, errors.values())) < 0.03, errors
     assert min(errors.values()) > -0.01, errors
+
+
+def test_parts_that_do_not_add_up_to_the_step_are_called_noise(steps: list[Beside]) -> None:
+    for step in steps:
+        row = {name: _value(text) for name, text in step.row.items()}
+        assert not any("too noisy" in line for line in told(row)), step.name
+        parts = next(line for line in told({**row, "forward_s": 2 * row["step_s"]}) if line.startswith("  parts"))
+        assert "not to the step: too noisy" in parts
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
