@@ -231,11 +231,11 @@ def _tell_table(answer: PlanAnswer, cluster: str) -> None:
 
 def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) -> int:
     """Several kinds of chips: by time alone."""
-    from ..prediction.numbers import whole
+    from ..prediction.numbers import number, whole
 
     if arguments.objective != "time":
         raise InputError(f"several kinds of chips are planned by time, not by {arguments.objective}; give one kind, or --objective time")
-    for flag in ("--front", "--fix", "--days", "--tokens-per-s", "--tokens", "--overlap-tp", "--out"):
+    for flag in ("--front", "--fix", "--days", "--tokens-per-s", "--overlap-tp", "--out"):
         if getattr(arguments, flag[2:].replace("-", "_")):
             raise InputError(f"{flag} is not known to the planner of several kinds of chips; leave it out, or give a cluster of one kind")
     if arguments.spare_memory != SPARE:
@@ -254,6 +254,7 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
     from ..prediction.answer import default_price
 
     batch = whole("--batch", arguments.batch, "512", most=MOST_MIXED_BATCH)
+    tokens = number("--tokens", arguments.tokens, "300e9")
     quoted = {group.profile.chip_id: price for group in cluster.groups[::-1] if (price := default_price(group)) is not None}
     prices = {**quoted, **read_overrides(arguments.price, (group.profile.chip_id for group in cluster.groups))}
     answer = _mixed_answer(arguments, model, cluster, batch)
@@ -265,7 +266,7 @@ def _mixed(arguments: argparse.Namespace, model: Transformer, cluster: Cluster) 
         worth = {} if before is None else {"link": mixed_worth_dict(cluster, answer.best, before)}
         print(json.dumps({**answer.to_dict(), **worth}, allow_nan=False, default=str))
     else:
-        say(*told(answer, model.name, arguments.cluster, prices))
+        say(*told(answer, model.name, arguments.cluster, prices, tokens))
         if before is not None:
             say(*mixed_worth_words(cluster, answer.best, before))
     return 130 if stopped else 0

@@ -20,10 +20,11 @@ HOW_TO_READ = "pipelines x (chip tpDEGREE [layers of each stage] -> next chip ..
 COST = "USD per million tokens"
 
 
-def told(answer: MixedAnswer, model: str, cluster: str, prices: Mapping[str, Price]) -> Iterator[str]:
+def told(answer: MixedAnswer, model: str, cluster: str, prices: Mapping[str, Price], tokens: float | None = None) -> Iterator[str]:
     """Lines: the best plan and what each kind does in it, the others it has to be held against, then what limits all of them.
 
-    ``prices``: by chip id, per chip and hour; a column of costs is shown where those of all chips are known.
+    ``prices``: by chip id, per chip and hour; a column of costs is shown where those of all chips are known. ``tokens``: of the run, whose
+    days and, with prices, money are told.
     """
     p = answer.best.prediction
     so_far = ", so far (interrupted)" if answer.interrupted else ""
@@ -37,10 +38,12 @@ def told(answer: MixedAnswer, model: str, cluster: str, prices: Mapping[str, Pri
     yield ""
     yield from layout((_kinds(answer),), "", WIDTH + 20).rstrip("\n").splitlines()
     yield ""
-    options, others = _options(answer, prices)
+    options, others = _options(answer, prices, tokens)
     yield from layout((options,), "", WIDTH + 20).rstrip("\n").splitlines()
     yield f"whole separate jobs, one model each: {amount(answer.separate_tokens_per_s)} tokens/s together"
-    if options.headings[-1] == COST:
+    if tokens is not None:
+        yield f"days and USD are of a run of {amount(tokens)} tokens without restarts"
+    if COST in options.headings:
         yield from _wrapped(_cheapest(options), "")
         yield from _wrapped(f"prices: {'; '.join(f'{chip} {price.describe()}' for chip, price in prices.items())}", "")
     elif len(answer.kinds) > 1:
@@ -81,7 +84,7 @@ def _kinds(answer: MixedAnswer) -> Section:
     return Section("What each kind does in it", headings, tuple(lines), (1, 3, 4, 5))
 
 
-def _options(answer: MixedAnswer, prices: Mapping[str, Price]) -> tuple[Section, list[tuple[str, MixedOption]]]:
+def _options(answer: MixedAnswer, prices: Mapping[str, Price], tokens: float | None) -> tuple[Section, list[tuple[str, MixedOption]]]:
     """The best plan and what it has to be held against, and of them those whose plan has not been shown."""
     best = answer.best
     named = [(" and ".join(best.kinds), best)]
@@ -99,16 +102,23 @@ def _options(answer: MixedAnswer, prices: Mapping[str, Price]) -> tuple[Section,
         if priced:
             usd = sum(count * hourly[kind] for kind, count in zip(option.kinds, option.chips, strict=True)) / 3600
             cells = (*cells, f"{usd / option.tokens_per_s * 1e6:.4g}")
+        if tokens is not None:
+            run_s = tokens / option.tokens_per_s
+            cells = (*cells, f"{run_s / 86400:,.4g}", *([amount(usd * run_s)] if priced else []))
         lines.append(cells)
     if answer.even_split is None:
-        lines.append(("even split (all chips alike)", "", "does not fit, or divides nothing", "", "", *([""] if priced else [])))
-    headings = ("which chips", "chips", "step", "tokens/s", "speed", *([COST] if priced else []))
-    return Section("Beside it", headings, tuple(lines), tuple(range(1, len(headings)))), named[1:]
+        lines.append(("even split (all chips alike)", "", "does not fit, or divides nothing", "", ""))
+    headings = ["which chips", "chips", "step", "tokens/s", "speed", *([COST] if priced else [])]
+    if tokens is not None:
+        headings += ["days", *(["USD"] if priced else [])]
+    lines = [(*line, *[""] * (len(headings) - len(line))) for line in lines]
+    return Section("Beside it", tuple(headings), tuple(lines), tuple(range(1, len(headings)))), named[1:]
 
 
 def _cheapest(options: Section) -> str:
     """What trains a token for the least money, if that is not the fastest."""
-    costs = [(float(line[-1]), line[0]) for line in options.lines if line[-1]]
+    column = options.headings.index(COST)
+    costs = [(float(line[column]), line[0]) for line in options.lines if line[column]]
     least, name = min(costs)
     first = costs[0][0]
     if least == first:

@@ -242,6 +242,16 @@ def test_what_several_kinds_cost_by_given_prices(capsys) -> None:
     assert "the cheapest per token: a100-sxm-80gb only" in out
 
 
+def test_what_a_run_on_several_kinds_takes_and_costs(capsys) -> None:
+    _, out, _ = run(capsys, *MIXED, "--price", "a100-sxm-80gb=1", "--price", "v100-sxm2-32gb=10", "--tokens", "300e9")
+    line = next(line.split() for line in out.splitlines() if line.startswith("a100-sxm-80gb only"))
+    chips, tokens_per_s, days, usd = int(line[2]), float(line[-6].replace(",", "")), float(line[-2]), float(line[-1].replace(",", ""))
+    assert days == pytest.approx(300e9 / tokens_per_s / 86400, rel=0.01)
+    assert usd == pytest.approx(chips * 24 * days, rel=0.01)
+    _, out, _ = run(capsys, *MIXED, "--tokens", "300e9", "--price", "a100-sxm-80gb=1")
+    assert "days and USD are of a run of 300,000,000,000 tokens" in out
+
+
 @pytest.mark.parametrize(
     "flag", [("--objective", "cost"), ("--fix", "tp=2"), ("--format", "csv"), ("--overlap-tp",), ("--spare-memory", "1%"), ("--top", "3")]
 )
