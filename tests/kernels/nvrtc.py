@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,16 @@ def architectures(generation: str) -> set[int]:
 
 
 def compile_source(source: str, generation: str, arch: int, options: tuple[str, ...]) -> Compiled:
-    """Raises AssertionError with the compiler's words where it does not compile."""
+    """Raises AssertionError with the compiler's words where it does not compile.
+
+    In a thread of its own: NVRTC 11 leaves the C locale on the thread that called it, so that files which are opened there later without
+    an encoding are read as ASCII (torch's compiler reads its templates so).
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_compile, source, generation, arch, options).result()
+
+
+def _compile(source: str, generation: str, arch: int, options: tuple[str, ...]) -> Compiled:
     nvrtc, program = library(generation), ctypes.c_void_p()
     assert nvrtc is not None
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0

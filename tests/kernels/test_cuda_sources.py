@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -172,3 +173,11 @@ def test_promised_instructions_are_in_the_machine_code(generation: str, arch: in
     sass = disassemble(compile_source(program.text, generation, arch, OPTIONS).cubin)
     assert [words for words in promised if not re.search(words, sass)] == []
     assert not re.search(r"\b(LDL|STL)\b", sass), "local memory is in use"
+
+
+def test_the_compiler_leaves_the_locale_as_it_was() -> None:
+    generation, arch, program, _ = PTX_PROMISES[0]
+    need(generation, arch)
+    before = locale.nl_langinfo(locale.CODESET)
+    compile_source(program.text, generation, arch, OPTIONS)
+    assert locale.nl_langinfo(locale.CODESET) == before
