@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ def page_text(scenario: Scenario, answers: Sequence[Answer]) -> str:
 
     return environment.get_template("scenario.html.j2").render(
         title=scenario.title,
+        sentence=_sentence(answers),
         summary=" ".join(head(scenario)[1:]),
         unfinished=unfinished(scenario, answers),
         rule=RULE,
@@ -60,6 +62,22 @@ def page_text(scenario: Scenario, answers: Sequence[Answer]) -> str:
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8").strip()),
         safe=Markup,
     )
+
+
+def _sentence(answers: Sequence[Answer]) -> str:
+    """What the first question comes to, and how many claims hold: all that who reads no further should know."""
+    if not answers:
+        return ""
+    words = Counter(answer.verdict.word for answer in answers if answer.question.limits.given)
+    said = {
+        "supported": "supported",
+        "not supported": "not supported",
+        "depends": "true of some cases or undecided",
+        "unfinished": "unfinished",
+    }
+    counted = ", ".join(f"{words[word]} {told}" for word, told in said.items() if words[word])
+    first = f"{answers[0].headline.rstrip('.')}."
+    return f"{first} Of {sum(words.values())} claims: {counted}." if sum(words.values()) > 1 else first
 
 
 def _told(answer: Answer) -> Told:

@@ -24,6 +24,10 @@ from .side import Side
 
 FEWER = 4
 """A number of chips that divides badly is beaten by a smaller one: so many whole-node numbers below it are tried too."""
+DIP = 0.6
+"""A number may be beaten by one of so few of its chips: LLaMA 13B on 3,792 H800 is slower than on 2,536."""
+DIP_STEP = 1.01
+"""Of the numbers down to there one in each such step is looked at, and every one of the last FEWER."""
 CLOSE = 0.95
 """Share of the best speed by closed forms from which on a number is predicted: these miss by 3 % at most among the fastest plans."""
 LEAST_USED = 0.75
@@ -185,10 +189,23 @@ class Fleet:
         last = bisect_left(self.counts, count)
         return [some for some in self.counts[max(0, last - FEWER) : last] if some >= LEAST_USED * count]
 
+    def below(self, count: int, share: float) -> list[int]:
+        """Numbers from that share of it on, ascending, each likely to divide well, and those of ``fewer``; of a mix none."""
+        if self.side.mixed:
+            return []
+        first, last = bisect_left(self.counts, share * count), bisect_left(self.counts, count)
+        return sorted({*roundest(self.counts[first:last], DIP_STEP), *self.fewer(count)})
+
+    def beside(self, count: int, most: int) -> list[int]:
+        """Every number within DIP_STEP of one of ``below``, which may divide better still, up to ``most``; ascending."""
+        return self.counts[bisect_left(self.counts, count / DIP_STEP) : bisect_right(self.counts, min(most, count * DIP_STEP))]
+
     def up_to(self, count: int) -> Run:
         """The fastest run on so many chips, some of which may be left idle. Raises what is wrong where there is none."""
-        near = (count, *self.fewer(count))
+        near: tuple[int, ...] = (count, *self.below(count, LEAST_USED))
         if not self.side.mixed:
+            self.look(near)
+            near = tuple(sorted({*near, *self.beside(max(near, key=self.speed), count)}, reverse=True))
             self.look(near)
             speeds = [self.speed(some) for some in near]
             near = tuple(some for some, speed in zip(near, speeds, strict=True) if speed >= CLOSE * max(speeds))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import IllegalPlan, MissingCell, NoPlanFits
 from ..uncertainty import Z80
 from .counts import largest_within, smallest_reaching
-from .fleet import Fleet
+from .fleet import DIP, Fleet
 from .record import WHAT, Same
 from .run import Run
 
@@ -148,13 +148,23 @@ def _smallest(sides: Sides, aim: float) -> Run | None:
 
 
 def _estimated(other: Fleet, aim: float, start: float) -> float:
-    """The fewest chips that reach an aim by closed forms; infinite where none do."""
+    """The fewest chips that reach an aim by closed forms; infinite where none do.
+
+    Bisection ends at one number that reaches it and the next one below that does not: below a dip a smaller one may.
+    """
     counts, first = other.counts, bisect_left(other.counts, start)
     other.look(counts[max(0, first - AROUND) : first + AROUND])
     at = smallest_reaching(counts, first, lambda index: other.speed_up_to(counts[index], aim), aim)
     if at is None:
         return math.inf
-    return float(next(count for count in (*other.fewer(counts[at]), counts[at]) if other.speed(count) >= aim))
+    found = _first(other, other.below(counts[at], DIP), aim, counts[at])
+    return float(_first(other, other.beside(found, found), aim, found))
+
+
+def _first(other: Fleet, counts: list[int], aim: float, otherwise: int) -> int:
+    """The first of these numbers that reaches an aim by closed forms."""
+    other.look(counts)
+    return next((count for count in counts if other.speed(count) >= aim), otherwise)
 
 
 def _end_of_mix(other: Fleet, aim: float, start: float) -> float:

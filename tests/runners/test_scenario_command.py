@@ -395,6 +395,8 @@ def test_the_page_stands_alone_and_pictures_are_written(tmp_path: Path, capsys: 
     assert main(["scenario", written(tmp_path, *QUESTIONS), "--html", str(page), "--pictures", str(tmp_path / "new")]) == 0
     text = page.read_text(encoding="utf-8")
     assert text.count("<svg") == len(QUESTIONS)
+    first = text[text.index('<p class="sentence">') :].partition("</p>")[0]
+    assert " claims: " in first
     assert not any(loaded in text for loaded in ("<script", "src=", "@import", 'href="http'))
     assert len(list((tmp_path / "new").glob("small-*.png"))) == len(QUESTIONS)
 

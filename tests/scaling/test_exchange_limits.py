@@ -102,3 +102,23 @@ def test_there_and_back_is_as_many_up_to_the_nodes_that_are_rounded_up_to(model:
     # So many times faster than it had to be, as whole nodes are; and so much the batch may be moved each way.
     spare = back.aim.tokens_per_s / there.aim.tokens_per_s
     assert count / 1.1 <= again <= count * spare * 1.1 + 8
+
+
+@pytest.mark.parametrize(("model", "count"), [("llama1-13b", 750), ("gpt3-175b", 1720), ("mt-nlg-530b", 1896)])
+def test_no_smaller_number_is_as_fast_however_unevenly_speed_grows(model: str, count: int) -> None:
+    """Numbers that divide the batch badly make speed fall as chips are added: a bisection alone stops above such a dip."""
+    trade = set_up(model, "h100-sxm-80gb", count, "h800-sxm-80gb", global_batch=2048)
+    exchange = trade.exchange()
+    assert exchange.count is not None
+    smaller = [some for some in trade.other.counts if 0.6 * exchange.count <= some < exchange.count]
+    trade.other.look(smaller)
+    assert max(map(trade.other.speed, smaller)) < 1.01 * exchange.reference.tokens_per_s
+
+
+def test_chips_of_the_reference_that_divide_the_work_badly_stand_idle() -> None:
+    """Of 1,896 H100 all at work train MT-NLG 530B at 0.59 of the rate of 1,848."""
+    trade = set_up("mt-nlg-530b", "h100-sxm-80gb", 1896, "h800-sxm-80gb", global_batch=2048)
+    fleet = trade.reference
+    fleet.look(fleet.counts)
+    most = max(fleet.speed(count) for count in fleet.counts if 0.75 * 1896 <= count <= 1896)
+    assert fleet.up_to(1896).tokens_per_s > 0.99 * most
