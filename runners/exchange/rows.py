@@ -81,8 +81,10 @@ def _count(e: Exchange) -> str:
 
 
 def _interval(e: Exchange) -> str:
-    if e.count is None or e.count_low is None or e.count_high is None or e.count_low == e.count_high:
+    if e.count is None or e.count_low is None or e.count_high is None:
         return ""
+    if e.count_low == e.count_high and e.reference_chip == e.other_chip:
+        return ""  # the same chips: nothing is predicted
     low, high = (f"{end:,.0f}" if 0 < end < math.inf else "none" for end in (e.count_low, e.count_high))
     return f"{low} to {high}"
 

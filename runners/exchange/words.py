@@ -56,7 +56,8 @@ def _paragraph(answer: Answer, common: Sequence[str]) -> list[str]:
     if limit := limit_sentence(e):
         lines.append(f"  {limit}")
     if e.worth is not None:
-        lines.append(f"  at equal work per chip: {worth_sentence(e.worth)}")
+        fewest = f"{e.worth.reference.chips:,} and {e.worth.other.chips:,} chips"
+        lines.append(f"  on the fewest nodes that hold the model ({fewest}), at equal work per chip: {worth_sentence(e.worth)}")
     runs = [run for run in (e.reference_run, e.other_run) if run is not None]
     lines += [f"  {run.name}: {amount(run.tokens_per_s)} tokens/s, {' and '.join(run.dtypes)}, {run.text}" for run in runs]
     lines += _mixes(e)

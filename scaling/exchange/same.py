@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import IllegalPlan, MissingCell, NoPlanFits
+from ..text import amount
 from ..uncertainty import Z80
 from .counts import largest_within, smallest_reaching
 from .fleet import DIP, Fleet
@@ -75,7 +76,7 @@ def as_fast(sides: Sides) -> Found:
         low = min(low, ends(other, aim / spread, count / spread))
         high = max(high, ends(other, aim * spread, count * spread))
     exact = _exact(other, run, aim)
-    reason = f"the smallest number {other.in_nodes(count)} that reaches {aim:.4g} tokens/s at a batch of {other.batch:,} sequences"
+    reason = f"the smallest number {other.in_nodes(count)} that reaches {amount(aim)} tokens/s at a batch of {other.batch:,} sequences"
     if exact is not None:
         reason += f"; rounded up to these: {exact:,} would be enough"
     if other.own is not None and (share := _share_of_own(sides, count)):
