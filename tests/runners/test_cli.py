@@ -97,7 +97,7 @@ def test_every_command_has_help_that_names_the_exit_codes(capsys):
         (["predict", "--model", "llama3-8b", "--cluster", "8xh100-sxm-80gb", "--plan", "tpp=8"], "unknown plan field 'tpp'; did you mean"),
         (["predict", "--model", "llama3-8b", "--cluster", "8xh100-sxm-80gb", "--tokens", "-1"], "above 0"),
         (["equate", "h100-sxm-80gb", "--in", "a100-sxm-80gb", "--model", "llama3-8b"], "is not COUNTxCHIP"),
-        (["equate", "8xh100-sxm-80gb", "--in", "a800-sxm-80gb+v100-sxm2-32gb:3", "--model", "llama3-8b"], "has 1 share for 2 kinds of chips; give one for each"),
+        (["equate", "8xh100-sxm-80gb", "--in", "a800-sxm-80gb+v100-sxm2-32gb:3", "--model", "llama3-8b"], "1 share for 2 kinds"),
         (["run", "--resume"], "--resume needs the file to go on with"),
         (
             ["run", "--device", "cpu", "--backend", "numpy", "--only", "copy", "--sustain", "9m", "--budget", "1m"],
