@@ -68,7 +68,7 @@ def _sentence(answers: Sequence[Answer]) -> str:
     """What the first question comes to, and how many claims hold: all that who reads no further should know."""
     if not answers:
         return ""
-    words = Counter(answer.verdict.word for answer in answers if answer.question.limits.given)
+    words: Counter[str] = Counter(answer.verdict.word for answer in answers if answer.question.limits.given)
     said = {
         "supported": "supported",
         "not supported": "not supported",
