@@ -74,7 +74,7 @@ def _verdict(e: Exchange) -> str:
         if e.nearest_count is None or e.nearest_ratio is None:
             return line
         what = {"time": "of its speed", "cost": "times its cost", "rent": "times its rent", "power": "times its power"}
-        return f"{line}; nearest: {e.nearest_count:,} with {e.nearest_ratio:.3g} {what.get(e.same, 'times its energy')}"
+        return f"{line}; nearest: {e.nearest_count:,} with {e.nearest_ratio:.4g} {what.get(e.same, 'times its energy')}"
     line = f"{first} = {e.count:,} x {e.other_chip}"
     if e.same != "time" and e.speed is not None:
         line += f" for the same {e.same}, at {e.speed:.3g} of the speed"

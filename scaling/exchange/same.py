@@ -208,6 +208,8 @@ def _none(sides: Sides, same: Same, least: int, ratio: float) -> Found:
         assert now is not None
         assert before is not None
         said += f", which are {speed:.3g} times as fast and {at_once[1]} {now / before:.3g} times as much"
+        if ratio <= math.exp(Z80 * sides.sigma(run)):  # both are of a whole run, so as unsure as its time
+            said += "; that is within the 80 % interval of the speed: these may do it"
     return Found(said, nearest=least, nearest_ratio=ratio)
 
 

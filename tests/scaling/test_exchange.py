@@ -281,6 +281,12 @@ def test_for_the_same_cost_a_run_costs_no_more_and_the_next_number_does() -> Non
     # Dearer chips make each number's run dearer by one factor, so the nearest number is that of the least cost at any price.
     assert nothing.nearest_ratio == pytest.approx(near.usd_per_token * 40.0 / 1.2 / aim)
     assert nothing.nearest_ratio > 1
+    assert "80 % interval" not in nothing.reason
+    just = 40.0 * 1.02 / nothing.nearest_ratio  # USD an hour at which it costs 2 % more
+    prices = {**prices, "a800-sxm-80gb": given_price("a800-sxm-80gb", just)}
+    hardly = exchange_rate("llama3-8b", "h100-sxm-80gb", 64, "a800-sxm-80gb", global_batch=512, same="cost", prices=prices)
+    assert hardly.nearest_ratio == pytest.approx(1.02)
+    assert hardly.reason.endswith("that is within the 80 % interval of the speed: these may do it")
 
 
 def test_power_and_energy_are_held_to_the_reference() -> None:
