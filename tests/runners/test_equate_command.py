@@ -177,7 +177,7 @@ def test_where_nothing_is_the_same_the_nearest_number_is_told_with_what_it_costs
     code, out, _ = run(capsys, *asked)
     assert code == 0
     assert f"none ({found['nearest_count']})" in out
-    assert f"nearest: {found['nearest_count']} with {found['nearest_ratio']:.3g} times its {same}" in out
+    assert f"nearest: {found['nearest_count']} with {found['nearest_ratio']:.4g} times its {same}" in out
 
 
 class Stopped:
