@@ -109,7 +109,7 @@ def _question(arguments: argparse.Namespace) -> Question:
 
     match = REFERENCE.fullmatch(arguments.reference)
     if match is None:
-        raise InputError(f"{arguments.reference!r} is not COUNTxCHIP[@FABRIC]; write for example 100xh100-sxm-80gb")
+        raise InputError(f"the reference {arguments.reference!r} is not COUNTxCHIP[@FABRIC]; write for example 100xh100-sxm-80gb")
     if "+" in match[2]:
         raise InputError(f"{arguments.reference!r}: the reference is one kind of chip; put the mix into --in")
     batch, tokens = whole("--batch", arguments.batch, "512", most=MOST_BATCH), number("--tokens", arguments.tokens, "300e9")

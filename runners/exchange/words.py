@@ -115,7 +115,8 @@ def _ratio_of_cost(reference: Run, other: Run | None) -> str | None:
     ratio = other.usd_per_token / reference.usd_per_token
     ends = reference.usd_per_hour_ends, other.usd_per_hour_ends
     said = f"the same tokens on {'+'.join(g.profile.chip_id for g in other.groups)} cost {ratio:.3g} times the reference's"
-    if ends[0] is None or ends[1] is None or ends[0][0] == ends[0][1]:
-        return said
+    chips = [{group.profile.chip_id for group in run.groups} for run in (reference, other)]
+    if ends[0] is None or ends[1] is None or ends[0][0] == ends[0][1] or chips[0] == chips[1]:
+        return said  # of the same chip the quotes tell landlords apart, not the two sides
     time = reference.tokens_per_s / other.tokens_per_s
     return f"{said} ({time * ends[1][0] / ends[0][1]:.3g} to {time * ends[1][1] / ends[0][0]:.3g} by quote)"

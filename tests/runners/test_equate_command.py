@@ -294,3 +294,9 @@ def test_pictures_are_of_chips_for_one_model_and_of_sizes_for_several(capsys, tm
     assert "by size of model" in drawn
     assert "406 billion" in drawn
     assert "cannot run it" in drawn
+
+
+def test_quotes_of_one_chip_on_both_sides_do_not_tell_the_sides_apart(capsys) -> None:
+    _, out, _ = run(capsys, "64xh100-sxm-80gb", "--in", "h100-sxm-80gb@roce200x8,a100-sxm-80gb", "--model", "llama3-8b")
+    ratios = [line for line in out.splitlines() if "the same tokens on" in line]
+    assert ["by quote" in line for line in ratios] == [False, True]
