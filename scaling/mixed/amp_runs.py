@@ -16,7 +16,8 @@ from ..cluster import Cluster, Group, make_group
 from ..models import load_model
 from ..plan import Plan, Recompute
 from ..validation.tables import Unusable
-from .records import MixedPipeline, MixedPlan, MixedStage
+from .even import alike_pipelines
+from .records import MixedPlan
 from .setups import Setup
 
 # DeepSpeed's Megatron-LM v1.1.5. By its scripts (DachengLi1/AMP@505f804, examples/
@@ -83,15 +84,7 @@ def amp_setup(split: str, cluster: Cluster) -> Setup:
     for replica in range(dp):
         kinds = tuple(bisect.bisect(ends, (stage * dp + replica) * tp) for stage in range(pp))
         alike[kinds] = alike.get(kinds, 0) + 1
-    pipelines = tuple(
-        MixedPipeline(
-            tuple(MixedStage(kind, tp, count, TWICE) for kind, count in zip(kinds, held, strict=True)),
-            microbatch,
-            batch // (dp * microbatch),
-            count,
-        )
-        for kinds, count in alike.items()
-    )
+    pipelines = alike_pipelines(alike, held, tp, TWICE, microbatch, batch // (dp * microbatch))
     chips = [group.profile.chip_id for group in cluster.groups]
     hosts = {chip: HOST_S[chip, tp] / LAUNCHES for chip in chips}
     settings = replace(SETTINGS, global_batch=batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import MissingCell
 from ..grid import pipeline_axis, recompute_axis, tensor_axis
@@ -34,16 +34,23 @@ def even_plan(
         kinds = tuple(bisect_right(ends, stage * dp + first) for stage in range(pp))
         alike[kinds] = alike.get(kinds, 0) + after - first
     held = [layers // pp + (stage < layers % pp) for stage in range(pp)]
-    pipelines = tuple(
+    return MixedPlan(alike_pipelines(alike, held, tp, recompute, microbatch, batch // (dp * microbatch)), tables.settings)
+
+
+def alike_pipelines(
+    alike: Mapping[tuple[int, ...], int], held: Sequence[int], tp: int, recompute: Recompute, microbatch: int, microbatches: int
+) -> tuple[MixedPipeline, ...]:
+    """Pipelines of the same layers, TP degree and share of the batch. ``alike``: kind of each stage -> how many such pipelines;
+    ``held``: layers of each stage."""
+    return tuple(
         MixedPipeline(
-            tuple(MixedStage(kind, tp, count, recompute) for kind, count in zip(kinds, held, strict=True)),
+            tuple(MixedStage(kind, tp, layers, recompute) for kind, layers in zip(kinds, held, strict=True)),
             microbatch,
-            batch // (dp * microbatch),
+            microbatches,
             replicas,
         )
         for kinds, replicas in alike.items()
     )
-    return MixedPlan(pipelines, tables.settings)
 
 
 def even_split(tables: Tables) -> MixedPlan | None:
